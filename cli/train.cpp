@@ -1,0 +1,97 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/print.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/train/run.h"
+
+namespace moekit::cli {
+namespace fs = std::filesystem;
+namespace {
+
+struct TrainFlags {
+  std::string recipe;
+  std::vector<std::string> set;
+  std::string data;
+  std::string out;
+  int64_t seed = -1;
+  int64_t threads = 0;
+  bool resume = false;
+  bool json = false;
+  bool quiet = false;
+  bool list_keys = false;
+};
+
+void list_keys() {
+  std::vector<ConfigKey> keys;
+  list_config_keys(train::RunConfig{}, "", keys);
+  for (const auto& key : keys) {
+    fmt::print("{:34} {:24} {}\n", key.path, key.default_value, key.doc);
+  }
+}
+
+/// Paths to other runs in a recipe may start at the recipe's own folder.
+train::RunConfig read_recipe(const TrainFlags& flags) {
+  // A finished or interrupted run brings its own recipe: --resume --out RUN is enough.
+  const bool own_recipe = flags.recipe.empty();
+  MOEKIT_CHECK(!own_recipe || (flags.resume && !flags.out.empty()),
+               "train: give a recipe, or --resume with --out RUN");
+  ConfigTree tree = read_toml(own_recipe ? fs::path(flags.out) / "config.toml"
+                                         : fs::path(flags.recipe));
+  for (const auto& assignment : flags.set) apply_override(tree, assignment);
+  if (flags.seed >= 0) apply_override(tree, fmt::format("seed={}", flags.seed));
+  if (flags.threads > 0) apply_override(tree, fmt::format("threads={}", flags.threads));
+  train::RunConfig config;
+  bind_config(tree, config);
+  return config;
+}
+
+void run(const TrainFlags& flags, int& exit_code) {
+  if (flags.list_keys) return list_keys();
+  const train::RunConfig config = read_recipe(flags);
+  fs::path out = flags.out;
+  if (out.empty()) {
+    out = fs::path("runs") /
+          fmt::format("{}-seed{}", fs::path(flags.recipe).stem().string(), config.seed);
+  }
+  const InterruptGuard guard;
+  const auto status = train::run_recipe(config, {out, flags.data, flags.resume, flags.quiet});
+  if (status == train::RunStatus::kInterrupted) {
+    fmt::print(stderr, "stopped; go on with: moekit train --resume --out {}{}\n", out.string(),
+               flags.data.empty() ? "" : " --data " + flags.data);
+    exit_code = kInterruptedExit;
+    return;
+  }
+  const Json summary = train::read_summary(out);
+  if (flags.json) {
+    fmt::print("{}\n", summary.dump(2));
+  } else {
+    print_summary(summary);
+    fmt::print("{}\n", out.string());
+  }
+}
+
+}  // namespace
+
+void setup_train(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<TrainFlags>();
+  auto* command = app.add_subcommand("train", "Train a recipe in a run folder");
+  command->add_option("recipe", flags->recipe, "TOML file; see recipes/");
+  command->add_option("--set", flags->set, "Override a key: --set train.lr=3e-4");
+  command->add_option("--data", flags->data, "Folder of data sets");
+  command->add_option("--out", flags->out, "Run folder (default runs/RECIPE-seedN)");
+  command->add_option("--seed", flags->seed, "Seed of every random choice")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", flags->threads, "Threads (default 1: run seeds side by side)")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--resume", flags->resume, "Go on with an interrupted run");
+  command->add_flag("--json", flags->json, "Print the summary as JSON");
+  command->add_flag("--quiet", flags->quiet, "No progress");
+  command->add_flag("--list-keys", flags->list_keys, "List every recipe key and its default");
+  command->callback([flags, &exit_code] { run(*flags, exit_code); });
+}
+
+}  // namespace moekit::cli

@@ -1,0 +1,89 @@
+# Settings and functions shared by all targets.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")  # the kernels ask for -O3 themselves
+
+find_program(MOEKIT_CCACHE ccache)
+if(MOEKIT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # Precompiled headers carry times; without this, ccache would never hit.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${MOEKIT_CCACHE})
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+endif()
+
+add_library(moekit_options INTERFACE)
+target_compile_features(moekit_options INTERFACE cxx_std_20)
+set(moekit_warnings -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(MOEKIT_WERROR)
+  list(APPEND moekit_warnings -Werror)
+endif()
+target_compile_options(moekit_options INTERFACE "$<BUILD_INTERFACE:${moekit_warnings}>")
+target_include_directories(moekit_options INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                                    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+if(MOEKIT_SANITIZE)
+  target_compile_options(moekit_options INTERFACE -fsanitize=${MOEKIT_SANITIZE}
+                                                  -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(moekit_options INTERFACE -fsanitize=${MOEKIT_SANITIZE})
+endif()
+
+# libtorch as one target; its headers are not ours to warn about.
+add_library(moekit_torch INTERFACE)
+target_link_libraries(moekit_torch INTERFACE ${TORCH_LIBRARIES})
+set(moekit_torch_includes ${TORCH_INCLUDE_DIRS})
+list(REMOVE_ITEM moekit_torch_includes /usr/include)  # as -isystem it would hide the C library's
+target_include_directories(moekit_torch SYSTEM INTERFACE ${moekit_torch_includes})
+
+# One compilation of the libtorch headers that most sources need. All of <torch/torch.h> would double
+# the time of every file: GCC instantiates its inline templates anew in each.
+set(MOEKIT_PCH_SOURCE ${PROJECT_BINARY_DIR}/moekit_pch.cpp)
+if(NOT EXISTS ${MOEKIT_PCH_SOURCE})
+  file(WRITE ${MOEKIT_PCH_SOURCE} "")
+endif()
+
+# moekit_module(NAME [TORCH] SOURCES ... DEPENDS ...): a static library moekit_NAME with the alias
+# moekit::NAME. TORCH links libtorch and takes the precompiled header.
+set_property(GLOBAL PROPERTY moekit_modules "")
+function(moekit_module name)
+  cmake_parse_arguments(arg "TORCH" "" "SOURCES;DEPENDS;PRIVATE" ${ARGN})
+  set(target moekit_${name})
+  add_library(${target} STATIC ${arg_SOURCES})
+  add_library(moekit::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  target_link_libraries(${target} PUBLIC moekit_options)
+  foreach(dependency IN LISTS arg_DEPENDS)
+    target_link_libraries(${target} PUBLIC ${dependency})
+  endforeach()
+  target_link_libraries(${target} PRIVATE ${arg_PRIVATE})
+  if(arg_TORCH)
+    moekit_unity(${target})
+    target_link_libraries(${target} PUBLIC moekit_torch)
+    moekit_use_torch_pch(${target})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY moekit_modules ${target})
+endfunction()
+
+# libtorch's inline templates cost each compilation several seconds: sources are compiled together.
+function(moekit_unity target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${MOEKIT_UNITY} UNITY_BUILD_BATCH_SIZE 12)
+endfunction()
+
+function(moekit_use_torch_pch target)
+  if(NOT TARGET moekit_pch)
+    add_library(moekit_pch OBJECT ${MOEKIT_PCH_SOURCE})
+    target_link_libraries(moekit_pch PRIVATE moekit_options moekit_torch)
+    target_precompile_headers(moekit_pch PRIVATE <torch/types.h> <torch/autograd.h>
+                              <torch/nn/cloneable.h> <torch/nn/pimpl.h> <nlohmann/json.hpp>)
+  endif()
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")  # -fPIE would not match the precompiled header's -fPIC
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM moekit_pch)
+endfunction()

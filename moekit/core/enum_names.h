@@ -1,0 +1,50 @@
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "moekit/core/error.h"
+
+namespace moekit {
+
+/// The one place where the values of an enum get their names: specialize it with a static
+/// `constexpr std::array<std::pair<Enum, std::string_view>, n> kTable` next to the enum.
+template <typename Enum>
+struct EnumNames;
+
+template <typename Enum>
+concept NamedEnum = std::is_enum_v<Enum> && requires { EnumNames<Enum>::kTable; };
+
+/// "a, b or c": the names of all values, for messages.
+template <NamedEnum Enum>
+std::string enum_choices() {
+  std::string out;
+  const auto& table = EnumNames<Enum>::kTable;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (i > 0) out += i + 1 == table.size() ? " or " : ", ";
+    out += table[i].second;
+  }
+  return out;
+}
+
+template <NamedEnum Enum>
+std::string_view enum_name(Enum value) {
+  for (const auto& [candidate, name] : EnumNames<Enum>::kTable) {
+    if (candidate == value) return name;
+  }
+  throw ArgumentError(concat("enum value ", static_cast<int>(value), " has no name"));
+}
+
+/// @throws ArgumentError when no value has this name; the message lists the choices.
+template <NamedEnum Enum>
+Enum parse_enum(std::string_view name) {
+  for (const auto& [value, candidate] : EnumNames<Enum>::kTable) {
+    if (candidate == name) return value;
+  }
+  throw ArgumentError(concat("\"", name, "\" is none of ", enum_choices<Enum>()));
+}
+
+}  // namespace moekit

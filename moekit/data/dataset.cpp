@@ -1,0 +1,48 @@
+#include "moekit/data/dataset.h"
+
+#include "moekit/core/error.h"
+
+namespace moekit::data {
+
+ImageSet ImageSet::select(const torch::Tensor& index) const {
+  return {images.index_select(0, index), labels.index_select(0, index),
+          clusters.defined() ? clusters.index_select(0, index) : clusters};
+}
+
+ImageSet ImageSet::slice(int64_t begin, int64_t end) const {
+  MOEKIT_CHECK(begin >= 0 && begin <= end && end <= size(), "ImageSet: rows ", begin, "..", end,
+               " of ", size());
+  return {images.slice(0, begin, end), labels.slice(0, begin, end),
+          clusters.defined() ? clusters.slice(0, begin, end) : clusters};
+}
+
+torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization) {
+  const auto channels = static_cast<int64_t>(normalization.mean.size());
+  MOEKIT_CHECK(images.dim() == 4 && images.size(1) == channels,
+               "normalize: images must be [N, ", channels, ", H, W]; got ", images.sizes());
+  std::vector<float> factor;
+  std::vector<float> offset;
+  for (size_t c = 0; c < normalization.mean.size(); ++c) {
+    factor.push_back(static_cast<float>(1.0 / (255.0 * normalization.std_dev[c])));
+    offset.push_back(static_cast<float>(-normalization.mean[c] / normalization.std_dev[c]));
+  }
+  const auto shape = {int64_t{1}, channels, int64_t{1}, int64_t{1}};
+  return images.to(torch::kFloat32)
+      .mul_(torch::tensor(factor).reshape(shape))
+      .add_(torch::tensor(offset).reshape(shape));
+}
+
+ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
+                        const std::string& where) {
+  MOEKIT_CHECK_FORMAT(images.size(0) == labels.size(0), where, ": ", images.size(0),
+                      " images but ", labels.size(0), " labels");
+  labels = labels.to(torch::kLong);
+  if (labels.numel() > 0) {
+    const auto highest = labels.max().item<int64_t>();
+    MOEKIT_CHECK_FORMAT(highest < num_classes, where, ": label ", highest, "; there are ",
+                        num_classes, " classes");
+  }
+  return {std::move(images), std::move(labels), {}};
+}
+
+}  // namespace moekit::data

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <string>
+#include <vector>
+
+namespace moekit::data {
+
+/// Images as they are stored: bytes, with one label each. The whole set is one tensor.
+struct ImageSet {
+  torch::Tensor images;    ///< [N, C, H, W] uint8
+  torch::Tensor labels;    ///< [N] int64, 0..num_classes-1
+  torch::Tensor clusters;  ///< [N] int64, the true cluster where the data set knows it, else undefined
+
+  int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
+  /// Rows in the given order. @param index [M] int64
+  ImageSet select(const torch::Tensor& index) const;
+  /// Rows begin .. end-1.
+  ImageSet slice(int64_t begin, int64_t end) const;
+};
+
+/// Per-channel mean and standard deviation of pixels in 0..1.
+struct Normalization {
+  std::vector<double> mean;
+  std::vector<double> std_dev;
+};
+
+/// (pixel / 255 - mean) / std as float32 [N, C, H, W].
+torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization);
+
+struct Dataset {
+  std::string name;
+  ImageSet train;
+  ImageSet test;
+  std::vector<std::string> class_names;
+  Normalization normalization;
+  std::string source;  ///< folder it was read from, or "generated"
+
+  int64_t num_classes() const { return static_cast<int64_t>(class_names.size()); }
+};
+
+/// Joins images and labels. @throws FormatError naming `where` when counts differ or a label is
+/// outside 0..num_classes-1.
+ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
+                        const std::string& where);
+
+}  // namespace moekit::data

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+
+#include "moekit/data/dataset.h"
+
+namespace moekit::data {
+
+/// Options of `make_cluster_images`.
+struct ClusterImagesOptions {
+  int64_t num_train = 2000;
+  int64_t num_test = 1000;
+  int64_t num_clusters = 4;    ///< 1..8
+  int64_t num_classes = 2;     ///< 2..8
+  double noise = 0.15;         ///< standard deviation of the pixel noise, in units of 255
+  uint64_t seed = 1;
+};
+
+/// Small images (12 x 12, one channel) of a problem in which specialisation pays: the cluster is
+/// drawn as a bright row of the upper half, the class as a bright column of the lower half, and
+/// every cluster permutes the classes in its own way, so that the same column means another class
+/// in another cluster. The true clusters are kept.
+Dataset make_cluster_images(const ClusterImagesOptions& options);
+
+}  // namespace moekit::data

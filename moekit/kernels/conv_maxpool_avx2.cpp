@@ -1,0 +1,14 @@
+#include "moekit/kernels/conv_maxpool_impl.h"
+
+namespace moekit::kernels {
+
+const ConvPoolKernels* conv_maxpool_avx2() {
+#if defined(__AVX2__) && defined(__FMA__)
+  static constexpr ConvPoolKernels kKernels{"avx2", &forward, &backward, &moments};
+  return &kKernels;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace moekit::kernels

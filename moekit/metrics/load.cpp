@@ -1,0 +1,44 @@
+#include "moekit/metrics/load.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "moekit/core/error.h"
+#include "moekit/metrics/information.h"
+
+namespace moekit::metrics {
+
+torch::Tensor expert_load(const torch::Tensor& expert_index, int64_t num_experts) {
+  return torch::bincount(expert_index.reshape({-1}), {}, num_experts).to(torch::kFloat64);
+}
+
+LoadStats load_stats(const torch::Tensor& load) {
+  MOEKIT_CHECK(load.dim() == 1 && load.size(0) >= 1, "load_stats: load must be [E]; got ",
+               load.sizes());
+  const auto values = load.detach().to(torch::kFloat64).contiguous();
+  const auto experts = static_cast<double>(values.size(0));
+  const double total = values.sum().item<double>();
+  LoadStats out{};
+  const auto fraction = total > 0 ? values / total : torch::zeros_like(values);
+  out.fraction.assign(fraction.data_ptr<double>(), fraction.data_ptr<double>() + fraction.numel());
+  out.entropy_bits = entropy(values);
+  std::vector<double> sorted = out.fraction;
+  std::sort(sorted.begin(), sorted.end());
+  double squares = 0;
+  double ranked = 0;
+  for (size_t e = 0; e < sorted.size(); ++e) {
+    const double deviation = sorted[e] * experts - 1;
+    squares += total > 0 ? deviation * deviation : 0;
+    ranked += static_cast<double>(e + 1) * sorted[e];
+    if (out.fraction[e] > 0.01 / experts) {
+      ++out.experts_used;
+    } else {
+      out.dead.push_back(static_cast<int64_t>(e));
+    }
+  }
+  out.variation = std::sqrt(squares / experts);
+  out.gini = total > 0 ? (2 * ranked - (experts + 1)) / experts : 0;
+  return out;
+}
+
+}  // namespace moekit::metrics

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <vector>
+
+namespace moekit::metrics {
+
+/// How evenly the experts are used. From counts, or from summed probabilities.
+struct LoadStats {
+  std::vector<double> fraction;  ///< share of each expert, sums to 1 (all 0 without any load)
+  double variation;              ///< coefficient of variation, divisor E: 0 .. sqrt(E - 1)
+  double gini;                   ///< 0 (equal) .. 1 - 1/E (one expert takes all)
+  double entropy_bits;           ///< H_u, 0 .. log2 E
+  int64_t experts_used;          ///< with more than 1 % of a uniform share
+  std::vector<int64_t> dead;     ///< the others
+};
+
+/// @param load [E], non-negative
+LoadStats load_stats(const torch::Tensor& load);
+
+/// Assignments per expert. @param expert_index [N, K] @return [E] float64
+torch::Tensor expert_load(const torch::Tensor& expert_index, int64_t num_experts);
+
+}  // namespace moekit::metrics

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "moekit/core/config.h"
+#include "moekit/metrics/routing_trace.h"
+
+namespace moekit::metrics {
+
+/// The four figures of arXiv:2302.14703 and their relatives for one layer, as JSON: names are
+/// those of the summary of a run.
+///   mutual_information  I(E;Y) in bits, Y the predicted class, E the argmax expert
+///   mutual_information_true  the same by true label
+///   sample_entropy H_s, usage_entropy H_u (bits), of the router's probabilities; for a router that
+///   picks one expert (`hard`) H_s is 0 and H_u that of the argmax histogram, as the paper does
+///   label_entropy_over_experts  mean over true classes of the entropy of the class's mean probs
+///   top1_mass, experts_used, load_variation, load_gini, normalized_information, purity, matching
+/// @param hard  one expert a sample (top-1 or stochastic)
+Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace,
+                            int64_t num_classes, bool hard);
+
+}  // namespace moekit::metrics

@@ -1,0 +1,145 @@
+#include "moekit/models/parts.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <torch/types.h>
+
+#include "moekit/core/error.h"
+#include "moekit/nn/experts/conv_experts.h"
+#include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/oracle_router.h"
+
+namespace moekit::models {
+namespace {
+
+nn::ConvNetOptions net_options(const NetConfig& net, const InputShape& input, int64_t copies) {
+  return nn::ConvNetOptions(input.channels, input.height, input.width)
+      .blocks(net.conv)
+      .hidden(net.hidden)
+      .num_networks(copies);
+}
+
+nn::LinearRouterOptions linear_options(const ModelConfig& config, int64_t hidden_size) {
+  const RouterConfig& router = config.router;
+  return nn::LinearRouterOptions(hidden_size, config.num_experts)
+      .top_k(router.top_k)
+      .combine_weights(router.combine_weights)
+      .temperature(router.temperature)
+      .noise(router.noise)
+      .noise_scale(router.noise_scale)
+      .init(router.init)
+      .bias(router.bias);
+}
+
+/// Flattens images in front of experts or routers that take vectors.
+struct FlattenImpl : torch::nn::Cloneable<FlattenImpl> {
+  void reset() override {}
+  torch::Tensor forward(const torch::Tensor& images) { return images.flatten(1); }
+};
+TORCH_MODULE(Flatten);
+
+/// Vector experts on images: `Experts` that flattens its input first.
+class FlatExpertsImpl : public torch::nn::Cloneable<FlatExpertsImpl>, public nn::ExpertsImpl {
+ public:
+  explicit FlatExpertsImpl(std::shared_ptr<nn::ExpertsImpl> inner) : inner_(std::move(inner)) {
+    register_module("inner", std::static_pointer_cast<torch::nn::Module>(inner_));
+  }
+  void reset() override {
+    inner_ = std::dynamic_pointer_cast<nn::ExpertsImpl>(inner_->clone());
+    register_module("inner", std::static_pointer_cast<torch::nn::Module>(inner_));
+  }
+  void reset_parameters(const at::Generator& generator) override {
+    inner_->reset_parameters(generator);
+  }
+  int64_t num_experts() const override { return inner_->num_experts(); }
+  int64_t output_size() const override { return inner_->output_size(); }
+  int64_t feature_size() const override { return inner_->feature_size(); }
+  nn::ExpertOutput forward_all(const torch::Tensor& images) override {
+    return inner_->forward_all(images.flatten(1));
+  }
+  torch::Tensor forward_routed(const torch::Tensor& rows, const nn::DispatchPlan& plan) override {
+    return inner_->forward_routed(rows.flatten(1), plan);
+  }
+
+ private:
+  std::shared_ptr<nn::ExpertsImpl> inner_;
+};
+
+}  // namespace
+
+at::Generator make_generator(uint64_t seed) {
+  return at::make_generator<at::CPUGeneratorImpl>(seed);
+}
+
+std::shared_ptr<nn::ExpertsImpl> make_image_experts(const ModelConfig& config,
+                                                    const InputShape& input,
+                                                    int64_t num_experts) {
+  const ExpertConfig& expert = config.expert;
+  const int64_t pixels = input.channels * input.height * input.width;
+  switch (expert.kind) {
+    case ExpertKind::kConv:
+      return std::make_shared<nn::ConvExpertsImpl>(nn::ConvExpertsOptions(
+          net_options(expert.net, input, num_experts), input.num_classes));
+    case ExpertKind::kMlp:
+      return std::make_shared<FlatExpertsImpl>(std::make_shared<nn::MlpExpertsImpl>(
+          nn::MlpExpertsOptions(pixels, expert.intermediate_size, num_experts)
+              .output_size(input.num_classes)
+              .activation(expert.activation)));
+    case ExpertKind::kLinear:
+      return std::make_shared<FlatExpertsImpl>(std::make_shared<nn::LinearExpertsImpl>(
+          nn::LinearExpertsOptions(pixels, input.num_classes, num_experts)));
+  }
+  throw ArgumentError("model.expert.kind: unknown");
+}
+
+std::shared_ptr<nn::RouterImpl> make_image_router(const ModelConfig& config,
+                                                  const InputShape& input) {
+  const RouterConfig& router = config.router;
+  if (router.kind == RouterKind::kOracle) {
+    return std::make_shared<nn::OracleRouterImpl>(nn::OracleRouterOptions(router.groups));
+  }
+  const bool has_trunk = !router.trunk.hidden.empty();
+  const torch::nn::AnyModule trunk =
+      has_trunk ? torch::nn::AnyModule(
+                      nn::ConvTrunk(net_options(router.trunk, input, 1), router.trunk_relu))
+                : torch::nn::AnyModule(Flatten());
+  const int64_t hidden_size = has_trunk ? router.trunk.hidden.back()
+                                        : input.channels * input.height * input.width;
+  if (router.kind == RouterKind::kAttentive) {
+    return std::make_shared<nn::AttentiveRouterImpl>(
+        nn::AttentiveRouterOptions(hidden_size, config.num_experts)
+            .top_k(router.top_k)
+            .combine_weights(router.combine_weights),
+        trunk);
+  }
+  return std::make_shared<nn::LinearRouterImpl>(linear_options(config, hidden_size), trunk);
+}
+
+std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config,
+                                                   int64_t hidden_size) {
+  if (config.router.kind == RouterKind::kAttentive) {
+    return std::make_shared<nn::AttentiveRouterImpl>(
+        nn::AttentiveRouterOptions(hidden_size, config.num_experts)
+            .top_k(config.router.top_k)
+            .combine_weights(config.router.combine_weights));
+  }
+  if (config.router.kind == RouterKind::kOracle) {
+    return std::make_shared<nn::OracleRouterImpl>(nn::OracleRouterOptions(config.router.groups));
+  }
+  return std::make_shared<nn::LinearRouterImpl>(linear_options(config, hidden_size));
+}
+
+std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config,
+                                                     int64_t hidden_size, int64_t num_experts) {
+  if (config.expert.kind == ExpertKind::kLinear) {
+    return std::make_shared<nn::LinearExpertsImpl>(
+        nn::LinearExpertsOptions(hidden_size, hidden_size, num_experts));
+  }
+  return std::make_shared<nn::MlpExpertsImpl>(
+      nn::MlpExpertsOptions(hidden_size, config.expert.intermediate_size, num_experts)
+          .activation(config.expert.activation));
+}
+
+}  // namespace moekit::models

@@ -1,0 +1,29 @@
+#include "moekit/nn/activation.h"
+
+#include "moekit/core/error.h"
+
+namespace moekit::nn {
+
+bool is_gated(Activation activation) {
+  return activation == Activation::kSwiglu || activation == Activation::kGeglu ||
+         activation == Activation::kReglu;
+}
+
+torch::Tensor activate(const torch::Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return x;
+    case Activation::kRelu:
+    case Activation::kReglu:
+      return torch::relu(x);
+    case Activation::kGelu:
+    case Activation::kGeglu:
+      return torch::gelu(x);
+    case Activation::kSilu:
+    case Activation::kSwiglu:
+      return torch::silu(x);
+  }
+  throw ArgumentError("activate: unknown activation");
+}
+
+}  // namespace moekit::nn

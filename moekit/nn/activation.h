@@ -1,0 +1,30 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include "moekit/core/enum_names.h"
+
+namespace moekit::nn {
+
+/// Activations of feed-forward experts. The gated ones multiply act(gate_proj x) with up_proj x.
+enum class Activation { kIdentity, kRelu, kGelu, kSilu, kSwiglu, kGeglu, kReglu };
+
+bool is_gated(Activation activation);
+
+/// The pointwise part: SiLU for SwiGLU and so on. Gradient flows.
+torch::Tensor activate(const torch::Tensor& x, Activation activation);
+
+}  // namespace moekit::nn
+
+template <>
+struct moekit::EnumNames<moekit::nn::Activation> {
+  static constexpr std::array<std::pair<nn::Activation, std::string_view>, 7> kTable{{
+      {nn::Activation::kIdentity, "identity"},
+      {nn::Activation::kRelu, "relu"},
+      {nn::Activation::kGelu, "gelu"},
+      {nn::Activation::kSilu, "silu"},
+      {nn::Activation::kSwiglu, "swiglu"},
+      {nn::Activation::kGeglu, "geglu"},
+      {nn::Activation::kReglu, "reglu"},
+  }};
+};

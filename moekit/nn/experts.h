@@ -1,0 +1,32 @@
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include "moekit/nn/initialization.h"
+#include "moekit/nn/routing.h"
+
+namespace moekit::nn {
+
+/// What all experts give for all tokens.
+struct ExpertOutput {
+  torch::Tensor values;    ///< [E, N, O]
+  torch::Tensor features;  ///< [E, N, h], the last hidden layer before its activation;
+                           ///< undefined for experts without a hidden layer
+};
+
+/// A bank of E experts. Dense and routed evaluation give the same numbers to rounding.
+class ExpertsImpl : public virtual torch::nn::Module, public Initializable {
+ public:
+  virtual int64_t num_experts() const = 0;
+  virtual int64_t output_size() const = 0;
+  /// Size h of the features; 0 when there are none.
+  virtual int64_t feature_size() const { return 0; }
+  /// All experts on all tokens, in a few batched calls. @param tokens [N, D] or [N, C, H, W]
+  virtual ExpertOutput forward_all(const torch::Tensor& tokens) = 0;
+  /// Only the chosen ones. @param rows [A, ...], grouped by expert as `plan` says.
+  /// An expert without rows costs nothing and gets a gradient of exact zeros.
+  /// @return [A, O]
+  virtual torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) = 0;
+};
+
+}  // namespace moekit::nn

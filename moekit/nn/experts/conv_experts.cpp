@@ -1,0 +1,40 @@
+#include "moekit/nn/experts/conv_experts.h"
+
+#include "moekit/core/error.h"
+#include "moekit/nn/grouped_linear.h"
+
+namespace moekit::nn {
+
+ConvExpertsImpl::ConvExpertsImpl(ConvExpertsOptions options_) : options(std::move(options_)) {
+  MOEKIT_CHECK(options.output_size() >= 1, "ConvExperts: output_size must be at least 1; got ",
+               options.output_size());
+  reset();
+}
+
+void ConvExpertsImpl::reset() {
+  net = register_module("net", ConvNetStack(options.net()));
+  const int64_t e = net->num_networks();
+  weight = register_parameter("weight",
+                              torch::empty({e, options.output_size(), net->feature_size()}));
+  bias = register_parameter("bias", torch::empty({e, options.output_size()}));
+  reset_parameters({});
+}
+
+void ConvExpertsImpl::reset_parameters(const at::Generator& generator) {
+  net->reset_parameters(generator);
+  init_uniform_fan_in(weight, net->feature_size(), generator);
+  init_uniform_fan_in(bias, net->feature_size(), generator);
+}
+
+ExpertOutput ConvExpertsImpl::forward_all(const torch::Tensor& images) {
+  const auto features = net->forward(images);
+  return {stacked_linear(torch::relu(features), weight, bias), features};
+}
+
+torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows,
+                                              const DispatchPlan& plan) {
+  const auto features = net->forward_routed(rows, plan.offsets);
+  return grouped_linear(torch::relu(features), weight, bias, plan.offsets);
+}
+
+}  // namespace moekit::nn

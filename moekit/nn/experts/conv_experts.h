@@ -1,0 +1,42 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/pimpl.h>
+
+#include "moekit/nn/experts.h"
+#include "moekit/nn/experts/conv_net.h"
+
+namespace moekit::nn {
+
+/// Options of `ConvExperts`: the networks, and C outputs after them.
+struct ConvExpertsOptions {
+  ConvExpertsOptions(ConvNetOptions net, int64_t output_size)
+      : net_(std::move(net)), output_size_(output_size) {}
+  TORCH_ARG(ConvNetOptions, net);
+  TORCH_ARG(int64_t, output_size);  ///< C
+};
+
+/// Experts that are small image classifiers: convolution blocks, fully connected layers up to the
+/// features v (before their activation), ReLU, class layer.
+/// Source: Krishnamurthy et al. 2023, arXiv:2302.14703, experts of the MNIST, FashionMNIST and
+/// CIFAR-100 experiments.
+class ConvExpertsImpl : public torch::nn::Cloneable<ConvExpertsImpl>, public ExpertsImpl {
+ public:
+  explicit ConvExpertsImpl(ConvExpertsOptions options);
+  void reset() override;
+  void reset_parameters(const at::Generator& generator) override;
+  int64_t num_experts() const override { return net->num_networks(); }
+  int64_t output_size() const override { return options.output_size(); }
+  int64_t feature_size() const override { return net->feature_size(); }
+  ExpertOutput forward_all(const torch::Tensor& images) override;
+  /// Batch normalisation in training mode uses the statistics of the routed images alone.
+  torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+
+  ConvExpertsOptions options;
+  ConvNetStack net{nullptr};
+  torch::Tensor weight;  ///< class layer, [E, C, h]
+  torch::Tensor bias;    ///< [E, C]
+};
+TORCH_MODULE(ConvExperts);
+
+}  // namespace moekit::nn

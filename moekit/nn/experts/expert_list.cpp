@@ -1,0 +1,51 @@
+#include "moekit/nn/experts/expert_list.h"
+
+#include "moekit/core/error.h"
+
+namespace moekit::nn {
+
+ExpertListImpl::ExpertListImpl(std::vector<torch::nn::AnyModule> experts_, int64_t output_size)
+    : experts(std::move(experts_)), output_size_(output_size) {
+  MOEKIT_CHECK(!experts.empty(), "ExpertList: needs at least one expert");
+  reset();
+}
+
+void ExpertListImpl::reset() {
+  for (size_t e = 0; e < experts.size(); ++e) {
+    experts[e] = experts[e].clone();
+    register_module(std::to_string(e), experts[e].ptr());
+  }
+}
+
+void ExpertListImpl::reset_parameters(const at::Generator& generator) {
+  for (auto& expert : experts) {
+    if (auto* module = dynamic_cast<Initializable*>(expert.ptr().get())) {
+      module->reset_parameters(generator);
+    }
+  }
+}
+
+torch::Tensor ExpertListImpl::run(size_t expert, const torch::Tensor& tokens) {
+  const torch::Tensor out = experts[expert].forward(tokens);
+  MOEKIT_CHECK(out.dim() == 2 && out.size(0) == tokens.size(0) && out.size(1) == output_size_,
+               "ExpertList: expert ", expert, " must give [", tokens.size(0), ", ", output_size_,
+               "]; got ", out.sizes());
+  return out;
+}
+
+ExpertOutput ExpertListImpl::forward_all(const torch::Tensor& tokens) {
+  std::vector<torch::Tensor> outputs;
+  for (size_t e = 0; e < experts.size(); ++e) outputs.push_back(run(e, tokens));
+  return {torch::stack(outputs), {}};
+}
+
+torch::Tensor ExpertListImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
+  std::vector<torch::Tensor> outputs;
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t count = plan.count(static_cast<int64_t>(e));
+    if (count > 0) outputs.push_back(run(e, rows.narrow(0, plan.offsets[e], count)));
+  }
+  return outputs.empty() ? rows.new_empty({0, output_size_}) : torch::cat(outputs);
+}
+
+}  // namespace moekit::nn

@@ -1,0 +1,41 @@
+#include "moekit/nn/experts/linear_experts.h"
+
+#include "moekit/core/error.h"
+#include "moekit/nn/grouped_linear.h"
+
+namespace moekit::nn {
+
+LinearExpertsImpl::LinearExpertsImpl(LinearExpertsOptions options_)
+    : options(std::move(options_)) {
+  MOEKIT_CHECK(options.hidden_size() >= 1 && options.output_size() >= 1 &&
+                   options.num_experts() >= 1,
+               "LinearExperts: sizes must be at least 1; got hidden_size ", options.hidden_size(),
+               ", output_size ", options.output_size(), ", num_experts ", options.num_experts());
+  reset();
+}
+
+void LinearExpertsImpl::reset() {
+  weight = register_parameter("weight", torch::empty({options.num_experts(), options.output_size(),
+                                                      options.hidden_size()}));
+  if (options.bias()) {
+    bias = register_parameter("bias",
+                              torch::empty({options.num_experts(), options.output_size()}));
+  }
+  reset_parameters({});
+}
+
+void LinearExpertsImpl::reset_parameters(const at::Generator& generator) {
+  init_uniform_fan_in(weight, options.hidden_size(), generator);
+  if (bias.defined()) init_uniform_fan_in(bias, options.hidden_size(), generator);
+}
+
+ExpertOutput LinearExpertsImpl::forward_all(const torch::Tensor& tokens) {
+  return {stacked_linear(tokens, weight, bias), {}};
+}
+
+torch::Tensor LinearExpertsImpl::forward_routed(const torch::Tensor& rows,
+                                                const DispatchPlan& plan) {
+  return grouped_linear(rows, weight, bias, plan.offsets);
+}
+
+}  // namespace moekit::nn

@@ -1,0 +1,62 @@
+#include "moekit/nn/experts/mlp_experts.h"
+
+#include "moekit/core/error.h"
+#include "moekit/nn/grouped_linear.h"
+
+namespace moekit::nn {
+
+MlpExpertsImpl::MlpExpertsImpl(MlpExpertsOptions options_) : options(std::move(options_)) {
+  MOEKIT_CHECK(options.hidden_size() >= 1 && options.intermediate_size() >= 1 &&
+                   options.num_experts() >= 1 && options.output_size() >= 1,
+               "MlpExperts: sizes must be at least 1; got hidden_size ", options.hidden_size(),
+               ", intermediate_size ", options.intermediate_size(), ", num_experts ",
+               options.num_experts(), ", output_size ", options.output_size());
+  reset();
+}
+
+void MlpExpertsImpl::reset() {
+  const int64_t e = options.num_experts();
+  const int64_t d = options.hidden_size();
+  const int64_t f = options.intermediate_size();
+  const int64_t o = options.output_size();
+  const bool gated = is_gated(options.activation());
+  if (gated) gate_proj = register_parameter("gate_proj", torch::empty({e, f, d}));
+  up_proj = register_parameter("up_proj", torch::empty({e, f, d}));
+  down_proj = register_parameter("down_proj", torch::empty({e, o, f}));
+  if (options.bias()) {
+    if (gated) gate_bias = register_parameter("gate_bias", torch::empty({e, f}));
+    up_bias = register_parameter("up_bias", torch::empty({e, f}));
+    down_bias = register_parameter("down_bias", torch::empty({e, o}));
+  }
+  reset_parameters({});
+}
+
+void MlpExpertsImpl::reset_parameters(const at::Generator& generator) {
+  const auto draw = [&](torch::Tensor& parameter, int64_t fan_in) {
+    if (parameter.defined()) init_uniform_fan_in(parameter, fan_in, generator);
+  };
+  for (auto* parameter : {&gate_proj, &up_proj, &gate_bias, &up_bias}) {
+    draw(*parameter, options.hidden_size());
+  }
+  for (auto* parameter : {&down_proj, &down_bias}) draw(*parameter, options.intermediate_size());
+}
+
+ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
+  const auto up = stacked_linear(tokens, up_proj, up_bias);
+  const auto hidden = gate_proj.defined()
+                          ? activate(stacked_linear(tokens, gate_proj, gate_bias),
+                                     options.activation()) * up
+                          : activate(up, options.activation());
+  return {stacked_linear(hidden, down_proj, down_bias), up};
+}
+
+torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
+  const auto up = grouped_linear(rows, up_proj, up_bias, plan.offsets);
+  const auto hidden = gate_proj.defined()
+                          ? activate(grouped_linear(rows, gate_proj, gate_bias, plan.offsets),
+                                     options.activation()) * up
+                          : activate(up, options.activation());
+  return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
+}
+
+}  // namespace moekit::nn

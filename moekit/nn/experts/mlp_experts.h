@@ -1,0 +1,62 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/pimpl.h>
+
+#include "moekit/nn/activation.h"
+#include "moekit/nn/experts.h"
+
+namespace moekit::nn {
+
+/// Options of `MlpExperts`. Example: `MlpExpertsOptions(64, 256, 8).activation(kSwiglu)`.
+struct MlpExpertsOptions {
+  MlpExpertsOptions(int64_t hidden_size, int64_t intermediate_size, int64_t num_experts)
+      : hidden_size_(hidden_size),
+        intermediate_size_(intermediate_size),
+        num_experts_(num_experts),
+        output_size_(hidden_size) {}
+  TORCH_ARG(int64_t, hidden_size);        ///< D
+  TORCH_ARG(int64_t, intermediate_size);  ///< F
+  TORCH_ARG(int64_t, num_experts);        ///< E
+  TORCH_ARG(int64_t, output_size);        ///< O, D unless set
+  TORCH_ARG(Activation, activation) = Activation::kRelu;
+  TORCH_ARG(bool, bias) = true;
+
+ public:
+  template <typename Field>
+  void visit(Field&& field) {
+    field("hidden_size", hidden_size_, "D");
+    field("intermediate_size", intermediate_size_, "F");
+    field("num_experts", num_experts_, "E");
+    field("output_size", output_size_, "O");
+    field("activation", activation_, "of the hidden layer; gated kinds have a gate_proj");
+    field("bias", bias_, "whether the projections have one");
+  }
+};
+
+/// Feed-forward experts, stacked: down_proj act(up_proj x), or
+/// down_proj (act(gate_proj x) * up_proj x) for the gated activations.
+/// Source: Shazeer 2020, arXiv:2002.05202, eq. 6 (gated forms).
+class MlpExpertsImpl : public torch::nn::Cloneable<MlpExpertsImpl>, public ExpertsImpl {
+ public:
+  /// @throws ArgumentError unless all sizes are at least 1.
+  explicit MlpExpertsImpl(MlpExpertsOptions options);
+  void reset() override;
+  void reset_parameters(const at::Generator& generator) override;
+  int64_t num_experts() const override { return up_proj.size(0); }
+  int64_t output_size() const override { return options.output_size(); }
+  int64_t feature_size() const override { return options.intermediate_size(); }
+  ExpertOutput forward_all(const torch::Tensor& tokens) override;
+  torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+
+  MlpExpertsOptions options;
+  torch::Tensor gate_proj;  ///< [E, F, D], gated activations only
+  torch::Tensor up_proj;    ///< [E, F, D]
+  torch::Tensor down_proj;  ///< [E, O, F]
+  torch::Tensor gate_bias;  ///< [E, F], undefined without bias or gate
+  torch::Tensor up_bias;    ///< [E, F]
+  torch::Tensor down_bias;  ///< [E, O]
+};
+TORCH_MODULE(MlpExperts);
+
+}  // namespace moekit::nn

@@ -1,0 +1,30 @@
+#include "moekit/nn/losses/load_loss.h"
+
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "moekit/core/error.h"
+#include "moekit/nn/losses/importance_loss.h"
+
+namespace moekit::nn {
+
+torch::Tensor load_loss(const Routing& routing) {
+  MOEKIT_CHECK(routing.noise_std.defined() && routing.clean_logits.defined(),
+               "load_loss: needs a router with Gaussian noise, in training");
+  const int64_t k = routing.top_k();
+  MOEKIT_CHECK(k < routing.num_experts(), "load_loss: needs top_k < num_experts; got ", k,
+               " of ", routing.num_experts());
+  // The K-th largest of the other noisy logits: the (K+1)-th largest of all for a chosen expert,
+  // the K-th for the rest.
+  const auto largest = std::get<0>(torch::topk(routing.logits.detach(), k + 1, 1));
+  const auto threshold_in = largest.narrow(1, k, 1);
+  const auto threshold_out = largest.narrow(1, k - 1, 1);
+  const auto chosen = routing.logits.detach() > threshold_in;
+  const auto threshold = torch::where(chosen, threshold_in, threshold_out);
+  const auto z = (routing.clean_logits - threshold) / routing.noise_std.clamp_min(1e-6);
+  const auto probability = 0.5 * (1 + torch::erf(z / std::sqrt(2.0)));
+  return squared_variation(probability.sum(0));
+}
+
+}  // namespace moekit::nn

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "moekit/nn/routing.h"
+
+namespace moekit::nn {
+
+/// Squared coefficient of variation of a smooth estimate of the load: Load_i = sum_n P(expert i is
+/// among the top K of token n when its own noise is drawn again), P by the normal distribution.
+/// Gradient flows into the clean logits and the noise size.
+/// Source: Shazeer et al. 2017, arXiv:1701.06538, appendix A, eq. 8-11.
+/// @throws ArgumentError unless the routing carries Gaussian noise and K < E: without them the
+///         estimate has no gradient, and a loss that silently does nothing is refused.
+torch::Tensor load_loss(const Routing& routing);
+
+}  // namespace moekit::nn

@@ -1,0 +1,129 @@
+#include "moekit/nn/mixture.h"
+
+#include <cmath>
+
+#include "moekit/core/error.h"
+
+namespace moekit::nn {
+namespace {
+
+/// log sum_i gate_i o_i, [N, C].
+torch::Tensor log_expectation(const torch::Tensor& log_gate,
+                              const torch::Tensor& expert_log_probs) {
+  return torch::logsumexp(expert_log_probs + log_gate.t().unsqueeze(2), 0);
+}
+
+/// The chosen expert's log probabilities. @param index [N] -> [N, C]
+torch::Tensor pick_expert(const torch::Tensor& expert_log_probs, const torch::Tensor& index) {
+  const auto classes = expert_log_probs.size(2);
+  return expert_log_probs.gather(0, index.reshape({1, -1, 1}).expand({1, -1, classes})).squeeze(0);
+}
+
+torch::Tensor top_k_log_probs(const MixtureOutput& output) {
+  const auto& routing = output.routing;
+  if (routing.top_k() > 1) {
+    // Softmax over the chosen logits alone, -infinity elsewhere.
+    const auto chosen = routing.logits.gather(1, routing.expert_index);
+    const auto masked = torch::full_like(routing.logits, -std::numeric_limits<float>::infinity())
+                            .scatter(1, routing.expert_index, chosen);
+    return log_expectation(torch::log_softmax(masked, 1), output.expert_log_probs);
+  }
+  const auto index = routing.expert_index.squeeze(1);
+  const auto log_p = output.log_gate.gather(1, routing.expert_index);
+  const auto classes = static_cast<double>(output.expert_log_probs.size(2));
+  // 1 - p by expm1, so that it does not vanish in rounding; p = 1 gives log 0 = -infinity, which
+  // the clamp keeps out of the gradient.
+  const auto log_rest = torch::log((-torch::expm1(log_p)).clamp_min(1e-30)) - std::log(classes);
+  return torch::logaddexp(pick_expert(output.expert_log_probs, index) + log_p, log_rest);
+}
+
+torch::Tensor squared_errors(const torch::Tensor& outputs, const torch::Tensor& target) {
+  return (outputs - target.unsqueeze(0)).square().sum(2).t();  // [N, E]
+}
+
+}  // namespace
+
+MixtureImpl::MixtureImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImpl> experts_,
+                         MixtureOptions options_)
+    : options(options_), router(std::move(router_)), experts(std::move(experts_)) {
+  MOEKIT_CHECK(router != nullptr && experts != nullptr, "Mixture: needs a router and experts");
+  MOEKIT_CHECK(router->num_experts() == experts->num_experts(), "Mixture: the router chooses of ",
+               router->num_experts(), " experts; there are ", experts->num_experts());
+  MOEKIT_CHECK(!router->needs_expert_features() ||
+                   router->feature_size() == experts->feature_size(),
+               "Mixture: the router takes expert features of size ", router->feature_size(),
+               "; the experts give ", experts->feature_size());
+  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
+  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
+}
+
+void MixtureImpl::reset() {
+  router = std::dynamic_pointer_cast<RouterImpl>(router->clone());
+  experts = std::dynamic_pointer_cast<ExpertsImpl>(experts->clone());
+  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
+  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
+}
+
+MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, RouterContext context) {
+  MixtureOutput output;
+  const auto from_experts = experts->forward_all(inputs);
+  context.expert_features = from_experts.features;
+  context.training = is_training();
+  output.routing = router->forward(inputs, context);
+  output.expert_features = from_experts.features;
+  output.expert_log_probs = torch::log_softmax(from_experts.values, 2);
+  output.log_gate = torch::log_softmax(output.routing.logits, 1);
+  switch (options.form()) {
+    case MixtureForm::kExpectation:
+      output.log_probs = log_expectation(output.log_gate, output.expert_log_probs);
+      break;
+    case MixtureForm::kStochastic: {
+      const auto& probs = output.routing.probs;
+      const auto index = is_training()
+                             ? torch::multinomial(probs, 1, true, context.generator).squeeze(1)
+                             : probs.argmax(1);
+      output.log_probs = pick_expert(output.expert_log_probs, index);
+      break;
+    }
+    case MixtureForm::kPreSoftmax:
+      output.log_probs = torch::log_softmax(
+          (from_experts.values * output.routing.probs.t().unsqueeze(2)).sum(0), 1);
+      break;
+    case MixtureForm::kTopK:
+      output.log_probs = top_k_log_probs(output);
+      break;
+  }
+  return output;
+}
+
+torch::Tensor MixtureImpl::loss(const MixtureOutput& output, const torch::Tensor& labels) const {
+  if (options.form() == MixtureForm::kStochastic) {
+    return jacobs_loss(output.log_gate, output.expert_log_probs, labels);
+  }
+  return torch::nll_loss(output.log_probs, labels);
+}
+
+torch::Tensor jacobs_loss(const torch::Tensor& log_gate, const torch::Tensor& expert_log_probs,
+                          const torch::Tensor& labels) {
+  const auto index = labels.reshape({1, -1, 1}).expand({expert_log_probs.size(0), -1, 1});
+  const auto log_likelihood = expert_log_probs.gather(2, index).squeeze(2).t();  // [N, E]
+  return -torch::logsumexp(log_gate + 0.5 * log_likelihood, 1).mean();
+}
+
+torch::Tensor cooperative_error(const torch::Tensor& gate, const torch::Tensor& outputs,
+                                const torch::Tensor& target) {
+  const auto joined = (outputs * gate.t().unsqueeze(2)).sum(0);
+  return (joined - target).square().sum(1).mean();
+}
+
+torch::Tensor localized_error(const torch::Tensor& gate, const torch::Tensor& outputs,
+                              const torch::Tensor& target) {
+  return (gate * squared_errors(outputs, target)).sum(1).mean();
+}
+
+torch::Tensor competitive_error(const torch::Tensor& gate, const torch::Tensor& outputs,
+                                const torch::Tensor& target) {
+  return -torch::logsumexp(gate.log() - 0.5 * squared_errors(outputs, target), 1).mean();
+}
+
+}  // namespace moekit::nn

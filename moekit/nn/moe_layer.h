@@ -1,0 +1,46 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/pimpl.h>
+
+#include <memory>
+
+#include "moekit/nn/experts.h"
+#include "moekit/nn/router.h"
+
+namespace moekit::nn {
+
+struct MoEOptions {
+  /// C = ceil(capacity_factor * N * K / E) assignments an expert takes; 0: dropless.
+  TORCH_ARG(double, capacity_factor) = 0.0;
+};
+
+struct MoEOutput {
+  torch::Tensor values;  ///< [N, O]
+  Routing routing;
+  DispatchPlan plan;     ///< counts and drops; empty offsets when all experts ran on all tokens
+};
+
+/// The sparse layer: route, dispatch, run the chosen experts, combine; plus shared experts that
+/// run on every token with weight 1. Only chosen experts are computed; a router that needs the
+/// experts' features, or chooses all of them, makes every expert run.
+class MoEImpl : public torch::nn::Cloneable<MoEImpl> {
+ public:
+  /// Holds the modules it is given; clone() copies them deeply. `shared_experts` may be null.
+  /// @throws ArgumentError when router, experts and shared experts do not fit together.
+  MoEImpl(std::shared_ptr<RouterImpl> router, std::shared_ptr<ExpertsImpl> experts,
+          MoEOptions options = {}, std::shared_ptr<ExpertsImpl> shared_experts = nullptr);
+  void reset() override;
+  /// For `torch::nn::Sequential`: the values alone.
+  torch::Tensor forward(const torch::Tensor& tokens);
+  /// @param tokens [N, D]
+  MoEOutput forward_with_routing(const torch::Tensor& tokens, RouterContext context = {});
+
+  MoEOptions options;
+  std::shared_ptr<RouterImpl> router;
+  std::shared_ptr<ExpertsImpl> experts;
+  std::shared_ptr<ExpertsImpl> shared_experts;
+};
+TORCH_MODULE(MoE);
+
+}  // namespace moekit::nn

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include "moekit/nn/initialization.h"
+#include "moekit/nn/routing.h"
+
+namespace moekit::nn {
+
+/// What a router may need beyond the tokens. Fields a router does not use may stay undefined;
+/// one that it needs and does not get is an `ArgumentError`.
+struct RouterContext {
+  at::Generator generator;        ///< draws noise; libtorch's default one when undefined
+  bool training = false;          ///< noise is added in training only
+  torch::Tensor expert_features;  ///< [E, N, h], the experts' hidden vectors
+  torch::Tensor previous_logits;  ///< [N, E] of an earlier layer
+  torch::Tensor task_id;          ///< [N] int64: task, domain or label, for routers told the truth
+};
+
+/// Sends each token to experts. A new router is a class of its own that implements this.
+class RouterImpl : public virtual torch::nn::Module, public Initializable {
+ public:
+  /// @param tokens  [N, D], or whatever the router's trunk takes ([N, C, H, W])
+  virtual Routing forward(const torch::Tensor& tokens, const RouterContext& context) = 0;
+  virtual int64_t num_experts() const = 0;
+  /// Whether `RouterContext::expert_features` must be given: such a router cannot skip experts.
+  virtual bool needs_expert_features() const { return false; }
+  /// Size h that the experts' features must have; 0 for any.
+  virtual int64_t feature_size() const { return 0; }
+};
+
+}  // namespace moekit::nn

@@ -1,0 +1,74 @@
+#include "moekit/nn/routers/linear_router.h"
+
+#include "moekit/core/error.h"
+#include "moekit/nn/routers/trunk.h"
+
+namespace moekit::nn {
+
+LinearRouterImpl::LinearRouterImpl(LinearRouterOptions options_, torch::nn::AnyModule trunk_)
+    : options(std::move(options_)), trunk(std::move(trunk_)) {
+  MOEKIT_CHECK(options.num_experts() >= 1, "LinearRouter: num_experts must be at least 1; got ",
+               options.num_experts());
+  MOEKIT_CHECK(options.top_k() >= 0 && options.top_k() <= options.num_experts(),
+               "LinearRouter: top_k must be 0 (all) or 1..", options.num_experts(),
+               " (num_experts); got ", options.top_k());
+  MOEKIT_CHECK(options.temperature() > 0, "LinearRouter: temperature must be positive; got ",
+               options.temperature());
+  MOEKIT_CHECK(options.noise_scale() >= 0, "LinearRouter: noise_scale must be at least 0; got ",
+               options.noise_scale());
+  reset();
+}
+
+void LinearRouterImpl::reset() {
+  trunk = register_trunk(*this, trunk);
+  const auto size = {options.num_experts(), options.hidden_size()};
+  weight = register_parameter("weight", torch::empty(size));
+  if (options.bias()) bias = register_parameter("bias", torch::empty({options.num_experts()}));
+  if (options.noise() == RouterNoise::kGaussian) {
+    noise_weight = register_parameter("noise_weight", torch::empty(size));
+  }
+  reset_parameters({});
+}
+
+void LinearRouterImpl::reset_parameters(const at::Generator& generator) {
+  reset_trunk(trunk, generator);
+  const torch::NoGradGuard no_grad;
+  if (options.init() == RouterInit::kZero) {
+    weight.zero_();
+    if (bias.defined()) bias.zero_();
+  } else {
+    init_uniform_fan_in(weight, options.hidden_size(), generator);
+    if (bias.defined()) init_uniform_fan_in(bias, options.hidden_size(), generator);
+  }
+  if (noise_weight.defined()) noise_weight.zero_();
+}
+
+Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
+  const auto hidden = run_trunk(trunk, tokens);
+  MOEKIT_CHECK(hidden.dim() == 2 && hidden.size(1) == options.hidden_size(),
+               "LinearRouter: tokens must be [N, ", options.hidden_size(), "]; got ",
+               hidden.sizes());
+  const auto clean = torch::linear(hidden, weight, bias) / options.temperature();
+  if (!context.training || options.noise() == RouterNoise::kNone) {
+    return route(clean, options.top_k(), options.combine_weights());
+  }
+  torch::Tensor noise_std;
+  torch::Tensor noise;
+  if (options.noise() == RouterNoise::kGaussian) {
+    noise_std = torch::softplus(torch::linear(hidden, noise_weight)) * options.noise_scale();
+    noise = torch::empty_like(clean).normal_(0, 1, context.generator) * noise_std;
+  } else {
+    noise = torch::empty_like(clean).uniform_(0, 1, context.generator) * options.noise_scale();
+  }
+  auto routing = route(clean + noise, options.top_k(), options.combine_weights());
+  routing.clean_logits = clean;
+  routing.noise_std = noise_std;
+  return routing;
+}
+
+void LinearRouterImpl::pretty_print(std::ostream& stream) const {
+  stream << "moekit::nn::LinearRouter(hidden_size=" << options.hidden_size()
+         << ", num_experts=" << options.num_experts() << ", top_k=" << options.top_k() << ")";
+}
+
+}  // namespace moekit::nn

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/container/any.h>
+#include <torch/nn/pimpl.h>
+
+#include "moekit/nn/router.h"
+
+namespace moekit::nn {
+
+/// Noise on the logits while training.
+enum class RouterNoise {
+  kNone,
+  kGaussian,  ///< learned: eps * softplus(tokens W_noise), eps ~ N(0, 1)
+  kUniform,   ///< uniform in [0, noise_scale)
+};
+enum class RouterInit { kDefault, kZero };
+
+/// Options of `LinearRouter`. Example: `LinearRouterOptions(512, 8).top_k(2)`.
+struct LinearRouterOptions {
+  LinearRouterOptions(int64_t hidden_size, int64_t num_experts)
+      : hidden_size_(hidden_size), num_experts_(num_experts) {}
+  TORCH_ARG(int64_t, hidden_size);                                        ///< D after the trunk
+  TORCH_ARG(int64_t, num_experts);                                        ///< E
+  TORCH_ARG(int64_t, top_k) = 0;                                          ///< K; 0: all experts
+  TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
+  TORCH_ARG(double, temperature) = 1.0;                                   ///< logits / temperature
+  TORCH_ARG(RouterNoise, noise) = RouterNoise::kNone;
+  TORCH_ARG(double, noise_scale) = 1.0;
+  TORCH_ARG(RouterInit, init) = RouterInit::kDefault;
+  TORCH_ARG(bool, bias) = false;
+
+ public:
+  /// Names each field once: JSON and printing come from here.
+  template <typename Field>
+  void visit(Field&& field) {
+    field("hidden_size", hidden_size_, "D after the trunk");
+    field("num_experts", num_experts_, "E");
+    field("top_k", top_k_, "experts a token is sent to; 0 for all");
+    field("combine_weights", combine_weights_, "weights of the chosen experts");
+    field("temperature", temperature_, "logits are divided by it");
+    field("noise", noise_, "noise on the logits in training");
+    field("noise_scale", noise_scale_, "its size");
+    field("init", init_, "initial weights");
+    field("bias", bias_, "a learned offset per expert");
+  }
+};
+
+/// logits = trunk(tokens) W' (+ b), divided by the temperature, plus noise in training; softmax;
+/// the K largest. With K = E this is the dense softmax gate.
+/// Source: Shazeer et al. 2017, arXiv:1701.06538, eq. 2 (dense), 3-5 (noisy top-k). Noise none and
+/// uniform depart from it; uniform noise is that of Chen et al. 2022, arXiv:2208.02813.
+class LinearRouterImpl : public torch::nn::Cloneable<LinearRouterImpl>, public RouterImpl {
+ public:
+  /// @param trunk  any module tensor -> [N, hidden_size]; the router keeps its own deep copy.
+  /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, noise_scale >= 0.
+  explicit LinearRouterImpl(LinearRouterOptions options, torch::nn::AnyModule trunk = {});
+  void reset() override;
+  void reset_parameters(const at::Generator& generator) override;
+  Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
+  int64_t num_experts() const override { return weight.size(0); }
+  void pretty_print(std::ostream& stream) const override;
+
+  LinearRouterOptions options;
+  torch::nn::AnyModule trunk;   ///< may be empty
+  torch::Tensor weight;         ///< [E, D]
+  torch::Tensor bias;           ///< [E], undefined without
+  torch::Tensor noise_weight;   ///< [E, D], zero at first; undefined unless noise is Gaussian
+};
+TORCH_MODULE(LinearRouter);
+
+}  // namespace moekit::nn
+
+template <>
+struct moekit::EnumNames<moekit::nn::RouterNoise> {
+  static constexpr std::array<std::pair<nn::RouterNoise, std::string_view>, 3> kTable{{
+      {nn::RouterNoise::kNone, "none"},
+      {nn::RouterNoise::kGaussian, "gaussian"},
+      {nn::RouterNoise::kUniform, "uniform"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::nn::RouterInit> {
+  static constexpr std::array<std::pair<nn::RouterInit, std::string_view>, 2> kTable{{
+      {nn::RouterInit::kDefault, "default"},
+      {nn::RouterInit::kZero, "zero"},
+  }};
+};

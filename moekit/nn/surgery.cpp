@@ -1,0 +1,60 @@
+#include "moekit/nn/surgery.h"
+
+#include "moekit/core/error.h"
+
+namespace moekit::nn {
+namespace {
+
+using Named = torch::OrderedDict<std::string, torch::Tensor>;
+
+void compare(const Named& from, const Named& to, std::string& problems) {
+  for (const auto& item : to) {
+    const auto* source = from.find(item.key());
+    if (source == nullptr) {
+      problems += concat("\n  missing ", item.key());
+    } else if (source->sizes() != item.value().sizes()) {
+      problems += concat("\n  ", item.key(), " is ", source->sizes(), ", wanted ",
+                         item.value().sizes());
+    }
+  }
+  for (const auto& item : from) {
+    if (to.find(item.key()) == nullptr) problems += concat("\n  unexpected ", item.key());
+  }
+}
+
+void copy(const Named& from, const Named& to) {
+  for (const auto& item : to) {
+    auto target = item.value();
+    target.copy_(from[item.key()]);
+  }
+}
+
+}  // namespace
+
+void copy_parameters(const torch::nn::Module& from, torch::nn::Module& to) {
+  const torch::NoGradGuard no_grad;
+  std::string problems;
+  compare(from.named_parameters(), to.named_parameters(), problems);
+  compare(from.named_buffers(), to.named_buffers(), problems);
+  MOEKIT_CHECK(problems.empty(), "copy_parameters: the modules differ:", problems);
+  copy(from.named_parameters(), to.named_parameters());
+  copy(from.named_buffers(), to.named_buffers());
+}
+
+void freeze(torch::nn::Module& module) {
+  for (auto& parameter : module.parameters()) {
+    parameter.set_requires_grad(false);
+  }
+  module.eval();
+}
+
+void FrozenModules::add(std::shared_ptr<torch::nn::Module> module) {
+  freeze(*module);
+  modules_.push_back(std::move(module));
+}
+
+void FrozenModules::apply() const {
+  for (const auto& module : modules_) module->eval();
+}
+
+}  // namespace moekit::nn

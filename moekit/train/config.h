@@ -1,0 +1,142 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "moekit/core/config.h"
+#include "moekit/models/config.h"
+#include "moekit/nn/losses/aux_loss.h"
+
+namespace moekit::train {
+
+struct DataConfig {
+  std::string name = "fashion-mnist";
+  int64_t train_limit = 0;
+  int64_t test_limit = 0;
+  int64_t holdout = 0;
+  int64_t validation = 0;
+  bool augment = false;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("name", name, "data set; see `moekit data list`");
+    field("train_limit", train_limit, "use the first n training images; 0: all");
+    field("test_limit", test_limit, "use the first n test images; 0: all");
+    field("holdout", holdout, "test on n training images drawn by the seed; 0: the test set");
+    field("validation", validation, "training images set apart for early stopping");
+    field("augment", augment, "random flips and crops of the training images");
+  }
+};
+
+enum class OptimizerKind { kAdam, kAdamW, kSgd };
+enum class Schedule { kConstant, kCosine, kLinear };
+
+/// Parameters whose name starts with `match` learn with settings of their own.
+struct ParameterGroup {
+  std::string match;
+  double lr_scale = 1;
+  double weight_decay = 0;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("match", match, "start of the parameters' names");
+    field("lr_scale", lr_scale, "times the learning rate");
+    field("weight_decay", weight_decay, "");
+  }
+};
+
+struct TrainConfig {
+  int64_t epochs = 20;
+  int64_t batch_size = 512;
+  OptimizerKind optimizer = OptimizerKind::kAdam;
+  double lr = 1e-3;
+  double momentum = 0;
+  double weight_decay = 0;
+  Schedule schedule = Schedule::kConstant;
+  int64_t warmup_steps = 0;
+  double clip_norm = 0;
+  int64_t patience = 0;
+  int64_t checkpoint_steps = 0;
+  std::vector<ParameterGroup> groups;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("epochs", epochs, "");
+    field("batch_size", batch_size, "");
+    field("optimizer", optimizer, "");
+    field("lr", lr, "learning rate");
+    field("momentum", momentum, "for sgd");
+    field("weight_decay", weight_decay, "");
+    field("schedule", schedule, "of the learning rate, down to 0 at the end");
+    field("warmup_steps", warmup_steps, "steps in which the learning rate rises");
+    field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit");
+    field("patience", patience, "stop after so many epochs without a better validation loss");
+    field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch");
+    field("groups", groups, "parameter groups { match, lr_scale, weight_decay }");
+  }
+};
+
+/// Where weights come from, and which of them learn.
+struct InitConfig {
+  std::string router_from;
+  std::string trunk_from;
+  std::string experts_from;
+  int64_t experts_seed = 0;
+  bool freeze_router = false;
+  bool freeze_experts = false;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("router_from", router_from, "run whose whole router is copied");
+    field("trunk_from", trunk_from, "run whose router's trunk is copied");
+    field("experts_from", experts_from, "run whose experts are copied");
+    field("experts_seed", experts_seed, "seed of the experts' first weights; 0: the run's seed");
+    field("freeze_router", freeze_router, "the router does not learn");
+    field("freeze_experts", freeze_experts, "the experts do not learn");
+  }
+};
+
+/// A recipe: everything a run depends on.
+struct RunConfig {
+  int64_t seed = 1;
+  int64_t threads = 1;
+  DataConfig data;
+  models::ModelConfig model;
+  nn::AuxLossOptions loss;
+  TrainConfig train;
+  InitConfig init;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("seed", seed, "of every random choice");
+    field("threads", threads, "one is fastest for small models: run seeds side by side instead");
+    field("data", data, "");
+    field("model", model, "");
+    field("loss", loss, "");
+    field("train", train, "");
+    field("init", init, "");
+  }
+};
+
+/// Refuses impossible values that do not depend on the data set.
+/// @throws ArgumentError naming the key.
+void validate(const RunConfig& config);
+
+}  // namespace moekit::train
+
+template <>
+struct moekit::EnumNames<moekit::train::OptimizerKind> {
+  static constexpr std::array<std::pair<train::OptimizerKind, std::string_view>, 3> kTable{{
+      {train::OptimizerKind::kAdam, "adam"},
+      {train::OptimizerKind::kAdamW, "adamw"},
+      {train::OptimizerKind::kSgd, "sgd"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::train::Schedule> {
+  static constexpr std::array<std::pair<train::Schedule, std::string_view>, 3> kTable{{
+      {train::Schedule::kConstant, "constant"},
+      {train::Schedule::kCosine, "cosine"},
+      {train::Schedule::kLinear, "linear"},
+  }};
+};

@@ -1,0 +1,78 @@
+#include "moekit/train/evaluate.h"
+
+#include "moekit/metrics/specialization.h"
+
+namespace moekit::train {
+namespace {
+constexpr int64_t kEvalBatch = 1000;
+
+struct Collected {
+  std::vector<torch::Tensor> index;
+  std::vector<torch::Tensor> probs;
+  std::string name;
+};
+
+}  // namespace
+
+Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
+                    const data::Normalization& normalization, bool keep_outputs) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model.is_training();
+  model.eval();
+  Evaluation out;
+  std::vector<torch::Tensor> predicted;
+  std::vector<torch::Tensor> expert_outputs;
+  std::vector<Collected> layers;
+  double loss_sum = 0;
+  int64_t wrong = 0;
+  for (int64_t begin = 0; begin < set.size(); begin += kEvalBatch) {
+    const auto part = set.slice(begin, std::min(begin + kEvalBatch, set.size()));
+    nn::RouterContext context;
+    context.task_id = part.labels;
+    const auto output = model.forward(data::normalize(part.images, normalization), context);
+    loss_sum += model.loss(output, part.labels).item<double>() * static_cast<double>(part.size());
+    predicted.push_back(output.log_probs.argmax(1));
+    wrong += predicted.back().ne(part.labels).sum().item<int64_t>();
+    layers.resize(output.layers.size());
+    for (size_t l = 0; l < output.layers.size(); ++l) {
+      const auto& routing = output.layers[l].routing;
+      layers[l].name = output.layers[l].name;
+      layers[l].probs.push_back(routing.probs);
+      layers[l].index.push_back(routing.top_k() == routing.num_experts()
+                                    ? nn::top1_expert(routing).unsqueeze(1)
+                                    : routing.expert_index);
+      out.dropped += output.layers[l].dropped;
+    }
+    if (keep_outputs && output.expert_log_probs.defined()) {
+      expert_outputs.push_back(output.expert_log_probs);
+    }
+  }
+  model.train(was_training);
+  const auto count = static_cast<double>(std::max<int64_t>(set.size(), 1));
+  out.loss = loss_sum / count;
+  out.error = static_cast<double>(wrong) / count;
+  for (auto& layer : layers) {
+    out.trace.layers.push_back({layer.name, torch::cat(layer.index), torch::cat(layer.probs)});
+  }
+  out.trace.labels["label"] = set.labels;
+  if (!predicted.empty()) out.trace.labels["predicted"] = torch::cat(predicted);
+  if (set.clusters.defined()) out.trace.labels["cluster"] = set.clusters;
+  if (!expert_outputs.empty()) out.trace.expert_log_probs = torch::cat(expert_outputs, 1);
+  return out;
+}
+
+Json evaluation_summary(const Evaluation& evaluation, const models::ModelConfig& config,
+                        int64_t num_classes) {
+  Json out = Json::object();
+  out["error"] = evaluation.error;
+  out["loss"] = evaluation.loss;
+  if (config.kind == models::ModelKind::kSparse) out["dropped"] = evaluation.dropped;
+  const bool hard = config.form == nn::MixtureForm::kStochastic || config.router.top_k == 1;
+  for (const auto& layer : evaluation.trace.layers) {
+    out["layers"][layer.name] =
+        metrics::specialization_summary(layer, evaluation.trace, num_classes, hard);
+  }
+  return out;
+}
+
+}  // namespace moekit::train

@@ -1,0 +1,342 @@
+#include "moekit/train/run.h"
+
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+
+#include <chrono>
+#include <sstream>
+
+#include "moekit/checkpoint/module_io.h"
+#include "moekit/checkpoint/optimizer_io.h"
+#include "moekit/core/files.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/core/progress.h"
+#include "moekit/core/random.h"
+#include "moekit/core/version.h"
+#include "moekit/data/registry.h"
+#include "moekit/train/evaluate.h"
+#include "moekit/train/trainer.h"
+
+namespace moekit::train {
+namespace fs = std::filesystem;
+namespace {
+
+Json parse_json_file(const fs::path& path) {
+  const auto json = Json::parse(read_file(path, 1 << 28), nullptr, /*allow_exceptions=*/false);
+  MOEKIT_CHECK_FORMAT(!json.is_discarded(), path.string(), ": is no JSON");
+  return json;
+}
+
+void write_json(const fs::path& path, const Json& json) {
+  write_file_atomic(path, json.dump(2) + "\n");
+}
+
+/// The checkpoint with the highest step, or nothing.
+std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
+  std::optional<fs::path> newest;
+  int64_t best = -1;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("step-", 0) != 0 || name.ends_with(".tmp")) continue;
+    const int64_t step = std::atoll(name.c_str() + 5);
+    if (step > best) {
+      best = step;
+      newest = entry.path();
+    }
+  }
+  return newest;
+}
+
+void remove_older_checkpoints(const fs::path& newest) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(newest.parent_path(), error)) {
+    if (entry.path() != newest) fs::remove_all(entry.path(), error);
+  }
+}
+
+void save_model(const fs::path& folder, const models::ClassifierImpl& model,
+                const RunConfig& config, const models::InputShape& input) {
+  write_json(folder / "config.json", {{"moekit", std::string(version())},
+                                      {"model", to_json(config.model)},
+                                      {"input", to_json(input)}});
+  checkpoint::write_safetensors(folder / "model.safetensors", checkpoint::module_tensors(model));
+}
+
+void save_checkpoint(const fs::path& folder, Trainer& trainer, const models::InputShape& input,
+                     const std::vector<Json>& metrics) {
+  create_folders(folder / "checkpoints");
+  const fs::path target = folder / "checkpoints" / concat("step-", trainer.state.step);
+  FolderTransaction transaction(target);
+  save_model(transaction.path(), trainer.model(), trainer.config(), input);
+  checkpoint::write_safetensors(
+      transaction.path() / "optimizer.safetensors",
+      checkpoint::optimizer_tensors(trainer.optimizer(), trainer.model()));
+  write_json(transaction.path() / "state.json",
+             {{"trainer", to_json(trainer.state)}, {"metrics", metrics}});
+  transaction.commit();
+  remove_older_checkpoints(target);
+}
+
+void load_checkpoint(const fs::path& path, Trainer& trainer, std::vector<Json>& metrics) {
+  const fs::path model = path / "model.safetensors";
+  checkpoint::load_module_tensors(trainer.model(), checkpoint::read_safetensors(model),
+                                  model.string());
+  const fs::path optimizer = path / "optimizer.safetensors";
+  checkpoint::load_optimizer_tensors(trainer.optimizer(), trainer.model(),
+                                     checkpoint::read_safetensors(optimizer), optimizer.string());
+  const fs::path state = path / "state.json";
+  const Json json = parse_json_file(state);
+  MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("trainer") && json.contains("metrics"),
+                      state.string(), ": lacks trainer or metrics");
+  ConfigTree tree;
+  tree.values = json["trainer"];
+  tree.origins[""] = state.string();
+  bind_config(tree, trainer.state);
+  metrics = json["metrics"].get<std::vector<Json>>();
+}
+
+void write_metrics(const fs::path& folder, const std::vector<Json>& metrics) {
+  std::string lines;
+  for (const auto& line : metrics) lines += line.dump() + "\n";
+  write_file_atomic(folder / "metrics.jsonl", lines);
+}
+
+/// Copies what `init` asks for out of other runs and freezes what it names.
+nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& config) {
+  const auto seed = static_cast<uint64_t>(config.seed);
+  const auto experts_seed =
+      config.init.experts_seed > 0 ? static_cast<uint64_t>(config.init.experts_seed) : seed;
+  model.reset_parameters(derive_seed(seed, "router-init"), derive_seed(experts_seed, "experts-init"));
+  const auto copy = [](const char* key, const std::string& run, const std::string& prefix,
+                       const std::shared_ptr<torch::nn::Module>& into) {
+    if (run.empty()) return;
+    MOEKIT_CHECK(into != nullptr, key, ": the model has no such part");
+    const fs::path file = fs::path(run) / "model" / "model.safetensors";
+    checkpoint::load_submodule_tensors(*into, checkpoint::read_safetensors(file), prefix,
+                                       file.string());
+  };
+  const std::shared_ptr<torch::nn::Module> router = model.router();
+  const std::shared_ptr<torch::nn::Module> experts = model.experts();
+  copy("init.experts_from", config.init.experts_from, "mixture.experts.", experts);
+  copy("init.router_from", config.init.router_from, "mixture.router.", router);
+  if (!config.init.trunk_from.empty()) {
+    const auto children = router ? router->named_children()
+                                 : torch::OrderedDict<std::string, std::shared_ptr<torch::nn::Module>>();
+    const auto* trunk = children.find("trunk");
+    MOEKIT_CHECK(trunk != nullptr, "init.trunk_from: the model's router has no trunk");
+    copy("init.trunk_from", config.init.trunk_from, "mixture.router.trunk.", *trunk);
+  }
+  nn::FrozenModules frozen;
+  if (config.init.freeze_router) {
+    MOEKIT_CHECK(router != nullptr, "init.freeze_router: the model has no router");
+    frozen.add(router);
+  }
+  if (config.init.freeze_experts) frozen.add(experts);
+  return frozen;
+}
+
+void check_limit(const char* key, int64_t wanted, int64_t available) {
+  MOEKIT_CHECK(wanted <= available, key, " = ", wanted, ", but there are ", available, " images");
+}
+
+/// Refuses a folder of another run; returns whether it holds this one.
+bool claim_folder(const RunConfig& config, const RunOptions& options) {
+  const fs::path file = options.folder / "config.toml";
+  const std::string text = to_toml(to_json(config));
+  if (fs::exists(file)) {
+    MOEKIT_CHECK(options.resume, options.folder.string(),
+                 " holds a run already; give --resume to go on with it, or another --out");
+    MOEKIT_CHECK(read_file(file) == text, options.folder.string(),
+                 " was made by another recipe (see its config.toml); --resume wants the same");
+    return true;
+  }
+  create_folders(options.folder);
+  write_json(options.folder / "run.json",
+             {{"moekit", std::string(version())},
+              {"libtorch", TORCH_VERSION},
+              {"seed", config.seed},
+              {"threads", config.threads}});
+  write_file_atomic(file, text);
+  return false;
+}
+
+Json epoch_line(const Trainer& trainer, const Evaluation& test, const RunData& data) {
+  const auto& state = trainer.state;
+  const auto seen = static_cast<double>(std::max<int64_t>(state.seen, 1));
+  Json line = {{"epoch", state.epoch},
+               {"step", state.step},
+               {"train_loss", state.loss_sum / seen},
+               {"aux_loss", state.aux_sum / seen},
+               {"train_error", static_cast<double>(state.wrong) / seen}};
+  line["test"] = evaluation_summary(test, trainer.config().model, data.input.num_classes);
+  return line;
+}
+
+}  // namespace
+
+RunData load_run_data(const RunConfig& config, const std::string& folder) {
+  auto dataset = data::load_dataset(config.data.name, folder);
+  RunData out;
+  out.train = std::move(dataset.train);
+  out.test = std::move(dataset.test);
+  out.normalization = dataset.normalization;
+  out.class_names = dataset.class_names;
+  const DataConfig& data = config.data;
+  if (data.train_limit > 0) {
+    check_limit("data.train_limit", data.train_limit, out.train.size());
+    out.train = out.train.slice(0, data.train_limit);
+  }
+  if (data.test_limit > 0) {
+    check_limit("data.test_limit", data.test_limit, out.test.size());
+    out.test = out.test.slice(0, data.test_limit);
+  }
+  const auto set_apart = [&](const char* key, int64_t count) {
+    check_limit(key, count + 1, out.train.size());
+    const auto order = torch::tensor(
+        random_permutation(out.train.size(),
+                           derive_seed(static_cast<uint64_t>(config.seed), key)),
+        torch::kLong);
+    auto part = out.train.select(order.slice(0, 0, count));
+    out.train = out.train.select(order.slice(0, count));
+    return part;
+  };
+  if (data.holdout > 0) out.test = set_apart("data.holdout", data.holdout);
+  if (data.validation > 0) out.validation = set_apart("data.validation", data.validation);
+  const auto& images = out.train.images;
+  out.input = {images.size(1), images.size(2), images.size(3),
+               static_cast<int64_t>(out.class_names.size())};
+  return out;
+}
+
+RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
+  validate(config);
+  const auto started = std::chrono::steady_clock::now();
+  at::set_num_threads(static_cast<int>(config.threads));
+  const RunData data = load_run_data(config, options.data_folder);
+  auto model = models::make_classifier(config.model, data.input);
+  auto frozen = initialize(*model, config);
+  Trainer trainer(config, model, data.train, data.normalization, std::move(frozen));
+  const bool exists = claim_folder(config, options);
+  if (exists && fs::exists(options.folder / "summary.json")) return RunStatus::kFinished;
+  std::vector<Json> metrics;
+  if (exists) {
+    if (const auto newest = newest_checkpoint(options.folder)) {
+      load_checkpoint(*newest, trainer, metrics);
+    }
+  }
+  Progress progress(options.folder.filename().string(), trainer.total_steps(), options.quiet);
+  progress.start_at(trainer.state.step);
+  bool stopped = false;
+  TrainerHooks hooks;
+  hooks.on_step = [&](Trainer& t, double loss) {
+    progress.update(t.state.step, concat("loss ", std::round(loss * 1e4) / 1e4));
+    const int64_t every = config.train.checkpoint_steps;
+    const bool last_of_epoch = t.state.batch == t.steps_per_epoch();
+    if (interrupted()) {
+      stopped = !last_of_epoch;  // at the end of an epoch on_epoch saves and stops
+    }
+    if ((stopped || (every > 0 && t.state.step % every == 0)) && !last_of_epoch) {
+      save_checkpoint(options.folder, t, data.input, metrics);
+    }
+    return !stopped;
+  };
+  hooks.on_epoch = [&](Trainer& t) {
+    const auto test = evaluate(t.model(), data.test, data.normalization);
+    metrics.push_back(epoch_line(t, test, data));
+    if (data.validation.size() > 0) {
+      const double loss = evaluate(t.model(), data.validation, data.normalization).loss;
+      metrics.back()["validation_loss"] = loss;
+      if (t.state.epoch == 1 || loss < t.state.best_validation) {
+        t.state.best_validation = loss;
+        t.state.epochs_without_gain = 0;
+      } else {
+        ++t.state.epochs_without_gain;
+      }
+      t.state.stopped_early = config.train.patience > 0 &&
+                              t.state.epochs_without_gain >= config.train.patience;
+    }
+    // The checkpoint stands between epochs: counters of the finished one are over.
+    const auto at_end = t.state;
+    t.state.batch = t.state.seen = t.state.wrong = 0;
+    t.state.loss_sum = t.state.aux_sum = 0;
+    save_checkpoint(options.folder, t, data.input, metrics);
+    t.state = at_end;
+    write_metrics(options.folder, metrics);
+    stopped = interrupted() && t.state.epoch < config.train.epochs;
+    return !stopped;
+  };
+  trainer.run(hooks);
+  write_metrics(options.folder, metrics);
+  if (stopped) return RunStatus::kInterrupted;
+
+  FolderTransaction transaction(options.folder / "model");
+  save_model(transaction.path(), *model, config, data.input);
+  transaction.commit();
+  const auto test = evaluate(*model, data.test, data.normalization, /*keep_outputs=*/true);
+  metrics::write_trace(options.folder / "trace.safetensors", test.trace);
+  Json summary = Json::object();
+  summary["recipe"] = config.data.name;
+  summary["seed"] = config.seed;
+  summary["epochs"] = trainer.state.epoch;
+  summary["stopped_early"] = trainer.state.stopped_early;
+  int64_t parameters = 0;
+  for (const auto& parameter : model->parameters()) parameters += parameter.numel();
+  summary["parameters"] = parameters;
+  summary["test"] = evaluation_summary(test, config.model, data.input.num_classes);
+  const auto train = evaluate(*model, data.train, data.normalization);
+  summary["train"] = {{"error", train.error}, {"loss", train.loss}};
+  summary["seconds"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  write_json(options.folder / "summary.json", summary);
+  return RunStatus::kFinished;
+}
+
+RunConfig read_run_config(const fs::path& folder) {
+  RunConfig config;
+  bind_config(read_toml(folder / "config.toml"), config);
+  return config;
+}
+
+Json read_summary(const fs::path& folder) {
+  if (!fs::exists(folder / "summary.json")) {
+    throw IoError(concat(folder.string(), fs::exists(folder / "config.toml")
+                                              ? ": the run is not finished; go on with --resume"
+                                              : ": is no run folder"));
+  }
+  return parse_json_file(folder / "summary.json");
+}
+
+std::vector<Json> read_metrics(const fs::path& folder) {
+  const fs::path path = folder / "metrics.jsonl";
+  std::istringstream in(read_file(path, 1 << 28));
+  std::vector<Json> lines;
+  for (std::string line; std::getline(in, line);) {
+    lines.push_back(Json::parse(line, nullptr, false));
+    MOEKIT_CHECK_FORMAT(!lines.back().is_discarded(), path.string(), ":", lines.size(),
+                        ": is no JSON");
+  }
+  return lines;
+}
+
+std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
+  const fs::path path = folder / "model" / "config.json";
+  const Json json = parse_json_file(path);
+  MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("model") && json.contains("input"),
+                      path.string(), ": lacks model or input");
+  ConfigTree model_tree;
+  model_tree.values = json["model"];
+  ConfigTree input_tree;
+  input_tree.values = json["input"];
+  models::ModelConfig config;
+  models::InputShape input;
+  bind_config(model_tree, config);
+  bind_config(input_tree, input);
+  auto model = models::make_classifier(config, input);
+  const fs::path weights = folder / "model" / "model.safetensors";
+  checkpoint::load_module_tensors(*model, checkpoint::read_safetensors(weights), weights.string());
+  model->eval();
+  return model;
+}
+
+}  // namespace moekit::train
