@@ -1,0 +1,122 @@
+#include "moekit/study/jobs.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <set>
+
+#include "moekit/core/error.h"
+#include "moekit/core/files.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/core/progress.h"
+
+namespace moekit::study {
+namespace {
+
+pid_t start(const Job& job) {
+  create_folders(job.log.parent_path());
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, job.log.c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  std::vector<char*> arguments;
+  for (const auto& part : job.command) arguments.push_back(const_cast<char*>(part.c_str()));
+  arguments.push_back(nullptr);
+  // A process group of its own: Ctrl-C at the terminal reaches the job once, through us.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  pid_t pid = 0;
+  const int error =
+      posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) {
+    throw IoError(concat("cannot start ", job.command[0], ": ", std::strerror(error)));
+  }
+  return pid;
+}
+
+/// The last line a failed job wrote: the error it ended with.
+std::string last_line(const std::filesystem::path& log) {
+  std::string text = read_file(log, 1 << 26);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  const auto cut = text.rfind('\n');
+  return cut == std::string::npos ? text : text.substr(cut + 1);
+}
+
+}  // namespace
+
+Failures run_jobs(const std::vector<Job>& jobs, int64_t parallel, bool quiet) {
+  MOEKIT_CHECK(parallel >= 1, "run_jobs: needs at least one job at a time; got ", parallel);
+  std::set<std::string> known;
+  for (const auto& job : jobs) {
+    for (const auto& name : job.after) {
+      MOEKIT_CHECK(known.count(name) == 1, "run_jobs: ", job.name, " waits for ", name,
+                   ", which is not before it");
+    }
+    known.insert(job.name);
+  }
+  Failures failures;
+  std::set<std::string> done;
+  std::set<size_t> waiting;
+  for (size_t i = 0; i < jobs.size(); ++i) waiting.insert(i);
+  std::map<pid_t, size_t> running;
+  Progress progress("runs", static_cast<int64_t>(jobs.size()), quiet);
+  bool signalled = false;
+  while (!waiting.empty() || !running.empty()) {
+    if (interrupted() && !signalled) {
+      signalled = true;
+      for (const auto& [pid, job] : running) ::kill(pid, SIGINT);
+      for (const size_t i : waiting) failures[jobs[i].name] = "interrupted";
+      waiting.clear();
+    }
+    for (auto it = waiting.begin();
+         it != waiting.end() && static_cast<int64_t>(running.size()) < parallel;) {
+      const Job& job = jobs[*it];
+      bool ready = true;
+      std::string blocked;
+      for (const auto& name : job.after) {
+        ready = ready && done.count(name) == 1;
+        if (failures.count(name) == 1) blocked = name;
+      }
+      if (!blocked.empty()) {
+        failures[job.name] = concat("needs ", blocked, ", which failed");
+        it = waiting.erase(it);
+      } else if (ready) {
+        running[start(job)] = *it;
+        it = waiting.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    if (running.empty()) continue;
+    int status = 0;
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) {
+      ::usleep(50'000);
+      progress.update(static_cast<int64_t>(done.size() + failures.size()),
+                      jobs[running.begin()->second].name);
+      continue;
+    }
+    const auto found = running.find(pid);
+    if (found == running.end()) continue;
+    const Job& job = jobs[found->second];
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+      done.insert(job.name);
+    } else {
+      failures[job.name] = last_line(job.log);
+    }
+    running.erase(found);
+  }
+  return failures;
+}
+
+}  // namespace moekit::study

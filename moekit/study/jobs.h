@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace moekit::study {
+
+/// A command to be run once others are done.
+struct Job {
+  std::string name;
+  std::vector<std::string> command;    ///< program and arguments
+  std::vector<std::string> after;      ///< names of jobs that must have succeeded
+  std::filesystem::path log;           ///< takes the command's stdout and stderr
+};
+
+/// Names of jobs that failed, or were left out because one before them failed, with the reason.
+using Failures = std::map<std::string, std::string>;
+
+/// Runs all jobs as processes of their own, `parallel` at a time, in the order given as far as
+/// `after` allows. Stops starting new ones and passes SIGINT on when the user interrupts.
+/// @param quiet  no progress on stderr
+/// @throws ArgumentError when `after` names no job of the list, or in a circle.
+Failures run_jobs(const std::vector<Job>& jobs, int64_t parallel, bool quiet);
+
+}  // namespace moekit::study

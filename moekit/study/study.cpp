@@ -1,0 +1,291 @@
+#include "moekit/study/study.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "moekit/core/files.h"
+
+namespace moekit::study {
+namespace fs = std::filesystem;
+namespace {
+
+struct Reference {
+  std::string row;
+  std::string figure;
+};
+
+/// "mnist/original.test_error" -> row and figure.
+Reference parse_reference(const std::string& text, const std::string& where) {
+  const auto dot = text.rfind('.');
+  MOEKIT_CHECK(dot != std::string::npos, where, ": \"", text, "\" is no row.figure");
+  return {text.substr(0, dot), text.substr(dot + 1)};
+}
+
+void check_reference(const Study& study, const std::string& text, const std::string& where) {
+  const auto reference = parse_reference(text, where);
+  MOEKIT_CHECK(std::any_of(study.row.begin(), study.row.end(),
+                           [&](const Row& row) { return row.name == reference.row; }),
+               where, ": there is no row \"", reference.row, "\"");
+  MOEKIT_CHECK(std::any_of(figures().begin(), figures().end(),
+                           [&](const Figure& f) { return f.name == reference.figure; }),
+               where, ": there is no figure \"", reference.figure, "\"");
+}
+
+bool holds(double left, const std::string& op, double right) {
+  if (op == "<") return left < right;
+  if (op == "<=") return left <= right;
+  if (op == ">") return left > right;
+  return left >= right;
+}
+
+const Cell* find_cell(const std::vector<RowResult>& rows, const std::string& reference,
+                      std::string& reason) {
+  const auto at = parse_reference(reference, "claim");
+  for (const auto& row : rows) {
+    if (row.name != at.row) continue;
+    const auto found = row.cells.find(at.figure);
+    if (found != row.cells.end() && found->second.ours.count > 0) return &found->second;
+    reason = concat(row.name, ": ", row.missing.empty() ? "not run" : row.missing);
+    return nullptr;
+  }
+  reason = at.row + ": not in this tier";
+  return nullptr;
+}
+
+std::string number(double value) { return fmt::format("{:.4f}", value); }
+
+/// Rows that share a table: the part of the name before the slash.
+std::string group_of(const std::string& name) { return name.substr(0, name.find('/')); }
+
+template <typename Print>
+void for_groups(const std::vector<RowResult>& rows, Print&& print) {
+  for (size_t begin = 0; begin < rows.size();) {
+    size_t end = begin;
+    while (end < rows.size() && group_of(rows[end].name) == group_of(rows[begin].name)) ++end;
+    print(begin, end);
+    begin = end;
+  }
+}
+
+std::string ours_text(const Summary& s) {
+  return fmt::format("{} ± {} ({})", number(s.mean), number(s.std_dev), number(s.median));
+}
+
+std::string reference_text(const std::optional<double>& value) {
+  return value ? number(*value) : "-";
+}
+
+/// "left 0.0425, right 0.0443: difference -0.0018, standard error 0.0030".
+std::string describe(const Check& check, const Summary& left, const Summary* right, double bound) {
+  std::string text = fmt::format("{} = {} {} {}", check.left, number(left.mean), check.op,
+                                 number(bound));
+  if (right != nullptr) {
+    const double error = std::hypot(left.standard_error(), check.factor * right->standard_error());
+    text += fmt::format(" = ");
+    if (check.factor != 1) text += fmt::format("{:g} x ", check.factor);
+    text += check.right;
+    if (check.offset != 0) text += fmt::format(" {:+g}", check.offset);
+    text += fmt::format(" (difference {:+.4f}, its standard error {})", left.mean - bound,
+                        number(error));
+  }
+  return text;
+}
+
+}  // namespace
+
+const std::vector<Figure>& figures() {
+  static const std::vector<Figure> kFigures = {
+      {"train_error", "train error", "/train/error"},
+      {"train_loss", "train loss", "/train/loss"},
+      {"test_error", "test error", "/test/error"},
+      {"information", "I(E;Y)", "/test/layers/mixture/mutual_information"},
+      {"sample_entropy", "H_s", "/test/layers/mixture/sample_entropy"},
+      {"usage_entropy", "H_u", "/test/layers/mixture/usage_entropy"},
+  };
+  return kFigures;
+}
+
+Study read_study(const fs::path& file) {
+  Study study;
+  bind_config(read_toml(file), study);
+  const std::string where = file.string();
+  for (const auto& row : study.row) {
+    MOEKIT_CHECK(!row.name.empty() && !row.recipe.empty(), where,
+                 ": a row lacks its name or recipe");
+    MOEKIT_CHECK(row.tier == "quick" || row.tier == "full", where, ": row ", row.name,
+                 ": tier must be quick or full; got \"", row.tier, "\"");
+    for (const auto& [key, other] : row.needs.items()) {
+      check_reference(study, other.get<std::string>() + ".test_error",
+                      concat(where, ": row ", row.name, ": needs.", key));
+    }
+    for (const auto& [key, values] : row.cycle.items()) {
+      MOEKIT_CHECK(values.is_array() && !values.empty(), where, ": row ", row.name, ": cycle.",
+                   key, " must be a list");
+    }
+  }
+  for (const auto& claim : study.claim) {
+    const std::string at = concat(where, ": claim \"", claim.text, "\"");
+    MOEKIT_CHECK(!claim.check.empty(), at, ": has no check");
+    for (const auto& check : claim.check) {
+      check_reference(study, check.left, at);
+      if (!check.right.empty()) check_reference(study, check.right, at);
+      MOEKIT_CHECK(check.op == "<" || check.op == "<=" || check.op == ">" || check.op == ">=", at,
+                   ": op must be <, <=, > or >=; got \"", check.op, "\"");
+    }
+  }
+  return study;
+}
+
+RowResult gather_row(const Row& row, const fs::path& folder, int64_t seeds) {
+  RowResult result;
+  result.name = row.name;
+  result.label = row.label.empty() ? row.name : row.label;
+  std::map<std::string, std::vector<double>> values;
+  for (int64_t seed = 1; seed <= seeds; ++seed) {
+    const fs::path run = folder / row.name / fmt::format("seed{}", seed);
+    if (!fs::exists(run / "summary.json")) continue;
+    const Json summary = Json::parse(read_file(run / "summary.json", 1 << 24), nullptr, false);
+    MOEKIT_CHECK_FORMAT(!summary.is_discarded(), run.string(), "/summary.json: is no JSON");
+    result.runs.push_back(run.string());
+    for (const auto& figure : figures()) {
+      const Json::json_pointer pointer(figure.pointer);
+      if (summary.contains(pointer) && summary[pointer].is_number()) {
+        values[figure.name].push_back(summary[pointer].get<double>());
+      }
+    }
+  }
+  const auto known = [](const Json& table, const char* name) -> std::optional<double> {
+    return table.contains(name) ? std::optional(table[name].get<double>()) : std::nullopt;
+  };
+  for (const auto& figure : figures()) {
+    result.cells[figure.name] = {summarize(values[figure.name]), known(row.paper, figure.name),
+                                 known(row.official, figure.name)};
+  }
+  return result;
+}
+
+ClaimResult judge(const Claim& claim, const std::vector<RowResult>& rows) {
+  ClaimResult result{claim.text, claim.source, Verdict::kHeld, {}};
+  for (const auto& check : claim.check) {
+    std::string reason;
+    const Cell* left = find_cell(rows, check.left, reason);
+    const Cell* right = check.right.empty() || left == nullptr
+                            ? nullptr
+                            : find_cell(rows, check.right, reason);
+    if (left == nullptr || (!check.right.empty() && right == nullptr)) {
+      return {claim.text, claim.source, Verdict::kNotTested, reason};
+    }
+    const double bound =
+        (right != nullptr ? check.factor * right->ours.mean : 0.0) + check.offset;
+    if (!holds(left->ours.mean, check.op, bound)) result.verdict = Verdict::kNotHeld;
+    if (!result.detail.empty()) result.detail += "; ";
+    result.detail +=
+        describe(check, left->ours, right != nullptr ? &right->ours : nullptr, bound);
+  }
+  return result;
+}
+
+std::string to_text(const Study& study, const std::vector<RowResult>& rows,
+                    const std::vector<ClaimResult>& claims) {
+  std::string out = study.title + "\n" + study.source + "\n";
+  for_groups(rows, [&](size_t begin, size_t end) {
+    for (const auto& figure : figures()) {
+      std::string block;
+      for (size_t r = begin; r < end; ++r) {
+        const Cell& cell = rows[r].cells.at(figure.name);
+        if (cell.ours.count == 0) {
+          if (std::string(figure.name) == "test_error") {
+            block += fmt::format("  {:44} not run{}\n", rows[r].label,
+                                 rows[r].missing.empty() ? "" : ": " + rows[r].missing);
+          }
+          continue;
+        }
+        block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n", rows[r].label,
+                             reference_text(cell.paper), reference_text(cell.official),
+                             number(cell.ours.mean), number(cell.ours.std_dev),
+                             number(cell.ours.median), cell.ours.count);
+      }
+      if (block.empty()) continue;
+      out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n",
+                         group_of(rows[begin].name), figure.title, "", "paper", "official",
+                         "mean", "std", "median", "n") +
+             block;
+    }
+  });
+  out += "\nclaims\n";
+  for (const auto& claim : claims) {
+    out += fmt::format("  [{}] {} ({})\n      {}\n", enum_name(claim.verdict), claim.text,
+                       claim.source, claim.detail);
+  }
+  return out;
+}
+
+std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
+                        const std::vector<ClaimResult>& claims, const std::string& command) {
+  std::string out = fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, command);
+  for (const auto& note : study.notes) out += fmt::format("- {}\n", note);
+  out += "\nOurs: mean ± standard deviation (median) over n seeds. Paper: the printed value. "
+         "Official: mean of the authors' runs, from their result files.\n";
+  for_groups(rows, [&](size_t begin, size_t end) {
+    out += fmt::format("\n## {}\n", group_of(rows[begin].name));
+    for (const auto& figure : figures()) {
+      std::string block;
+      for (size_t r = begin; r < end; ++r) {
+        const Cell& cell = rows[r].cells.at(figure.name);
+        if (cell.ours.count == 0) continue;
+        block += fmt::format("| {} | {} | {} | {} | {} |\n", rows[r].label,
+                             reference_text(cell.paper), reference_text(cell.official),
+                             ours_text(cell.ours), cell.ours.count);
+      }
+      if (!block.empty()) {
+        out += fmt::format(
+            "\n### {}\n\n| row | paper | official | ours | n |\n|---|---|---|---|---|\n{}",
+            figure.title, block);
+      }
+    }
+    for (size_t r = begin; r < end; ++r) {
+      if (rows[r].runs.empty()) {
+        out += fmt::format("\nNot run: {}{}\n", rows[r].label,
+                           rows[r].missing.empty() ? "" : ": " + rows[r].missing);
+      }
+    }
+  });
+  out += "\n## Claims\n\n| verdict | claim | source | numbers |\n|---|---|---|---|\n";
+  for (const auto& claim : claims) {
+    out += fmt::format("| **{}** | {} | {} | {} |\n", enum_name(claim.verdict), claim.text,
+                       claim.source, claim.detail);
+  }
+  return out;
+}
+
+Json to_json(const Study& study, const std::vector<RowResult>& rows,
+             const std::vector<ClaimResult>& claims) {
+  Json out = {{"title", study.title}, {"source", study.source}};
+  out["rows"] = Json::array();
+  for (const auto& row : rows) {
+    Json item = {{"name", row.name}, {"label", row.label}, {"runs", row.runs}};
+    if (!row.missing.empty()) item["missing"] = row.missing;
+    for (const auto& [name, cell] : row.cells) {
+      if (cell.ours.count == 0) continue;
+      Json& figure = item["figures"][name];
+      figure = {{"n", cell.ours.count},       {"mean", cell.ours.mean},
+                {"std", cell.ours.std_dev},   {"median", cell.ours.median},
+                {"min", cell.ours.min},       {"max", cell.ours.max}};
+      if (cell.paper) figure["paper"] = *cell.paper;
+      if (cell.official) figure["official"] = *cell.official;
+    }
+    out["rows"].push_back(std::move(item));
+  }
+  out["claims"] = Json::array();
+  for (const auto& claim : claims) {
+    out["claims"].push_back({{"claim", claim.text},
+                             {"source", claim.source},
+                             {"verdict", std::string(enum_name(claim.verdict))},
+                             {"numbers", claim.detail}});
+  }
+  return out;
+}
+
+}  // namespace moekit::study

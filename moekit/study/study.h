@@ -1,0 +1,158 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moekit/core/config.h"
+#include "moekit/core/statistics.h"
+
+namespace moekit::study {
+
+/// One row of a paper's table: a recipe with changes, run over several seeds.
+struct Row {
+  std::string name;
+  std::string tier;                ///< "quick" or "full"
+  std::string label;               ///< as the paper calls it
+  std::string recipe;              ///< path, relative to the study's folder
+  std::vector<std::string> set;    ///< overrides, "key=value"
+  Json cycle = Json::object();     ///< key -> list of values; seed s takes entry (s - 1) mod n
+  Json needs = Json::object();     ///< key -> row whose run of the same seed is put in
+  Json paper = Json::object();     ///< figure -> the paper's printed value
+  Json official = Json::object();  ///< figure -> mean of the authors' own runs
+  bool auxiliary = false;          ///< only a step towards other rows; not shown in tables
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("name", name, "");
+    field("tier", tier, "");
+    field("label", label, "");
+    field("recipe", recipe, "");
+    field("set", set, "");
+    field("cycle", cycle, "");
+    field("needs", needs, "");
+    field("paper", paper, "");
+    field("official", official, "");
+    field("auxiliary", auxiliary, "");
+  }
+};
+
+/// left OP factor * right + offset, on means over seeds. `right` is "row.figure" or empty (then
+/// the bound is the offset alone).
+struct Check {
+  std::string left;
+  std::string op;
+  std::string right;
+  double factor = 1;
+  double offset = 0;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("left", left, "");
+    field("op", op, "");
+    field("right", right, "");
+    field("factor", factor, "");
+    field("offset", offset, "");
+  }
+};
+
+/// A sentence of the paper (or of ours, then marked) and the checks that decide it.
+struct Claim {
+  std::string text;
+  std::string source;
+  std::string tier;
+  std::vector<Check> check;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("text", text, "");
+    field("source", source, "");
+    field("tier", tier, "");
+    field("check", check, "");
+  }
+};
+
+/// A paper's reproduction: rows, claims, and how many seeds each tier takes by default.
+struct Study {
+  std::string title;
+  std::string source;
+  std::vector<std::string> notes;
+  int64_t quick_seeds = 5;
+  int64_t full_seeds = 5;
+  std::vector<std::string> quick_data;  ///< the first of these data sets that is found is used
+  std::vector<Row> row;
+  std::vector<Claim> claim;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("title", title, "");
+    field("source", source, "");
+    field("notes", notes, "");
+    field("quick_seeds", quick_seeds, "");
+    field("full_seeds", full_seeds, "");
+    field("quick_data", quick_data, "");
+    field("row", row, "");
+    field("claim", claim, "");
+  }
+};
+
+/// Figures a study knows, with where they stand in a run's summary.
+struct Figure {
+  const char* name;
+  const char* title;
+  const char* pointer;
+};
+const std::vector<Figure>& figures();
+
+/// @throws FormatError, or ArgumentError naming the row or claim: unknown rows, figures, operators.
+Study read_study(const std::filesystem::path& file);
+
+/// A figure of one row over the seeds that were run.
+struct Cell {
+  Summary ours;
+  std::optional<double> paper;
+  std::optional<double> official;
+};
+struct RowResult {
+  std::string name;
+  std::string label;
+  std::vector<std::string> runs;       ///< folders of finished runs
+  std::map<std::string, Cell> cells;   ///< by figure
+  std::string missing;                 ///< why there is no run, or empty
+};
+
+enum class Verdict { kHeld, kNotHeld, kNotTested };
+struct ClaimResult {
+  std::string text;
+  std::string source;
+  Verdict verdict = Verdict::kNotTested;
+  std::string detail;   ///< the numbers, or the reason
+};
+
+/// Gathers the summaries of a row's runs. @param folder OUT; runs lie in OUT/ROW/seedN
+RowResult gather_row(const Row& row, const std::filesystem::path& folder, int64_t seeds);
+
+/// Decides a claim on the rows' means. Not tested when a row has no run.
+ClaimResult judge(const Claim& claim, const std::vector<RowResult>& rows);
+
+/// Text table of all rows, one block a figure set, then the claims.
+std::string to_text(const Study& study, const std::vector<RowResult>& rows,
+                    const std::vector<ClaimResult>& claims);
+/// The same as Markdown, for committing beside the recipe.
+std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
+                        const std::vector<ClaimResult>& claims, const std::string& command);
+Json to_json(const Study& study, const std::vector<RowResult>& rows,
+             const std::vector<ClaimResult>& claims);
+
+}  // namespace moekit::study
+
+template <>
+struct moekit::EnumNames<moekit::study::Verdict> {
+  static constexpr std::array<std::pair<study::Verdict, std::string_view>, 3> kTable{{
+      {study::Verdict::kHeld, "held"},
+      {study::Verdict::kNotHeld, "not held"},
+      {study::Verdict::kNotTested, "not tested"},
+  }};
+};
