@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "cli/command.h"
+#include "moekit/train/inspection.h"
+
+namespace moekit::cli {
+namespace {
+
+struct InspectFlags {
+  std::string run;
+  std::string data;
+  std::string against;
+  bool json = false;
+};
+
+void print_row(const std::string& name, const Json& values, const char* format) {
+  fmt::print("  {:24}", name);
+  for (const auto& value : values) fmt::print(fmt::runtime(format), value.get<double>());
+  fmt::print("\n");
+}
+
+void print_alignment(const char* title, const Json& a) {
+  fmt::print("  {:24} I(E;L) {:.3f} bit (random {:.3f}, normalised {:.2f})  H(E|L) {:.3f}  "
+             "H(L|E) {:.3f}  purity {:.2f} (random {:.2f})  matching {:.2f}\n",
+             title, a["mutual_information"].get<double>(), a["random_baseline"].get<double>(),
+             a["normalized"].get<double>(), a["expert_given_label"].get<double>(),
+             a["label_given_expert"].get<double>(), a["purity"].get<double>(),
+             a["purity_baseline"].get<double>(), a["matching"].get<double>());
+}
+
+void print_layer(const Json& layer, const std::vector<std::string>& classes) {
+  const auto number = [&](const char* key) { return layer[key].get<double>(); };
+  fmt::print("\nlayer {}: {} experts, {} used, top_k {}\n", layer["name"].get<std::string>(),
+             layer["experts"].get<int64_t>(), layer["experts_used"].get<int64_t>(),
+             layer["top_k"].get<int64_t>());
+  fmt::print("  {:24}", "expert");
+  for (int64_t e = 0; e < layer["experts"].get<int64_t>(); ++e) fmt::print("{:>8}", e);
+  fmt::print("\n");
+  print_row("usage", layer["usage"], "{:>8.3f}");
+  print_row("mean probability", layer["mean_probs"], "{:>8.3f}");
+  if (layer.contains("confidence")) print_row("confidence", layer["confidence"], "{:>8.3f}");
+  if (!layer["dead"].empty()) fmt::print("  {:24}{}\n", "dead experts", layer["dead"].dump());
+  for (size_t c = 0; c < classes.size() && classes.size() <= 20; ++c) {
+    print_row(classes[c], layer["by_label"]["counts"][c], "{:>8.0f}");
+  }
+  fmt::print("  {:24} {:.3f} bit\n", "H_s (sharpness)", number("sample_entropy"));
+  fmt::print("  {:24} {:.3f} bit of {:.3f}\n", "H_u (usage)", number("usage_entropy"),
+             std::log2(number("experts")));
+  fmt::print("  {:24} {:.3f}\n", "largest probability", number("top1_mass"));
+  fmt::print("  {:24} variation {:.3f}, Gini {:.3f}\n", "load", number("load_variation"),
+             number("load_gini"));
+  print_alignment("by predicted class", layer["by_predicted"]);
+  print_alignment("by true class", layer["by_label"]);
+  if (layer.contains("by_cluster")) print_alignment("by true cluster", layer["by_cluster"]);
+  if (layer.contains("routing_regret")) {
+    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "routing regret",
+               layer["routing_regret"]["chosen"].get<double>(),
+               layer["routing_regret"]["random_baseline"].get<double>());
+    const auto& kept = layer["subset_retention"];
+    fmt::print("  {:24} accuracy {:.3f} with each class's best {} expert(s), {:.3f} with all, "
+               "{:.3f} random\n",
+               "subset retention", kept["accuracy_kept"].get<double>(),
+               kept["experts_kept"].get<int64_t>(), kept["accuracy_all"].get<double>(),
+               kept["random_baseline"].get<double>());
+    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "output similarity, CKA",
+               number("output_cka_mean"), number("output_cka_baseline"));
+  }
+  if (layer.contains("weight_cosine_mean")) {
+    fmt::print("  {:24} {:.3f}\n", "weight similarity", number("weight_cosine_mean"));
+  }
+  if (layer.contains("router_saturation")) {
+    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "router saturation",
+               number("router_saturation"), number("router_saturation_baseline"));
+  }
+}
+
+void run(const InspectFlags& flags) {
+  const Json report = train::inspect_run(flags.run, flags.data, flags.against);
+  if (flags.json) {
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  fmt::print("{}: {}, seed {}, test error {:.4f}\n", report["run"].get<std::string>(),
+             report["data"].get<std::string>(), report["seed"].get<int64_t>(),
+             report["error"].get<double>());
+  const auto classes = report["classes"].get<std::vector<std::string>>();
+  for (const auto& layer : report["layers"]) print_layer(layer, classes);
+  if (report["layers"].empty()) fmt::print("a single model: no router to inspect\n");
+}
+
+}  // namespace
+
+void setup_inspect(CLI::App& app, int& /*exit_code*/) {
+  auto flags = std::make_shared<InspectFlags>();
+  auto* command = app.add_subcommand("inspect", "Show which expert does what in a finished run");
+  command->add_option("run", flags->run, "Run folder")->required();
+  command->add_option("--data", flags->data, "Folder of data sets");
+  command->add_option("--against", flags->against,
+                      "Another run on the same test images: adds the router's saturation");
+  command->add_flag("--json", flags->json, "Print as JSON");
+  command->callback([flags] { run(*flags); });
+}
+
+}  // namespace moekit::cli

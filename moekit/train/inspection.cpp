@@ -1,0 +1,183 @@
+#include "moekit/train/inspection.h"
+
+#include "moekit/metrics/information.h"
+#include "moekit/metrics/load.h"
+#include "moekit/metrics/routing_metrics.h"
+#include "moekit/metrics/similarity.h"
+#include "moekit/models/parts.h"
+#include "moekit/train/run.h"
+
+namespace moekit::train {
+namespace {
+
+Json table_json(const torch::Tensor& table) {
+  Json rows = Json::array();
+  const auto values = table.to(torch::kFloat64).contiguous();
+  for (int64_t r = 0; r < values.size(0); ++r) {
+    Json row = Json::array();
+    for (int64_t c = 0; c < values.size(1); ++c) row.push_back(values[r][c].item<double>());
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+Json vector_json(const torch::Tensor& values) {
+  return table_json(values.reshape({1, -1}))[0];
+}
+
+Json alignment_json(const torch::Tensor& labels, const torch::Tensor& chosen, int64_t num_labels,
+                    int64_t experts) {
+  const auto table = metrics::label_expert_counts(labels, chosen, num_labels, experts);
+  const auto a = metrics::label_alignment(table);
+  return {{"mutual_information", a.mutual_information},
+          {"random_baseline", metrics::mutual_information_baseline(table)},
+          {"normalized", a.normalized},
+          {"expert_given_label", a.expert_given_label},
+          {"label_given_expert", a.label_given_expert},
+          {"purity", metrics::purity(table)},
+          {"purity_baseline", metrics::purity_baseline(table)},
+          {"matching", metrics::best_matching(table)},
+          {"counts", table_json(table)}};
+}
+
+/// Strings together the stacked parameters that have one slice an expert, [E, P].
+torch::Tensor stacked_weights(const torch::nn::Module& experts, int64_t num_experts) {
+  std::vector<torch::Tensor> parts;
+  for (const auto& parameter : experts.parameters()) {
+    if (parameter.dim() >= 2 && parameter.size(0) == num_experts) {
+      parts.push_back(parameter.detach().flatten(1));
+    }
+  }
+  return parts.empty() ? torch::Tensor() : torch::cat(parts, 1);
+}
+
+void add_expert_outputs(Json& out, const metrics::LayerTrace& layer,
+                        const metrics::RoutingTrace& trace, int64_t num_classes) {
+  const auto& outputs = trace.expert_log_probs;
+  const auto& labels = trace.labels.at("label");
+  const auto chosen = layer.probs.argmax(1);
+  const int64_t experts = layer.num_experts();
+  const auto losses =
+      -outputs.gather(2, labels.reshape({1, -1, 1}).expand({experts, -1, 1})).squeeze(2);
+  const auto regret = metrics::routing_regret(losses, chosen);
+  out["routing_regret"] = {{"chosen", regret.chosen}, {"random_baseline", regret.random}};
+  const int64_t keep = std::max<int64_t>(1, experts / 4);
+  metrics::SubsetRetention sum{0, 0, 0};
+  for (int64_t c = 0; c < num_classes; ++c) {
+    const auto one = metrics::subset_retention(layer.probs, outputs, labels, labels.eq(c), keep);
+    const double share = labels.eq(c).to(torch::kFloat64).mean().item<double>();
+    sum.all += share * one.all;
+    sum.kept += share * one.kept;
+    sum.random += share * one.random;
+  }
+  out["subset_retention"] = {{"experts_kept", keep},
+                             {"accuracy_all", sum.all},
+                             {"accuracy_kept", sum.kept},
+                             {"random_baseline", sum.random}};
+  // A few thousand samples fix the similarity to two digits.
+  const auto some = outputs.slice(1, 0, 2000).exp();
+  out["output_cka"] = table_json(metrics::linear_cka(some));
+  out["output_cka_mean"] = metrics::mean_off_diagonal(metrics::linear_cka(some));
+  out["output_cka_baseline"] = metrics::linear_cka_baseline(some, models::make_generator(1));
+  Json confidence = Json::array();
+  Json confusion = Json::array();
+  const auto& predicted = trace.labels.at("predicted");
+  for (int64_t e = 0; e < experts; ++e) {
+    const auto rows = chosen.eq(e).nonzero().squeeze(1);
+    const auto top = std::get<0>(outputs[e].index_select(0, rows).exp().max(1));
+    confidence.push_back(rows.numel() > 0 ? top.mean().item<double>() : 0.0);
+    confusion.push_back(table_json(metrics::label_expert_counts(
+        labels.index_select(0, rows), predicted.index_select(0, rows), num_classes,
+        num_classes)));
+  }
+  out["confidence"] = confidence;
+  out["confusion"] = confusion;
+}
+
+}  // namespace
+
+Json inspect_run(const std::filesystem::path& folder, const std::string& data_folder,
+                 const std::string& against) {
+  const Json summary = read_summary(folder);
+  const auto config = read_run_config(folder);
+  const auto data = load_run_data(config, data_folder);
+  const auto trace = metrics::read_trace(folder / "trace.safetensors");
+  const auto model = load_model(folder);
+  const auto num_classes = static_cast<int64_t>(data.class_names.size());
+  Json out = {{"run", folder.string()},
+              {"data", config.data.name},
+              {"seed", config.seed},
+              {"error", summary["test"]["error"]},
+              {"classes", data.class_names}};
+  out["layers"] = Json::array();
+  for (const auto& layer : trace.layers) {
+    const int64_t experts = layer.num_experts();
+    const auto chosen = layer.probs.argmax(1);
+    const auto usage = metrics::expert_load(layer.expert_index, experts);
+    const auto load = metrics::load_stats(usage);
+    Json item = {{"name", layer.name},
+                 {"experts", experts},
+                 {"top_k", layer.expert_index.size(1)},
+                 {"usage", load.fraction},
+                 {"mean_probs", vector_json(layer.probs.mean(0))},
+                 {"experts_used", load.experts_used},
+                 {"dead", load.dead},
+                 {"load_variation", load.variation},
+                 {"load_gini", load.gini},
+                 {"usage_entropy", metrics::entropy(layer.probs.sum(0))},
+                 {"usage_entropy_argmax", load.entropy_bits},
+                 {"sample_entropy", metrics::sample_entropy(layer.probs)},
+                 {"top1_mass", metrics::top1_mass(layer.probs)}};
+    item["by_predicted"] =
+        alignment_json(trace.labels.at("predicted"), chosen, num_classes, experts);
+    item["by_label"] = alignment_json(trace.labels.at("label"), chosen, num_classes, experts);
+    if (const auto found = trace.labels.find("cluster"); found != trace.labels.end()) {
+      item["by_cluster"] = alignment_json(found->second, chosen,
+                                          found->second.max().item<int64_t>() + 1, experts);
+    }
+    if (layer.expert_index.size(1) > 1) {
+      item["coactivation"] = table_json(metrics::coactivation(layer.expert_index, experts));
+      item["coactivation_baseline"] =
+          metrics::coactivation_baseline(layer.expert_index.size(1), experts);
+    }
+    if (model->experts()) {
+      if (const auto weights = stacked_weights(*model->experts(), experts); weights.defined()) {
+        item["weight_cosine"] = table_json(metrics::weight_cosine(weights));
+        item["weight_cosine_mean"] = metrics::mean_off_diagonal(metrics::weight_cosine(weights));
+      }
+    }
+    if (trace.expert_log_probs.defined()) {
+      add_expert_outputs(item, layer, trace, num_classes);
+    }
+    if (!against.empty()) {
+      const auto other = metrics::read_trace(std::filesystem::path(against) / "trace.safetensors");
+      for (const auto& candidate : other.layers) {
+        if (candidate.name != layer.name) continue;
+        item["router_saturation"] =
+            metrics::router_saturation(candidate.expert_index, layer.expert_index);
+        item["router_saturation_baseline"] =
+            metrics::router_saturation_baseline(layer.expert_index.size(1), experts);
+      }
+    }
+    out["layers"].push_back(std::move(item));
+  }
+  return out;
+}
+
+std::vector<std::vector<int64_t>> favourite_images(const metrics::LayerTrace& layer,
+                                                   int64_t count) {
+  std::vector<std::vector<int64_t>> out;
+  const auto chosen = layer.probs.argmax(1);
+  for (int64_t e = 0; e < layer.num_experts(); ++e) {
+    const auto own = torch::where(chosen.eq(e), layer.probs.select(1, e),
+                                  torch::full({1}, -1.0, torch::kFloat32));
+    const int64_t available = chosen.eq(e).sum().item<int64_t>();
+    const auto best = std::get<1>(torch::sort(own, /*stable=*/true, 0, /*descending=*/true))
+                          .slice(0, 0, std::min(count, available))
+                          .contiguous();
+    out.emplace_back(best.data_ptr<int64_t>(), best.data_ptr<int64_t>() + best.numel());
+  }
+  return out;
+}
+
+}  // namespace moekit::train
