@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
   moekit::cli::setup_train(app, exit_code);
   moekit::cli::setup_eval(app, exit_code);
   moekit::cli::setup_inspect(app, exit_code);
-  //  moekit::cli::setup_report(app, exit_code);
+  moekit::cli::setup_report(app, exit_code);
   moekit::cli::setup_reproduce(app, exit_code);
   moekit::cli::setup_data(app, exit_code);
   moekit::cli::setup_version(app, exit_code);

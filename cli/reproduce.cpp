@@ -14,6 +14,7 @@
 #include "moekit/study/jobs.h"
 #include "moekit/study/study.h"
 #include "moekit/train/run.h"
+#include "moekit/train/run_report.h"
 
 namespace moekit::cli {
 namespace fs = std::filesystem;
@@ -30,6 +31,7 @@ struct ReproduceFlags {
   std::string rows = "*";
   std::vector<std::string> set;
   std::string markdown;
+  std::string report;
   bool json = false;
   bool quiet = false;
   bool table_only = false;
@@ -127,6 +129,30 @@ std::vector<study::Row> choose_rows(const study::Study& study, const std::string
   return rows;
 }
 
+/// The report page over all rows that were run; its path is the last line on stdout.
+void write_page(const study::Study& study, const std::vector<study::RowResult>& results,
+                const std::vector<study::ClaimResult>& claims, const ReproduceFlags& flags,
+                const fs::path& out) {
+  std::vector<train::RunGroup> groups;
+  for (const auto& row : results) {
+    if (row.runs.empty()) continue;
+    groups.push_back({fmt::format("{} ({})", row.label, row.name), {}});
+    for (const auto& run : row.runs) groups.back().runs.emplace_back(run);
+  }
+  if (groups.empty()) return;
+  auto page = train::make_report(groups, flags.data);
+  page.title = study.title;
+  page.introduction = study.source + ". " + page.introduction;
+  report::Table table{{"verdict", "claim", "source"}, {}};
+  for (const auto& claim : claims) {
+    table.rows.push_back({std::string(enum_name(claim.verdict)), claim.text, claim.source});
+  }
+  if (!claims.empty()) page.tables.emplace_back("Claims", std::move(table));
+  const fs::path path = flags.report.empty() ? out / "report.html" : fs::path(flags.report);
+  write_file_atomic(path, report::render(page));
+  if (!flags.json) fmt::print("\n{}\n", fs::absolute(path).string());
+}
+
 void run(const ReproduceFlags& flags, int& exit_code) {
   MOEKIT_CHECK(!(flags.quick && flags.full), "reproduce: --quick and --full exclude each other");
   const fs::path folder = find_study(flags.paper);
@@ -193,6 +219,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   } else {
     fmt::print("{}", study::to_text(study, results, claims));
   }
+  write_page(study, results, claims, flags, out);
 }
 
 }  // namespace
@@ -213,6 +240,7 @@ void setup_reproduce(CLI::App& app, int& exit_code) {
   command->add_option("--data", flags->data, "Folder of data sets");
   command->add_option("--out", flags->out, "Folder of the runs (default runs/PAPER-TIER)");
   command->add_option("--markdown", flags->markdown, "Also write the tables to this file");
+  command->add_option("--report", flags->report, "The report page (default OUT/report.html)");
   command->add_flag("--json", flags->json, "Print as JSON");
   command->add_flag("--table-only", flags->table_only, "Train nothing: tables of what is there");
   command->add_flag("--quiet", flags->quiet, "No progress");

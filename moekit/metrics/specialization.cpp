@@ -40,6 +40,7 @@ Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace,
     out["purity"] = purity(table);
     out["matching"] = best_matching(table);
   }
+  out["usage"] = load.fraction;
   out["top1_mass"] = top1_mass(layer.probs);
   out["experts_used"] = load.experts_used;
   out["load_variation"] = load.variation;

@@ -12,6 +12,7 @@ namespace moekit::metrics {
 ///   sample_entropy H_s, usage_entropy H_u (bits), of the router's probabilities; for a router that
 ///   picks one expert (`hard`) H_s is 0 and H_u that of the argmax histogram, as the paper does
 ///   label_entropy_over_experts  mean over true classes of the entropy of the class's mean probs
+///   usage: share of each expert
 ///   top1_mass, experts_used, load_variation, load_gini, normalized_information, purity, matching
 /// @param hard  one expert a sample (top-1 or stochastic)
 Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace,

@@ -19,6 +19,15 @@ torch::Tensor pick_expert(const torch::Tensor& expert_log_probs, const torch::Te
   return expert_log_probs.gather(0, index.reshape({1, -1, 1}).expand({1, -1, classes})).squeeze(0);
 }
 
+/// log(p o_i + (1 - p) / C) for the one chosen expert. @param log_p [N, 1] @param log_o [N, C]
+torch::Tensor top1_log_probs(const torch::Tensor& log_p, const torch::Tensor& log_o) {
+  // 1 - p by expm1, so that it does not vanish in rounding; p = 1 gives log 0 = -infinity, which
+  // the clamp keeps out of the gradient.
+  const auto log_rest = torch::log((-torch::expm1(log_p)).clamp_min(1e-30)) -
+                        std::log(static_cast<double>(log_o.size(1)));
+  return torch::logaddexp(log_o + log_p, log_rest);
+}
+
 torch::Tensor top_k_log_probs(const MixtureOutput& output) {
   const auto& routing = output.routing;
   if (routing.top_k() > 1) {
@@ -30,11 +39,7 @@ torch::Tensor top_k_log_probs(const MixtureOutput& output) {
   }
   const auto index = routing.expert_index.squeeze(1);
   const auto log_p = output.log_gate.gather(1, routing.expert_index);
-  const auto classes = static_cast<double>(output.expert_log_probs.size(2));
-  // 1 - p by expm1, so that it does not vanish in rounding; p = 1 gives log 0 = -infinity, which
-  // the clamp keeps out of the gradient.
-  const auto log_rest = torch::log((-torch::expm1(log_p)).clamp_min(1e-30)) - std::log(classes);
-  return torch::logaddexp(pick_expert(output.expert_log_probs, index) + log_p, log_rest);
+  return top1_log_probs(log_p, pick_expert(output.expert_log_probs, index));
 }
 
 torch::Tensor squared_errors(const torch::Tensor& outputs, const torch::Tensor& target) {
@@ -64,7 +69,33 @@ void MixtureImpl::reset() {
   register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
 }
 
+bool MixtureImpl::runs_sparsely() const {
+  return options.form() == MixtureForm::kTopK && !is_training() &&
+         !router->needs_expert_features();
+}
+
+MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
+                                          const RouterContext& context) {
+  MixtureOutput output;
+  output.routing = router->forward(inputs, context);
+  const auto& routing = output.routing;
+  output.log_gate = torch::log_softmax(routing.logits, 1);
+  const auto plan = make_dispatch_plan(routing.expert_index, routing.num_experts());
+  const auto rows =
+      torch::log_softmax(experts->forward_routed(dispatch(inputs, plan), plan), 1);
+  if (routing.top_k() == 1) {
+    const auto in_order = torch::empty_like(rows).index_copy(0, plan.token, rows);
+    output.log_probs = top1_log_probs(output.log_gate.gather(1, routing.expert_index), in_order);
+  } else {
+    // Softmax over the chosen logits alone, whatever weights the router gives for sums of outputs.
+    const auto weight = torch::softmax(routing.logits.gather(1, routing.expert_index), 1);
+    output.log_probs = combine(rows.exp(), plan, weight).log();
+  }
+  return output;
+}
+
 MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, RouterContext context) {
+  if (runs_sparsely()) return forward_sparse(inputs, context);
   MixtureOutput output;
   const auto from_experts = experts->forward_all(inputs);
   context.expert_features = from_experts.features;

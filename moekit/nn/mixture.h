@@ -24,14 +24,16 @@ struct MixtureOptions {
 
 struct MixtureOutput {
   torch::Tensor log_probs;         ///< [N, C], log of the mixture's class probabilities
-  torch::Tensor expert_log_probs;  ///< [E, N, C], log softmax of each expert's outputs
+  torch::Tensor expert_log_probs;  ///< [E, N, C], log softmax of each expert's outputs; undefined
+                                   ///< when only the chosen experts were run
   torch::Tensor log_gate;          ///< [N, E], log softmax of the router's logits
   torch::Tensor expert_features;   ///< [E, N, h], undefined where the experts have none
   Routing routing;
 };
 
 /// The classical dense mixture: every expert is a whole classifier and is run on every sample;
-/// the router weights their class probabilities. Every logarithm of a sum of products is taken
+/// the router weights their class probabilities. In the top-k form outside training, only the
+/// chosen experts are run, unless the router needs the features of all. Every logarithm of a sum of products is taken
 /// by log-sum-exp of log p_i + log o_i, where the paper's code adds an epsilon inside the log.
 /// Source: Jacobs et al. 1991 (stochastic form and loss, E_c); Krishnamurthy et al. 2023,
 /// arXiv:2302.14703 (the other forms). For top_k = 1 we depart from that code, which takes a
@@ -49,10 +51,15 @@ class MixtureImpl : public torch::nn::Cloneable<MixtureImpl> {
   MixtureOutput forward(const torch::Tensor& inputs, RouterContext context = {});
   /// Mean loss of the form, a scalar. @param labels [N] int64, 0..C-1
   torch::Tensor loss(const MixtureOutput& output, const torch::Tensor& labels) const;
+  /// Whether a forward pass runs the chosen experts alone.
+  bool runs_sparsely() const;
 
   MixtureOptions options;
   std::shared_ptr<RouterImpl> router;
   std::shared_ptr<ExpertsImpl> experts;
+
+ private:
+  MixtureOutput forward_sparse(const torch::Tensor& inputs, const RouterContext& context);
 };
 TORCH_MODULE(Mixture);
 

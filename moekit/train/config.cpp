@@ -17,7 +17,7 @@ void validate(const RunConfig& config) {
   at_least("data.holdout", static_cast<double>(config.data.holdout), 0);
   at_least("data.validation", static_cast<double>(config.data.validation), 0);
   const TrainConfig& train = config.train;
-  at_least("train.epochs", static_cast<double>(train.epochs), 1);
+  at_least("train.epochs", static_cast<double>(train.epochs), 0);
   at_least("train.batch_size", static_cast<double>(train.batch_size), 1);
   MOEKIT_CHECK(train.lr > 0, "train.lr must be positive; got ", train.lr);
   at_least("train.momentum", train.momentum, 0);

@@ -61,7 +61,7 @@ struct TrainConfig {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("epochs", epochs, "");
+    field("epochs", epochs, "0: judge the first weights alone");
     field("batch_size", batch_size, "");
     field("optimizer", optimizer, "");
     field("lr", lr, "learning rate");

@@ -1,0 +1,37 @@
+# Two commands, each by itself from nothing: `make demo` and `make test`.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+CMAKE_FLAGS ?=
+
+.PHONY: all demo test build packages bench asan tsan format clean
+
+all: build
+
+packages:
+	@sh scripts/install-packages.sh build test
+
+build: packages
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || (cat $(BUILD).configure.log; exit 1)
+	@cmake --build $(BUILD) -j $(JOBS)
+
+# Trains six small models on FashionMNIST; the last line is the path of the report page.
+demo: build
+	@$(BUILD)/bin/moekit reproduce demo --out runs/demo
+
+test: build
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+bench:
+	@sh scripts/install-packages.sh build benchmark
+	@cmake --preset benchmark > build-benchmark.configure.log && cmake --build --preset benchmark -j $(JOBS)
+	@build-benchmark/bin/moekit_benchmark
+
+asan tsan: packages
+	@cmake --preset $@ > build-$@.configure.log && cmake --build --preset $@ -j $(JOBS)
+	@ctest --preset $@
+
+format:
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+clean:
+	rm -rf $(BUILD) build-* *.configure.log

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "moekit/report/page.h"
+
+namespace moekit::train {
+
+/// Runs of one recipe, its seeds.
+struct RunGroup {
+  std::string name;
+  std::vector<std::filesystem::path> runs;
+};
+
+/// Runs whose folders differ by "seedN" alone are seeds of one recipe.
+std::vector<RunGroup> group_by_recipe(const std::vector<std::filesystem::path>& runs);
+
+/// A page over finished runs: comparison table over recipes and seeds, then for each recipe its
+/// first run in pictures. @throws IoError for a folder that holds no finished run.
+report::Page make_report(const std::vector<RunGroup>& groups, const std::string& data_folder);
+
+/// "original" for ".../original-seed3" and ".../original/seed3".
+std::string recipe_name(const std::filesystem::path& run);
+
+}  // namespace moekit::train

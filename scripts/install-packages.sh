@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs the Debian packages moekit needs, and nothing when all are there.
+#   scripts/install-packages.sh [build] [test] [browser]      (default: build test)
+# This is the one list; docs/dependencies.md gives the reason for each.
+set -eu
+
+build="g++ make cmake ninja-build ccache pkg-config
+  libtorch-dev libopenblas0-openmp libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
+  zlib1g-dev liblzma-dev libpng-dev libcurl4-openssl-dev libarchive-dev libssl-dev
+  libjs-chart.js dataset-fashion-mnist"
+test="libgtest-dev"
+benchmark="libbenchmark-dev"
+browser="chromium"
+
+[ $# -gt 0 ] || set -- build test
+missing=""
+for group in "$@"; do
+  case "$group" in
+    build) packages=$build ;;
+    test) packages=$test ;;
+    benchmark) packages=$benchmark ;;
+    browser) packages=$browser ;;
+    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser)" >&2; exit 2 ;;
+  esac
+  for package in $packages; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+      missing="$missing $package"
+  done
+done
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "install-packages.sh: needs root or sudo to install:$missing" >&2; exit 1; }
+  as_root=sudo
+fi
+echo "installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
