@@ -1,0 +1,73 @@
+#!/bin/sh
+# The command as a user meets it: help, mistakes, a small run, inspect, report, eval.
+set -eu
+moekit=$1
+. "$(dirname "$0")/lib.sh"
+fresh_folder "$2"
+write_recipe
+
+expect 0 "reproduce" "$moekit" --help
+for command in train eval inspect report reproduce data version; do
+  expect 0 "Usage" "$moekit" $command --help
+done
+expect 0 "libtorch" "$moekit" version
+expect 2 "subcommand is required" "$moekit"
+expect 2 "not expected" "$moekit" train --no-such-flag
+expect 2 "give a recipe" "$moekit" train
+expect 1 "cannot open nowhere.toml" "$moekit" train nowhere.toml
+expect 0 "model.router.top_k" "$moekit" train --list-keys
+
+printf '[train]\nlearning_rate = 1\n' > wrong.toml
+expect 2 "wrong.toml:2: unknown key train.learning_rate" "$moekit" train wrong.toml
+printf '[train]\nlr = "fast"\n' > wrong.toml
+expect 2 "wrong.toml:2: train.lr must be a number; got \"fast\"" "$moekit" train wrong.toml
+printf '[train\n' > wrong.toml
+expect 1 "wrong.toml:1" "$moekit" train wrong.toml
+expect 2 "model.router.top_k must be 0 (all) or 1..4 (model.num_experts); got 9" \
+  "$moekit" train small.toml --set model.router.top_k=9
+[ ! -e runs ] || fail "a refused recipe left a run folder"
+expect 2 "unknown data set \"nope\"" "$moekit" train small.toml --set data.name=nope
+expect 1 "no such folder" "$moekit" train small.toml --set data.name=usps --data /nonexistent
+expect 2 "Could not convert" "$moekit" train small.toml --seed x
+
+expect 0 "test" "$moekit" train small.toml --quiet --out a-seed1
+for file in config.toml run.json metrics.jsonl summary.json trace.safetensors \
+            model/model.safetensors model/config.json; do
+  [ -s "a-seed1/$file" ] || fail "no $file"
+done
+expect 2 "holds a run already" "$moekit" train small.toml --quiet --out a-seed1
+expect 0 "a-seed1" "$moekit" train --resume --out a-seed1
+expect 2 "another recipe" "$moekit" train small.toml --resume --out a-seed1 --seed 5
+expect 0 '"error"' "$moekit" train small.toml --quiet --json --seed 2 --out a-seed2
+expect 0 "error" "$moekit" eval a-seed1
+expect 0 "by true cluster" "$moekit" inspect a-seed1
+expect 0 '"routing_regret"' "$moekit" inspect a-seed1 --json
+expect 0 "router saturation" "$moekit" inspect a-seed2 --against a-seed1
+expect 1 "is no run folder" "$moekit" inspect nowhere
+expect 0 "page.html" "$moekit" report a-seed1 a-seed2 -o page.html
+[ "$(ls page.html* | wc -l)" = 1 ] || fail "a temporary file was left"
+expect 1 "cannot create" "$moekit" report a-seed1 -o /nonexistent/page.html
+
+# A broken model is refused by name.
+head -c 300 a-seed2/model/model.safetensors > cut && mv cut a-seed2/model/model.safetensors
+expect 1 "model.safetensors" "$moekit" eval a-seed2
+
+expect 0 "synthetic-clusters" "$moekit" data list
+expect 0 "true clusters: 4" "$moekit" data info synthetic-clusters
+expect 2 "unknown data set" "$moekit" data info nope
+expect 2 "nothing to fetch" "$moekit" data fetch synthetic-clusters
+expect 2 "no public address" "$moekit" data fetch usps
+expect 1 "127.0.0.1" "$moekit" data fetch mnist --mirror http://127.0.0.1:9/ --data "$PWD/data"
+expect 2 "known:" "$moekit" reproduce nothing
+
+# A full disk: a limit on file sizes stands for it, and a tmpfs where one can be mounted.
+( ulimit -f 20; expect 1 "cannot write" "$moekit" train small.toml --quiet --out full )
+[ ! -e full/summary.json ] || fail "a failed run looks finished"
+expect 0 "test" "$moekit" train small.toml --quiet --resume --out full
+if mkdir -p tiny && mount -t tmpfs -o size=40k tmpfs tiny 2>/dev/null; then
+  expect 1 "No space left" "$moekit" train small.toml --quiet --out tiny/run
+  umount tiny
+else
+  echo "no tmpfs could be mounted: that part is skipped"
+fi
+echo ok

@@ -1,0 +1,56 @@
+#!/bin/sh
+# A study of two rows and a claim: runs, table, claims, report page, and going on after a failure.
+set -eu
+moekit=$1
+. "$(dirname "$0")/lib.sh"
+fresh_folder "$2"
+mkdir -p recipes/tiny
+cd recipes/tiny
+write_recipe
+cat > study.toml <<'TOML'
+title = "tiny"
+source = "nobody"
+quick_seeds = 2
+[[row]]
+name = "t/teacher"
+tier = "quick"
+label = "teacher"
+recipe = "small.toml"
+paper = { test_error = 0.25 }
+[[row]]
+name = "t/student"
+tier = "quick"
+label = "student"
+recipe = "small.toml"
+set = ["init.freeze_experts=true"]
+needs = { "init.experts_from" = "t/teacher" }
+[[row]]
+name = "t/absent"
+tier = "quick"
+label = "absent"
+recipe = "small.toml"
+set = ["data.name=usps"]
+[[claim]]
+text = "students are no worse by half"
+source = "ours"
+tier = "quick"
+check = [{ left = "t/student.test_error", op = "<=", right = "t/teacher.test_error", offset = 0.5 }]
+[[claim]]
+text = "absent is tested"
+source = "ours"
+tier = "quick"
+check = [{ left = "t/absent.test_error", op = "<", right = "t/teacher.test_error" }]
+TOML
+cd ../..
+export MOEKIT_RECIPES="$PWD/recipes" XDG_CACHE_HOME="$PWD/cache"
+unset MOEKIT_DATA
+expect 0 "[held] students" "$moekit" reproduce tiny --jobs 2 --out out --quiet
+expect 0 "[not tested] absent" "$moekit" reproduce tiny --out out --table-only
+expect 0 "data set usps was not found" "$moekit" reproduce tiny --out out --table-only
+expect 0 '"verdict": "held"' "$moekit" reproduce tiny --out out --table-only --json
+expect 0 "out/report.html" "$moekit" reproduce tiny --out out --table-only --markdown t.md
+grep -q "| teacher | 0.2500 |" t.md || fail "the Markdown table lacks the paper's figure"
+# A run that fails takes its followers along, says why, and nothing counts as done.
+expect 1 "train.lr must be positive" "$moekit" reproduce tiny --out out2 --quiet --rows 't/*' --set train.lr=0 ||
+  true
+echo ok

@@ -1,0 +1,143 @@
+#include "moekit/kernels/conv_maxpool.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+namespace moekit::kernels {
+namespace {
+
+struct Problem {
+  ConvPoolShape shape;
+  std::vector<float> input, weight, grad;
+};
+
+Problem make_problem(ConvPoolShape shape) {
+  std::mt19937 generator(5);
+  std::normal_distribution<float> normal;
+  Problem p{shape, {}, {}, {}};
+  const auto fill = [&](std::vector<float>& v, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) v.push_back(normal(generator));
+  };
+  fill(p.input, shape.batch * shape.height * shape.width);
+  fill(p.weight, shape.channels * 9);
+  fill(p.grad, shape.batch * shape.channels * shape.pooled_height() * shape.pooled_width());
+  return p;
+}
+
+/// The definition, one output at a time, in double.
+void reference(const Problem& p, std::vector<double>& out, std::vector<int>& argmax,
+               std::vector<double>& grad_weight) {
+  const auto& s = p.shape;
+  grad_weight.assign(static_cast<size_t>(s.channels * 9), 0);
+  size_t at = 0;
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t c = 0; c < s.channels; ++c) {
+      for (int64_t i = 0; i < s.pooled_height(); ++i) {
+        for (int64_t j = 0; j < s.pooled_width(); ++j, ++at) {
+          double best = -1e300;
+          int where = 0;
+          const auto pixel = [&](int a, int64_t k) {
+            return p.input[static_cast<size_t>((n * s.height + 2 * i + a / 2 + k / 3) * s.width +
+                                               2 * j + a % 2 + k % 3)];
+          };
+          for (int a = 0; a < 4; ++a) {
+            double sum = 0;
+            for (int64_t k = 0; k < 9; ++k) {
+              sum += static_cast<double>(p.weight[static_cast<size_t>(c * 9 + k)]) * pixel(a, k);
+            }
+            if (sum > best) {
+              best = sum;
+              where = a;
+            }
+          }
+          out.push_back(best);
+          argmax.push_back(where);
+          for (int64_t k = 0; k < 9; ++k) {
+            grad_weight[static_cast<size_t>(c * 9 + k)] +=
+                static_cast<double>(p.grad[at]) * pixel(where, k);
+          }
+        }
+      }
+    }
+  }
+}
+
+class ConvMaxPoolTest : public testing::TestWithParam<const ConvPoolKernels*> {};
+
+TEST_P(ConvMaxPoolTest, MatchesTheDefinitionOnOddSizes) {
+  const auto* kernels = GetParam();
+  for (const ConvPoolShape shape : {ConvPoolShape{2, 28, 28, 5}, ConvPoolShape{1, 4, 4, 1},
+                                    ConvPoolShape{3, 5, 19, 2}, ConvPoolShape{2, 18, 20, 3},
+                                    ConvPoolShape{1, 7, 35, 1}, ConvPoolShape{0, 8, 8, 2}}) {
+    const Problem p = make_problem(shape);
+    std::vector<double> want;
+    std::vector<double> want_grad;
+    std::vector<int> want_argmax;
+    reference(p, want, want_argmax, want_grad);
+    // One value more than needed at the end shows a write past it.
+    std::vector<float> out(want.size() + 1, 77);
+    std::vector<uint8_t> argmax(want.size() + 1, 99);
+    std::vector<double> grad(want_grad.size() + 1, 0);
+    kernels->forward(shape, p.input.data(), p.weight.data(), out.data(), argmax.data());
+    kernels->backward(shape, p.input.data(), p.grad.data(), argmax.data(), grad.data());
+    for (size_t i = 0; i < want.size(); ++i) {
+      ASSERT_NEAR(out[i], want[i], 1e-5) << shape.height << "x" << shape.width << " at " << i;
+      ASSERT_EQ(argmax[i], want_argmax[i]);
+    }
+    // Float sums of up to a few hundred terms of size 1.
+    for (size_t k = 0; k < want_grad.size(); ++k) ASSERT_NEAR(grad[k], want_grad[k], 1e-3);
+    EXPECT_EQ(out.back(), 77);
+    EXPECT_EQ(argmax.back(), 99);
+    EXPECT_EQ(grad.back(), 0);
+  }
+}
+
+TEST_P(ConvMaxPoolTest, TakesTheFirstOfEqualValues) {
+  const ConvPoolShape shape{1, 6, 6, 1};
+  const std::vector<float> input(36, 1);
+  const std::vector<float> weight(9, 1);
+  std::vector<float> out(4);
+  std::vector<uint8_t> argmax(4, 9);
+  GetParam()->forward(shape, input.data(), weight.data(), out.data(), argmax.data());
+  EXPECT_EQ(argmax, (std::vector<uint8_t>{0, 0, 0, 0}));
+  EXPECT_EQ(out, (std::vector<float>{9, 9, 9, 9}));
+}
+
+TEST_P(ConvMaxPoolTest, MomentsMatchTheDefinition) {
+  const Problem p = make_problem({2, 9, 21, 1});
+  std::vector<double> sum(9, 0);
+  std::vector<double> products(81, 0);
+  GetParam()->moments(p.shape, p.input.data(), sum.data(), products.data());
+  std::vector<double> want_sum(9, 0);
+  std::vector<double> want(81, 0);
+  for (int64_t n = 0; n < 2; ++n) {
+    for (int64_t i = 0; i < 7; ++i) {
+      for (int64_t j = 0; j < 19; ++j) {
+        const auto pixel = [&](size_t k) {
+          return static_cast<double>(
+              p.input[static_cast<size_t>((n * 9 + i) * 21 + j) + k / 3 * 21 + k % 3]);
+        };
+        for (size_t k = 0; k < 9; ++k) {
+          want_sum[k] += pixel(k);
+          for (size_t l = 0; l < 9; ++l) want[k * 9 + l] += pixel(k) * pixel(l);
+        }
+      }
+    }
+  }
+  for (size_t k = 0; k < 9; ++k) ASSERT_NEAR(sum[k], want_sum[k], 1e-3);
+  for (size_t k = 0; k < 81; ++k) ASSERT_NEAR(products[k], want[k], 2e-3);
+}
+
+std::vector<const ConvPoolKernels*> runnable() {
+  std::vector<const ConvPoolKernels*> all = {conv_maxpool_generic()};
+  if (conv_maxpool_avx2_supported()) all.push_back(conv_maxpool_avx2());
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, ConvMaxPoolTest, testing::ValuesIn(runnable()),
+                         [](const auto& tested) { return std::string(tested.param->isa); });
+
+}  // namespace
+}  // namespace moekit::kernels

@@ -1,0 +1,79 @@
+#include "moekit/metrics/routing_trace.h"
+
+#include <gtest/gtest.h>
+
+#include "moekit/checkpoint/safetensors.h"
+#include "moekit/core/error.h"
+#include "moekit/metrics/specialization.h"
+
+namespace moekit::metrics {
+namespace {
+namespace fs = std::filesystem;
+
+class RoutingTraceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = fs::temp_directory_path() / concat("moekit-trace-", ::getpid(), ".safetensors");
+    torch::manual_seed(1);
+    trace_.layers.push_back({"mixture", torch::randint(3, {5, 1}, torch::kLong),
+                             torch::softmax(torch::randn({5, 3}), 1)});
+    trace_.labels["label"] = torch::randint(4, {5}, torch::kLong);
+    trace_.labels["predicted"] = trace_.labels["label"].clone();
+    trace_.expert_log_probs = torch::randn({3, 5, 4});
+  }
+  void TearDown() override { fs::remove(path_); }
+  /// Writes the trace, changes the file's tensors, and reads it back.
+  void expect_refused(void (*change)(checkpoint::TensorFile&)) {
+    write_trace(path_, trace_);
+    auto file = checkpoint::read_safetensors(path_);
+    change(file);
+    checkpoint::write_safetensors(path_, file);
+    EXPECT_THROW(read_trace(path_), FormatError);
+  }
+  fs::path path_;
+  RoutingTrace trace_;
+};
+
+TEST_F(RoutingTraceTest, RoundTripsAndGivesTheSameFiguresAsLive) {
+  write_trace(path_, trace_);
+  const auto back = read_trace(path_);
+  ASSERT_EQ(back.layers.size(), 1U);
+  EXPECT_TRUE(torch::equal(back.layers[0].probs, trace_.layers[0].probs));
+  EXPECT_TRUE(torch::equal(back.expert_log_probs, trace_.expert_log_probs));
+  EXPECT_EQ(specialization_summary(back.layers[0], back, 4, false),
+            specialization_summary(trace_.layers[0], trace_, 4, false));
+}
+
+TEST_F(RoutingTraceTest, RefusesFilesThatAreNotOne) {
+  expect_refused([](auto& f) { f.metadata.clear(); });
+  expect_refused([](auto& f) { f.metadata["version"] = "9"; });
+  expect_refused([](auto& f) { f.metadata["layers"] = "mixture,other"; });
+  expect_refused([](auto& f) {
+    for (auto& [name, t] : f.tensors) {
+      if (name == "mixture.expert_index") t.fill_(3);
+    }
+  });
+  expect_refused([](auto& f) {
+    for (auto& [name, t] : f.tensors) {
+      if (name == "labels.label") t = t.slice(0, 0, 4);
+    }
+  });
+  expect_refused([](auto& f) {
+    for (auto& [name, t] : f.tensors) {
+      if (name == "labels.label") t.fill_(-1);
+    }
+  });
+}
+
+TEST_F(RoutingTraceTest, HardRoutingTakesTheHistogramOfTheArgmax) {
+  trace_.layers[0].probs = torch::tensor({{0.6, 0.4, 0.0}, {0.6, 0.4, 0.0}, {0.4, 0.6, 0.0},
+                                          {0.4, 0.6, 0.0}, {0.6, 0.4, 0.0}});
+  const auto hard = specialization_summary(trace_.layers[0], trace_, 4, true);
+  EXPECT_EQ(hard["sample_entropy"], 0.0);
+  EXPECT_NEAR(hard["usage"][0].get<double>(), 0.6, 1e-9);
+  const auto soft = specialization_summary(trace_.layers[0], trace_, 4, false);
+  EXPECT_NEAR(soft["usage"][0].get<double>(), 0.52, 1e-6);
+}
+
+}  // namespace
+}  // namespace moekit::metrics

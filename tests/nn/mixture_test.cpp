@@ -1,0 +1,155 @@
+#include "moekit/nn/mixture.h"
+
+#include <gtest/gtest.h>
+
+#include "moekit/core/error.h"
+#include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/linear_router.h"
+
+namespace moekit::nn {
+namespace {
+
+constexpr int64_t kSize = 6;
+constexpr int64_t kClasses = 4;
+constexpr int64_t kMixed = 3;
+
+Mixture make_mixture(MixtureForm form, int64_t top_k = 0) {
+  torch::manual_seed(1);
+  return Mixture(std::make_shared<LinearRouterImpl>(LinearRouterOptions(kSize, kMixed).top_k(top_k)),
+                 std::make_shared<MlpExpertsImpl>(
+                     MlpExpertsOptions(kSize, 5, kMixed).output_size(kClasses)),
+                 MixtureOptions().form(form));
+}
+
+/// o[n][c] and its parts, element by element in double.
+struct Reference {
+  torch::Tensor gate, probs, logits;
+  Reference(Mixture& mixture, const torch::Tensor& x) {
+    logits = mixture->experts->forward_all(x).values.to(torch::kFloat64);
+    probs = torch::softmax(logits, 2);
+    gate = mixture->router->forward(x, {}).probs.to(torch::kFloat64);
+  }
+};
+
+TEST(Mixture, ExpectationIsTheGateWeightedSumOfProbabilities) {
+  auto mixture = make_mixture(MixtureForm::kExpectation);
+  const auto x = torch::randn({7, kSize});
+  const Reference r(mixture, x);
+  const auto want = (r.probs * r.gate.t().unsqueeze(2)).sum(0);
+  const auto output = mixture->forward(x);
+  EXPECT_TRUE(torch::allclose(output.log_probs.exp().to(torch::kFloat64), want, 1e-5, 1e-6));
+  const auto y = torch::randint(kClasses, {7}, torch::kLong);
+  const double loss = -want.gather(1, y.unsqueeze(1)).log().mean().item<double>();
+  EXPECT_NEAR(mixture->loss(output, y).item<double>(), loss, 1e-5);
+}
+
+TEST(Mixture, PreSoftmaxMixesLogits) {
+  auto mixture = make_mixture(MixtureForm::kPreSoftmax);
+  const auto x = torch::randn({7, kSize});
+  const Reference r(mixture, x);
+  const auto want = torch::softmax((r.logits * r.gate.t().unsqueeze(2)).sum(0), 1);
+  EXPECT_TRUE(torch::allclose(mixture->forward(x).log_probs.exp().to(torch::kFloat64), want, 1e-5, 1e-6));
+}
+
+TEST(Mixture, StochasticTrainsByJacobsLossAndTestsByTheArgmax) {
+  auto mixture = make_mixture(MixtureForm::kStochastic);
+  const auto x = torch::randn({7, kSize});
+  const Reference r(mixture, x);
+  const auto y = torch::randint(kClasses, {7}, torch::kLong);
+  double want = 0;
+  for (int64_t n = 0; n < 7; ++n) {
+    double sum = 0;
+    for (int64_t e = 0; e < kMixed; ++e) {
+      sum += r.gate[n][e].item<double>() *
+             std::sqrt(r.probs[e][n][y[n].item<int64_t>()].item<double>());
+    }
+    want -= std::log(sum) / 7;
+  }
+  mixture->train();
+  RouterContext context;
+  context.generator = at::detail::createCPUGenerator(4);
+  EXPECT_NEAR(mixture->loss(mixture->forward(x, context), y).item<double>(), want, 1e-5);
+  mixture->eval();
+  const auto best = r.gate.argmax(1);
+  const auto out = mixture->forward(x).log_probs.exp();
+  for (int64_t n = 0; n < 7; ++n) {
+    EXPECT_TRUE(torch::allclose(out[n].to(torch::kFloat64),
+                                r.probs[best[n].item<int64_t>()][n], 1e-5, 1e-6));
+  }
+}
+
+TEST(Mixture, TopOneGivesADistributionWhoseGateLearns) {
+  auto mixture = make_mixture(MixtureForm::kTopK, 1);
+  const auto x = torch::randn({7, kSize});
+  const Reference r(mixture, x);
+  mixture->train();
+  const auto output = mixture->forward(x);
+  const auto probs = output.log_probs.exp();
+  EXPECT_TRUE(torch::allclose(probs.sum(1), torch::ones({7}), 1e-5, 1e-5));
+  const auto best = r.gate.argmax(1);
+  for (int64_t n = 0; n < 7; ++n) {
+    const auto e = best[n].item<int64_t>();
+    const double p = r.gate[n][e].item<double>();
+    EXPECT_TRUE(torch::allclose(probs[n].to(torch::kFloat64), p * r.probs[e][n] + (1 - p) / 4,
+                                1e-5, 1e-6));
+  }
+  mixture->loss(output, torch::zeros({7}, torch::kLong)).backward();
+  EXPECT_GT(mixture->router->parameters()[0].grad().abs().sum().item<float>(), 0);
+}
+
+TEST(Mixture, TopKRunsOnlyTheChosenExpertsOutsideTrainingWithTheSameResult) {
+  for (const int64_t k : {1, 2}) {
+    auto mixture = make_mixture(MixtureForm::kTopK, k);
+    const auto x = torch::randn({9, kSize});
+    mixture->train();
+    const auto dense = mixture->forward(x);
+    mixture->eval();
+    EXPECT_TRUE(mixture->runs_sparsely());
+    const auto sparse = mixture->forward(x);
+    EXPECT_TRUE(dense.expert_log_probs.defined());
+    EXPECT_FALSE(sparse.expert_log_probs.defined());
+    EXPECT_TRUE(torch::allclose(dense.log_probs, sparse.log_probs, 1e-4, 1e-5)) << k;
+  }
+}
+
+TEST(Mixture, StaysFiniteWhenOneProbabilityIsOne) {
+  auto mixture = make_mixture(MixtureForm::kTopK, 1);
+  const torch::NoGradGuard no_grad;
+  mixture->router->parameters()[0].mul_(1e6);
+  EXPECT_TRUE(torch::isfinite(mixture->forward(torch::randn({5, kSize})).log_probs).all().item<bool>());
+}
+
+TEST(Mixture, RefusesPartsThatDoNotFit) {
+  const auto experts = std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 3));
+  EXPECT_THROW(Mixture(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 4)), experts),
+               ArgumentError);
+  EXPECT_THROW(
+      Mixture(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(6, 3)), experts),
+      ArgumentError);
+}
+
+TEST(Mixture, ACloneIsDeep) {
+  auto mixture = make_mixture(MixtureForm::kExpectation);
+  Mixture copy(std::dynamic_pointer_cast<MixtureImpl>(mixture->clone()));
+  const auto x = torch::randn({3, kSize});
+  const auto before = copy->forward(x).log_probs.detach().clone();
+  const torch::NoGradGuard no_grad;
+  for (auto& p : mixture->parameters()) p.add_(1);
+  EXPECT_TRUE(torch::equal(copy->forward(x).log_probs, before));
+  EXPECT_EQ(copy->named_parameters().size(), mixture->named_parameters().size());
+}
+
+TEST(HistoricalErrors, MatchHandWorkedValues) {
+  // One sample, two experts with outputs 0 and 2, gate [1/2, 1/2], target 0.
+  const auto gate = torch::tensor({{0.5, 0.5}});
+  const auto outputs = torch::tensor({0.0, 2.0}).reshape({2, 1, 1});
+  const auto target = torch::zeros({1, 1});
+  EXPECT_NEAR(cooperative_error(gate, outputs, target).item<double>(), 1, 1e-6);
+  EXPECT_NEAR(localized_error(gate, outputs, target).item<double>(), 2, 1e-6);
+  EXPECT_NEAR(competitive_error(gate, outputs, target).item<double>(),
+              -std::log(0.5 + 0.5 * std::exp(-2.0)), 1e-6);
+}
+
+}  // namespace
+}  // namespace moekit::nn

@@ -1,0 +1,121 @@
+#include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+
+#include "moekit/core/error.h"
+#include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/linear_router.h"
+#include "moekit/nn/routers/oracle_router.h"
+
+namespace moekit::nn {
+namespace {
+
+RouterContext training(uint64_t seed) {
+  RouterContext context;
+  context.training = true;
+  context.generator = at::detail::createCPUGenerator(seed);
+  return context;
+}
+
+TEST(LinearRouter, IsASoftmaxOfALinearMapOverTemperature) {
+  LinearRouter router(LinearRouterOptions(3, 4).temperature(2.0).bias(true));
+  const auto x = torch::randn({5, 3});
+  const auto want = torch::softmax(torch::linear(x, router->weight, router->bias) / 2, 1);
+  EXPECT_TRUE(torch::allclose(router->forward(x, {}).probs, want));
+}
+
+TEST(LinearRouter, ZeroInitGivesUniformProbabilities) {
+  LinearRouter router(LinearRouterOptions(3, 4).init(RouterInit::kZero));
+  EXPECT_TRUE(torch::allclose(router->forward(torch::randn({2, 3}), {}).probs,
+                              torch::full({2, 4}, 0.25)));
+}
+
+TEST(LinearRouter, AddsNoiseInTrainingOnlyFromTheGeneratorHandedIn) {
+  for (const auto noise : {RouterNoise::kGaussian, RouterNoise::kUniform}) {
+    LinearRouter router(LinearRouterOptions(3, 4).noise(noise).top_k(2));
+    const auto x = torch::randn({6, 3});
+    const auto clean = router->forward(x, {}).logits;
+    const auto a = router->forward(x, training(1));
+    const auto b = router->forward(x, training(1));
+    const auto c = router->forward(x, training(2));
+    EXPECT_TRUE(torch::equal(a.logits, b.logits));
+    EXPECT_FALSE(torch::equal(a.logits, c.logits));
+    EXPECT_FALSE(torch::equal(a.logits, clean));
+    EXPECT_TRUE(torch::equal(a.clean_logits, clean));
+    EXPECT_EQ(a.noise_std.defined(), noise == RouterNoise::kGaussian);
+  }
+}
+
+TEST(LinearRouter, RunsATrunkAndKeepsACopyOfIt) {
+  torch::nn::Linear trunk(5, 3);
+  LinearRouter router(LinearRouterOptions(3, 2), torch::nn::AnyModule(trunk));
+  const auto x = torch::randn({4, 5});
+  const auto want = torch::linear(trunk->forward(x), router->weight);
+  EXPECT_TRUE(torch::allclose(router->forward(x, {}).logits, want));
+  {
+    const torch::NoGradGuard no_grad;
+    trunk->weight.zero_();
+  }
+  EXPECT_TRUE(torch::allclose(router->forward(x, {}).logits, want));
+  const auto copy = std::dynamic_pointer_cast<LinearRouterImpl>(router->clone());
+  EXPECT_TRUE(torch::allclose(copy->forward(x, {}).logits, want));
+  EXPECT_EQ(copy->named_parameters().size(), 3U);
+}
+
+TEST(LinearRouter, RefusesImpossibleOptions) {
+  EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).top_k(5)), ArgumentError);
+  EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 0)), ArgumentError);
+  EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).temperature(0)), ArgumentError);
+  LinearRouter router(LinearRouterOptions(3, 4));
+  EXPECT_THROW(router->forward(torch::zeros({2, 5}), {}), ArgumentError);
+}
+
+TEST(AttentiveRouter, ScoresByScaledDotProductOfQueryAndKeys) {
+  torch::manual_seed(1);
+  AttentiveRouter router(AttentiveRouterOptions(4, 3));
+  const auto u = torch::randn({5, 4});
+  RouterContext context;
+  context.expert_features = torch::randn({3, 5, 4});
+  const auto logits = router->forward(u, context).logits;
+  for (int64_t n = 0; n < 5; ++n) {
+    for (int64_t e = 0; e < 3; ++e) {
+      const auto query = u[n].matmul(router->query_weight);
+      const auto key = context.expert_features[e][n].matmul(router->key_weight);
+      EXPECT_NEAR(logits[n][e].item<double>(), query.dot(key).item<double>() / 2, 1e-5);
+    }
+  }
+}
+
+TEST(AttentiveRouter, SendsGradientIntoBothWeightsTheTrunkAndTheExperts) {
+  AttentiveRouter router(AttentiveRouterOptions(4, 3),
+                         torch::nn::AnyModule(torch::nn::Linear(6, 4)));
+  RouterContext context;
+  context.expert_features = torch::randn({3, 5, 4}).requires_grad_();
+  router->forward(torch::randn({5, 6}), context).probs.square().sum().backward();
+  for (const auto& item : router->named_parameters()) {
+    EXPECT_GT(item.value().grad().abs().sum().item<float>(), 0) << item.key();
+  }
+  EXPECT_GT(context.expert_features.grad().abs().sum().item<float>(), 0);
+}
+
+TEST(AttentiveRouter, RefusesMissingOrMisshapenFeatures) {
+  AttentiveRouter router(AttentiveRouterOptions(4, 3));
+  EXPECT_TRUE(router->needs_expert_features());
+  EXPECT_THROW(router->forward(torch::zeros({5, 4}), {}), ArgumentError);
+  RouterContext context;
+  context.expert_features = torch::zeros({3, 5, 6});
+  EXPECT_THROW(router->forward(torch::zeros({5, 4}), context), ArgumentError);
+}
+
+TEST(OracleRouter, SendsEveryTaskToItsGroup) {
+  OracleRouter router(OracleRouterOptions({{0, 2}, {1}}));
+  RouterContext context;
+  context.task_id = torch::tensor({2, 1, 0}, torch::kLong);
+  const auto routing = router->forward(torch::zeros({3, 1}), context);
+  EXPECT_TRUE(torch::equal(routing.probs, torch::tensor({{1.0F, 0.0F}, {0.0F, 1.0F}, {1.0F, 0.0F}})));
+  context.task_id = torch::tensor({2, 1, 7}, torch::kLong);
+  EXPECT_THROW(router->forward(torch::zeros({3, 1}), context), ArgumentError);
+  EXPECT_THROW(OracleRouter(OracleRouterOptions({{0}, {0}})), ArgumentError);
+}
+
+}  // namespace
+}  // namespace moekit::nn

@@ -1,0 +1,145 @@
+#include "moekit/train/run.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "moekit/core/error.h"
+#include "moekit/core/files.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/train/inspection.h"
+#include "moekit/train/run_report.h"
+
+namespace moekit::train {
+namespace {
+namespace fs = std::filesystem;
+
+class RunTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / concat("moekit-run-", ::getpid());
+    fs::remove_all(folder_);
+    config_.data.name = "synthetic-clusters";
+    config_.data.validation = 200;
+    config_.model.num_experts = 4;
+    config_.model.expert.kind = models::ExpertKind::kMlp;
+    config_.model.expert.intermediate_size = 8;
+    config_.model.router.noise = nn::RouterNoise::kGaussian;
+    config_.loss.importance = 0.1;
+    config_.train.epochs = 4;
+    config_.train.batch_size = 100;
+    config_.train.schedule = Schedule::kCosine;
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  RunOptions options(const std::string& name, bool resume = false) {
+    return {folder_ / name, "", resume, true};
+  }
+  std::string bytes(const std::string& name, const std::string& file) {
+    return read_file(folder_ / name / file);
+  }
+  fs::path folder_;
+  RunConfig config_;
+};
+
+TEST_F(RunTest, AnInterruptedRunGoesOnToTheSameNumbersBitForBit) {
+  ASSERT_EQ(run_recipe(config_, options("whole")), RunStatus::kFinished);
+  config_.train.checkpoint_steps = 1;
+  auto whole = config_;
+  whole.train.checkpoint_steps = 0;
+  // Interrupted in the middle of an epoch, again and again, by a signal.
+  int stops = 0;
+  RunStatus status = RunStatus::kInterrupted;
+  for (; status == RunStatus::kInterrupted && stops < 100; ++stops) {
+    const InterruptGuard guard;
+    std::raise(SIGINT);
+    if (stops == 5) {
+      const InterruptGuard calm;  // clears the flag: the rest runs through
+      status = run_recipe(config_, options("parts", true));
+      break;
+    }
+    status = run_recipe(config_, options("parts", stops > 0));
+  }
+  ASSERT_EQ(status, RunStatus::kFinished);
+  EXPECT_EQ(stops, 5);
+  for (const char* file : {"model/model.safetensors", "metrics.jsonl", "trace.safetensors"}) {
+    EXPECT_EQ(bytes("whole", file), bytes("parts", file)) << file;
+  }
+}
+
+TEST_F(RunTest, WritesWhatAFinishedRunNeedsAndInspectsIt) {
+  run_recipe(config_, options("a"));
+  const Json summary = read_summary(folder_ / "a");
+  EXPECT_EQ(summary["epochs"], 4);
+  EXPECT_EQ(read_metrics(folder_ / "a").size(), 4U);
+  const Json inspected = inspect_run(folder_ / "a", "", (folder_ / "a").string());
+  const Json& layer = inspected["layers"][0];
+  EXPECT_EQ(layer["router_saturation"], 1.0);
+  EXPECT_EQ(layer["by_cluster"]["counts"].size(), 4U);
+  double shares = 0;
+  for (const auto& share : layer["usage"]) shares += share.get<double>();
+  EXPECT_NEAR(shares, 1, 1e-9);
+  const auto html = report::render(make_report(group_by_recipe({folder_ / "a"}), ""));
+  EXPECT_NE(html.find("by_cluster"), html.size());
+  EXPECT_NE(html.find("data:image/png;base64,"), std::string::npos);
+}
+
+TEST_F(RunTest, RefusesAFolderOfAnotherRunAndResumesAFinishedOneAtOnce) {
+  run_recipe(config_, options("a"));
+  EXPECT_THROW(run_recipe(config_, options("a")), ArgumentError);
+  EXPECT_EQ(run_recipe(config_, options("a", true)), RunStatus::kFinished);
+  config_.train.lr = 0.5;
+  EXPECT_THROW(run_recipe(config_, options("a", true)), ArgumentError);
+}
+
+TEST_F(RunTest, StopsEarlyWithoutAGainInValidationLoss) {
+  config_.train.epochs = 50;
+  config_.train.lr = 1e-9;  // nothing improves beyond rounding
+  config_.train.patience = 2;
+  config_.train.weight_decay = 1;
+  config_.train.optimizer = OptimizerKind::kSgd;
+  run_recipe(config_, options("a"));
+  EXPECT_LE(read_summary(folder_ / "a")["epochs"].get<int64_t>(), 50);
+}
+
+TEST_F(RunTest, CopiesAndFreezesPartsOfOtherRuns) {
+  run_recipe(config_, options("teacher"));
+  auto student = config_;
+  student.init.experts_from = (folder_ / "teacher").string();
+  student.init.freeze_experts = true;
+  student.seed = 9;
+  run_recipe(student, options("student"));
+  const auto teacher_model = load_model(folder_ / "teacher");
+  const auto student_model = load_model(folder_ / "student");
+  for (const auto& item : teacher_model->named_parameters()) {
+    const bool same =
+        torch::equal(item.value(), student_model->named_parameters()[item.key()]);
+    EXPECT_EQ(same, item.key().find("experts") != std::string::npos) << item.key();
+  }
+  student.init.experts_from = (folder_ / "nowhere").string();
+  EXPECT_THROW(run_recipe(student, options("other")), IoError);
+}
+
+TEST_F(RunTest, RefusesADamagedModelNamingTheFile) {
+  run_recipe(config_, options("a"));
+  const fs::path file = folder_ / "a" / "model" / "model.safetensors";
+  write_file_atomic(file, read_file(file).substr(0, 100));
+  EXPECT_THROW(load_model(folder_ / "a"), FormatError);
+  EXPECT_THROW(read_summary(folder_ / "none"), IoError);
+}
+
+TEST_F(RunTest, RefusesMoreDataThanThereIs) {
+  config_.data.train_limit = 3000;
+  EXPECT_THROW(run_recipe(config_, options("a")), ArgumentError);
+  config_.data.train_limit = 0;
+  config_.data.holdout = 2000;
+  EXPECT_THROW(run_recipe(config_, options("a")), ArgumentError);
+}
+
+TEST(RecipeName, LeavesTheSeedOut) {
+  EXPECT_EQ(recipe_name("runs/original-seed3"), "original");
+  EXPECT_EQ(recipe_name("runs/original/seed3"), "original");
+  EXPECT_EQ(recipe_name("runs/plain"), "plain");
+}
+
+}  // namespace
+}  // namespace moekit::train
