@@ -23,8 +23,8 @@ test: build
 
 bench:
 	@sh scripts/install-packages.sh build benchmark
-	@cmake --preset benchmark > build-benchmark.configure.log && cmake --build --preset benchmark -j $(JOBS)
-	@build-benchmark/bin/moekit_benchmark
+	@$(MAKE) build CMAKE_FLAGS="-DMOEKIT_BUILD_BENCHMARKS=ON $(CMAKE_FLAGS)"
+	@$(BUILD)/bin/moekit_benchmark
 
 asan tsan: packages
 	@cmake --preset $@ > build-$@.configure.log && cmake --build --preset $@ -j $(JOBS)

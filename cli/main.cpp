@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -20,6 +21,8 @@ int main(int argc, char** argv) {
   CLI::App app("moekit: train, measure and compare mixtures of experts", "moekit");
   app.require_subcommand(1);
   app.fallthrough(false);
+  // A limit on file sizes shall be an error with a message, like a full disk, not a death.
+  std::signal(SIGXFSZ, SIG_IGN);
   int exit_code = 0;
   moekit::cli::setup_train(app, exit_code);
   moekit::cli::setup_eval(app, exit_code);

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/print.h"
@@ -17,8 +18,8 @@ struct TrainFlags {
   std::vector<std::string> set;
   std::string data;
   std::string out;
-  int64_t seed = -1;
-  int64_t threads = 0;
+  std::optional<int64_t> seed;
+  std::optional<int64_t> threads;
   bool resume = false;
   bool json = false;
   bool quiet = false;
@@ -33,7 +34,7 @@ void list_keys() {
   }
 }
 
-/// Paths to other runs in a recipe may start at the recipe's own folder.
+/// The recipe with all overrides.
 train::RunConfig read_recipe(const TrainFlags& flags) {
   // A finished or interrupted run brings its own recipe: --resume --out RUN is enough.
   const bool own_recipe = flags.recipe.empty();
@@ -42,8 +43,8 @@ train::RunConfig read_recipe(const TrainFlags& flags) {
   ConfigTree tree = read_toml(own_recipe ? fs::path(flags.out) / "config.toml"
                                          : fs::path(flags.recipe));
   for (const auto& assignment : flags.set) apply_override(tree, assignment);
-  if (flags.seed >= 0) apply_override(tree, fmt::format("seed={}", flags.seed));
-  if (flags.threads > 0) apply_override(tree, fmt::format("threads={}", flags.threads));
+  if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
+  if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));
   train::RunConfig config;
   bind_config(tree, config);
   return config;
@@ -83,10 +84,8 @@ void setup_train(CLI::App& app, int& exit_code) {
   command->add_option("--set", flags->set, "Override a key: --set train.lr=3e-4");
   command->add_option("--data", flags->data, "Folder of data sets");
   command->add_option("--out", flags->out, "Run folder (default runs/RECIPE-seedN)");
-  command->add_option("--seed", flags->seed, "Seed of every random choice")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--threads", flags->threads, "Threads (default 1: run seeds side by side)")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--seed", flags->seed, "Seed of every random choice");
+  command->add_option("--threads", flags->threads, "Threads (default 1: run seeds side by side)");
   command->add_flag("--resume", flags->resume, "Go on with an interrupted run");
   command->add_flag("--json", flags->json, "Print the summary as JSON");
   command->add_flag("--quiet", flags->quiet, "No progress");

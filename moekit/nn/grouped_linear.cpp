@@ -14,6 +14,7 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& x,
                                const torch::Tensor& weight, const torch::Tensor& bias,
                                const std::vector<int64_t>& offsets) {
+    const bool has_bias = bias.numel() > 0;
     auto y = torch::empty({x.size(0), weight.size(1)}, x.options());
     for (int64_t e = 0; e < weight.size(0); ++e) {
       const int64_t begin = offsets[static_cast<size_t>(e)];
@@ -21,7 +22,7 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
       if (count == 0) continue;
       auto rows = y.narrow(0, begin, count);
       const auto w = weight.select(0, e).t();
-      if (bias.defined()) {
+      if (has_bias) {
         torch::addmm_out(rows, bias.select(0, e), x.narrow(0, begin, count), w);
       } else {
         torch::mm_out(rows, x.narrow(0, begin, count), w);
@@ -29,7 +30,7 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     }
     ctx->save_for_backward({x, weight});
     ctx->saved_data["offsets"] = offsets;
-    ctx->saved_data["has_bias"] = bias.defined();
+    ctx->saved_data["has_bias"] = has_bias;
     return y;
   }
 
@@ -88,7 +89,9 @@ torch::Tensor grouped_linear(const torch::Tensor& x, const torch::Tensor& weight
                    std::is_sorted(offsets.begin(), offsets.end()),
                "grouped_linear: offsets must rise from 0 to ", x.size(0), " in ", weight.size(0),
                " steps");
-  return GroupedLinear::apply(x.contiguous(), weight, bias, offsets);
+  // An autograd node takes no undefined tensor: an empty one stands for "no bias".
+  return GroupedLinear::apply(x.contiguous(), weight, bias.defined() ? bias : x.new_empty({0}),
+                              offsets);
 }
 
 torch::Tensor stacked_linear(const torch::Tensor& x, const torch::Tensor& weight,

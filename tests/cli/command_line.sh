@@ -28,7 +28,8 @@ expect 2 "model.router.top_k must be 0 (all) or 1..4 (model.num_experts); got 9"
 [ ! -e runs ] || fail "a refused recipe left a run folder"
 expect 2 "unknown data set \"nope\"" "$moekit" train small.toml --set data.name=nope
 expect 1 "no such folder" "$moekit" train small.toml --set data.name=usps --data /nonexistent
-expect 2 "Could not convert" "$moekit" train small.toml --seed x
+expect 2 "Could not convert: --seed = x" "$moekit" train small.toml --seed x
+expect 2 "seed must be at least 0; got -3" "$moekit" train small.toml --seed -3
 
 expect 0 "test" "$moekit" train small.toml --quiet --out a-seed1
 for file in config.toml run.json metrics.jsonl summary.json trace.safetensors \

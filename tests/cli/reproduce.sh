@@ -50,7 +50,9 @@ expect 0 "data set usps was not found" "$moekit" reproduce tiny --out out --tabl
 expect 0 '"verdict": "held"' "$moekit" reproduce tiny --out out --table-only --json
 expect 0 "out/report.html" "$moekit" reproduce tiny --out out --table-only --markdown t.md
 grep -q "| teacher | 0.2500 |" t.md || fail "the Markdown table lacks the paper's figure"
-# A run that fails takes its followers along, says why, and nothing counts as done.
-expect 1 "train.lr must be positive" "$moekit" reproduce tiny --out out2 --quiet --rows 't/*' --set train.lr=0 ||
-  true
+# A mistake in a recipe is refused before any run; a run that fails takes its followers along.
+expect 2 "train.lr must be positive" "$moekit" reproduce tiny --out out2 --quiet --set train.lr=0
+[ ! -e out2 ] || fail "a refused study left a folder"
+expect 1 "needs t/teacher/seed1, which failed" "$moekit" reproduce tiny --out out2 --quiet \
+  --set data.train_limit=9999
 echo ok
