@@ -107,7 +107,8 @@ void BM_LoopMixtureStep(benchmark::State& state) {
 void BM_LoadBatch(benchmark::State& state) {
   at::set_num_threads(1);
   moekit::data::ImageSet set{torch::randint(256, {60000, 1, 28, 28}, torch::kUInt8),
-                             torch::zeros({60000}, torch::kLong), {}};
+                             torch::zeros({60000}, torch::kLong),
+                             {}};
   const auto index = torch::randint(60000, {kBatch}, torch::kLong);
   for (auto _ : state) {
     const auto batch = set.select(index);

@@ -53,18 +53,18 @@ void list(const DataFlags& flags) {
 void info(const DataFlags& flags) {
   const auto dataset = data::load_dataset(flags.name, flags.data);
   const auto shape = dataset.train.images.sizes();
-  Json out = {{"name", dataset.name},
-              {"folder", dataset.source},
-              {"image", {shape[1], shape[2], shape[3]}},
-              {"mean", dataset.normalization.mean},
-              {"std", dataset.normalization.std_dev},
-              {"train", dataset.train.size()},
-              {"test", dataset.test.size()},
-              {"clusters", dataset.train.clusters.defined()
-                               ? dataset.train.clusters.max().item<int64_t>() + 1
-                               : 0},
-              {"train_classes", class_counts(dataset.train, dataset.class_names)},
-              {"test_classes", class_counts(dataset.test, dataset.class_names)}};
+  Json out = {
+      {"name", dataset.name},
+      {"folder", dataset.source},
+      {"image", {shape[1], shape[2], shape[3]}},
+      {"mean", dataset.normalization.mean},
+      {"std", dataset.normalization.std_dev},
+      {"train", dataset.train.size()},
+      {"test", dataset.test.size()},
+      {"clusters",
+       dataset.train.clusters.defined() ? dataset.train.clusters.max().item<int64_t>() + 1 : 0},
+      {"train_classes", class_counts(dataset.train, dataset.class_names)},
+      {"test_classes", class_counts(dataset.test, dataset.class_names)}};
   if (flags.json) {
     fmt::print("{}\n", out.dump(2));
     return;

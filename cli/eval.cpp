@@ -21,8 +21,7 @@ void run(const EvalFlags& flags) {
   const auto data = train::load_run_data(config, flags.data);
   const auto model = train::load_model(flags.run);
   const auto evaluation = train::evaluate(*model, data.test, data.normalization);
-  const Json summary =
-      train::evaluation_summary(evaluation, config.model, data.input.num_classes);
+  const Json summary = train::evaluation_summary(evaluation, config.model, data.input.num_classes);
   if (flags.json) {
     fmt::print("{}\n", summary.dump(2));
   } else {

@@ -22,12 +22,13 @@ void print_row(const std::string& name, const Json& values, const char* format) 
 }
 
 void print_alignment(const char* title, const Json& a) {
-  fmt::print("  {:24} I(E;L) {:.3f} bit (random {:.3f}, normalised {:.2f})  H(E|L) {:.3f}  "
-             "H(L|E) {:.3f}  purity {:.2f} (random {:.2f})  matching {:.2f}\n",
-             title, a["mutual_information"].get<double>(), a["random_baseline"].get<double>(),
-             a["normalized"].get<double>(), a["expert_given_label"].get<double>(),
-             a["label_given_expert"].get<double>(), a["purity"].get<double>(),
-             a["purity_baseline"].get<double>(), a["matching"].get<double>());
+  fmt::print(
+      "  {:24} I(E;L) {:.3f} bit (random {:.3f}, normalised {:.2f})  H(E|L) {:.3f}  "
+      "H(L|E) {:.3f}  purity {:.2f} (random {:.2f})  matching {:.2f}\n",
+      title, a["mutual_information"].get<double>(), a["random_baseline"].get<double>(),
+      a["normalized"].get<double>(), a["expert_given_label"].get<double>(),
+      a["label_given_expert"].get<double>(), a["purity"].get<double>(),
+      a["purity_baseline"].get<double>(), a["matching"].get<double>());
 }
 
 void print_layer(const Json& layer, const std::vector<std::string>& classes) {
@@ -59,11 +60,12 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
                layer["routing_regret"]["chosen"].get<double>(),
                layer["routing_regret"]["random_baseline"].get<double>());
     const auto& kept = layer["subset_retention"];
-    fmt::print("  {:24} accuracy {:.3f} with each class's best {} expert(s), {:.3f} with all, "
-               "{:.3f} random\n",
-               "subset retention", kept["accuracy_kept"].get<double>(),
-               kept["experts_kept"].get<int64_t>(), kept["accuracy_all"].get<double>(),
-               kept["random_baseline"].get<double>());
+    fmt::print(
+        "  {:24} accuracy {:.3f} with each class's best {} expert(s), {:.3f} with all, "
+        "{:.3f} random\n",
+        "subset retention", kept["accuracy_kept"].get<double>(),
+        kept["experts_kept"].get<int64_t>(), kept["accuracy_all"].get<double>(),
+        kept["random_baseline"].get<double>());
     fmt::print("  {:24} {:.3f} (random {:.3f})\n", "output similarity, CKA",
                number("output_cka_mean"), number("output_cka_baseline"));
   }
@@ -71,8 +73,8 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
     fmt::print("  {:24} {:.3f}\n", "weight similarity", number("weight_cosine_mean"));
   }
   if (layer.contains("router_saturation")) {
-    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "router saturation",
-               number("router_saturation"), number("router_saturation_baseline"));
+    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "router saturation", number("router_saturation"),
+               number("router_saturation_baseline"));
   }
 }
 

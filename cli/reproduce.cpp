@@ -57,8 +57,9 @@ struct Plan {
   std::map<std::string, std::string> missing;  // row -> reason
 };
 
-Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags, const fs::path& folder, const fs::path& out,
-               int64_t seeds, const std::vector<std::string>& common) {
+Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
+               const fs::path& folder, const fs::path& out, int64_t seeds,
+               const std::vector<std::string>& common) {
   Plan plan;
   for (const auto& row : rows) {
     std::vector<std::string> set = row.set;
@@ -84,8 +85,16 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
       study::Job job;
       job.name = fmt::format("{}/seed{}", row.name, seed);
       job.log = out / "logs" / row.name / fmt::format("seed{}.log", seed);
-      job.command = {self, "train", (folder / row.recipe).string(), "--seed",
-                     std::to_string(seed), "--threads", "1", "--quiet", "--resume", "--out",
+      job.command = {self,
+                     "train",
+                     (folder / row.recipe).string(),
+                     "--seed",
+                     std::to_string(seed),
+                     "--threads",
+                     "1",
+                     "--quiet",
+                     "--resume",
+                     "--out",
                      run.string()};
       if (!flags.data.empty()) {
         job.command.insert(job.command.end(), {"--data", flags.data});
@@ -99,8 +108,8 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
       for (const auto& [key, other] : row.needs.items()) {
         const std::string name = other.get<std::string>();
         job.after.push_back(fmt::format("{}/seed{}", name, seed));
-        set.push_back(fmt::format("{}=\"{}\"", key,
-                                  (out / name / fmt::format("seed{}", seed)).string()));
+        set.push_back(
+            fmt::format("{}=\"{}\"", key, (out / name / fmt::format("seed{}", seed)).string()));
       }
       for (const auto& assignment : set) {
         job.command.insert(job.command.end(), {"--set", assignment});
@@ -116,8 +125,7 @@ std::vector<study::Row> choose_rows(const study::Study& study, const std::string
                                     const std::string& pattern) {
   std::set<std::string> wanted;
   for (auto row = study.row.rbegin(); row != study.row.rend(); ++row) {
-    const bool match =
-        row->tier == tier && ::fnmatch(pattern.c_str(), row->name.c_str(), 0) == 0;
+    const bool match = row->tier == tier && ::fnmatch(pattern.c_str(), row->name.c_str(), 0) == 0;
     if (!match && wanted.count(row->name) == 0) continue;
     wanted.insert(row->name);
     for (const auto& [key, other] : row->needs.items()) wanted.insert(other.get<std::string>());
@@ -162,9 +170,9 @@ void run(const ReproduceFlags& flags, int& exit_code) {
       flags.seeds > 0 ? flags.seeds : (flags.full ? study.full_seeds : study.quick_seeds);
   const int64_t parallel =
       flags.jobs > 0 ? flags.jobs : std::max<int64_t>(1, std::thread::hardware_concurrency());
-  const fs::path out = fs::absolute(
-      flags.out.empty() ? fs::path("runs") / fmt::format("{}-{}", flags.paper, tier)
-                        : fs::path(flags.out));
+  const fs::path out =
+      fs::absolute(flags.out.empty() ? fs::path("runs") / fmt::format("{}-{}", flags.paper, tier)
+                                     : fs::path(flags.out));
   const auto rows = choose_rows(study, tier, flags.rows);
   MOEKIT_CHECK(!rows.empty(), "reproduce: --rows \"", flags.rows, "\" fits no row of tier ", tier);
   std::vector<std::string> common = flags.set;
@@ -209,9 +217,9 @@ void run(const ReproduceFlags& flags, int& exit_code) {
     if (claim.tier == tier) claims.push_back(study::judge(claim, results));
   }
   if (!flags.markdown.empty()) {
-    const std::string command = fmt::format("moekit reproduce {} --{} --seeds {}{}", flags.paper,
-                                            tier, seeds,
-                                            flags.rows == "*" ? "" : " --rows '" + flags.rows + "'");
+    const std::string command =
+        fmt::format("moekit reproduce {} --{} --seeds {}{}", flags.paper, tier, seeds,
+                    flags.rows == "*" ? "" : " --rows '" + flags.rows + "'");
     write_file_atomic(flags.markdown, study::to_markdown(study, results, claims, command));
   }
   if (flags.json) {

@@ -40,8 +40,8 @@ train::RunConfig read_recipe(const TrainFlags& flags) {
   const bool own_recipe = flags.recipe.empty();
   MOEKIT_CHECK(!own_recipe || (flags.resume && !flags.out.empty()),
                "train: give a recipe, or --resume with --out RUN");
-  ConfigTree tree = read_toml(own_recipe ? fs::path(flags.out) / "config.toml"
-                                         : fs::path(flags.recipe));
+  ConfigTree tree =
+      read_toml(own_recipe ? fs::path(flags.out) / "config.toml" : fs::path(flags.recipe));
   for (const auto& assignment : flags.set) apply_override(tree, assignment);
   if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
   if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));

@@ -16,8 +16,8 @@ class RoundRobinRouterImpl : public torch::nn::Cloneable<RoundRobinRouterImpl>, 
   int64_t num_experts() const override { return num_experts_; }
   Routing forward(const torch::Tensor& tokens, const RouterContext&) override {
     const auto expert = torch::arange(tokens.size(0), torch::kLong).remainder(num_experts_);
-    const auto logits = torch::full({tokens.size(0), num_experts_}, -10.0)
-                            .scatter(1, expert.unsqueeze(1), 10.0);
+    const auto logits =
+        torch::full({tokens.size(0), num_experts_}, -10.0).scatter(1, expert.unsqueeze(1), 10.0);
     return route(logits, 1);
   }
 

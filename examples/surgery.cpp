@@ -40,17 +40,17 @@ int main() {
   const auto bank = [] {
     return std::make_shared<nn::MlpExpertsImpl>(nn::MlpExpertsOptions(144, 8, 4).output_size(2));
   };
-  nn::Mixture teacher(std::make_shared<nn::AttentiveRouterImpl>(
-                          nn::AttentiveRouterOptions(8, 4),
-                          torch::nn::AnyModule(torch::nn::Linear(144, 8))),
-                      bank());
+  nn::Mixture teacher(
+      std::make_shared<nn::AttentiveRouterImpl>(nn::AttentiveRouterOptions(8, 4),
+                                                torch::nn::AnyModule(torch::nn::Linear(144, 8))),
+      bank());
   const double before = train(teacher, x, y);
 
   const auto experts = bank();
   nn::copy_parameters(*teacher->experts, *experts);
   nn::freeze(*experts);
-  nn::Mixture student(
-      std::make_shared<nn::LinearRouterImpl>(nn::LinearRouterOptions(144, 4)), experts);
+  nn::Mixture student(std::make_shared<nn::LinearRouterImpl>(nn::LinearRouterOptions(144, 4)),
+                      experts);
   const double after = train(student, x, y);
   fmt::print("error {:.3f} under the attentive gate, {:.3f} distilled\n", before, after);
   if (after < before + 0.02) fmt::print("example: ok\n");

@@ -118,8 +118,9 @@ void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn:
     by_parameter[parameter][name.substr(parameter.size() + 1)] = tensor;
   }
   for (const auto& [name, fields] : by_parameter) {
-    MOEKIT_CHECK_FORMAT(!kind.is(optimizer) || kind.write == &write_sgd || fields.count("step") == 1,
-                        where, ": ", name, " has no step");
+    MOEKIT_CHECK_FORMAT(
+        !kind.is(optimizer) || kind.write == &write_sgd || fields.count("step") == 1, where, ": ",
+        name, " has no step");
     optimizer.state()[state_key(optimizer.state(), parameters[name])] = kind.write(fields);
   }
 }

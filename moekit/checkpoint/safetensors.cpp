@@ -17,17 +17,18 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the reference implementation
 
 constexpr std::pair<torch::ScalarType, const char*> kDtypes[] = {
-    {torch::kFloat64, "F64"}, {torch::kFloat32, "F32"}, {torch::kFloat16, "F16"},
-    {torch::kBFloat16, "BF16"}, {torch::kInt64, "I64"}, {torch::kInt32, "I32"},
-    {torch::kInt16, "I16"}, {torch::kInt8, "I8"}, {torch::kUInt8, "U8"}, {torch::kBool, "BOOL"},
+    {torch::kFloat64, "F64"},   {torch::kFloat32, "F32"}, {torch::kFloat16, "F16"},
+    {torch::kBFloat16, "BF16"}, {torch::kInt64, "I64"},   {torch::kInt32, "I32"},
+    {torch::kInt16, "I16"},     {torch::kInt8, "I8"},     {torch::kUInt8, "U8"},
+    {torch::kBool, "BOOL"},
 };
 
 const char* dtype_name(torch::ScalarType type, const std::string& tensor) {
   for (const auto& [candidate, name] : kDtypes) {
     if (candidate == type) return name;
   }
-  throw ArgumentError(concat("write_safetensors: ", tensor, " has a dtype the format lacks: ",
-                             c10::toString(type)));
+  throw ArgumentError(concat("write_safetensors: ", tensor,
+                             " has a dtype the format lacks: ", c10::toString(type)));
 }
 
 torch::ScalarType parse_dtype(const std::string& name, const std::string& where) {
@@ -57,9 +58,9 @@ Entry parse_entry(const std::string& name, const Json& item, const std::string& 
   for (const auto& size : item["shape"]) {
     MOEKIT_CHECK_FORMAT(size.is_number_unsigned(), where, ": bad shape ", item["shape"].dump());
     const auto value = size.get<uint64_t>();
-    MOEKIT_CHECK_FORMAT(value <= (uint64_t{1} << 48) &&
-                            (value == 0 || bytes <= (uint64_t{1} << 48) / value),
-                        where, ": shape ", item["shape"].dump(), " is too large");
+    MOEKIT_CHECK_FORMAT(
+        value <= (uint64_t{1} << 48) && (value == 0 || bytes <= (uint64_t{1} << 48) / value), where,
+        ": shape ", item["shape"].dump(), " is too large");
     bytes *= value;
     entry.shape.push_back(static_cast<int64_t>(value));
   }
@@ -123,8 +124,8 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
                       " bytes are too short for a safetensors file");
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
-  MOEKIT_CHECK_FORMAT(length <= kMaxHeader && length <= bytes.size() - 8, where,
-                      ": a header of ", length, " bytes does not fit the file of ", bytes.size());
+  MOEKIT_CHECK_FORMAT(length <= kMaxHeader && length <= bytes.size() - 8, where, ": a header of ",
+                      length, " bytes does not fit the file of ", bytes.size());
   const Json header = Json::parse(bytes.begin() + 8,
                                   bytes.begin() + 8 + static_cast<std::ptrdiff_t>(length), nullptr,
                                   /*allow_exceptions=*/false);
@@ -148,9 +149,9 @@ TensorFile read_safetensors(const std::filesystem::path& path) {
   const uint64_t size = bytes.size() - 8 - length;
   uint64_t next = 0;
   for (const Entry& entry : entries) {
-    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.end <= size, where, ": tensor \"",
-                        entry.name, "\" lies at ", entry.begin, "..", entry.end, " of ", size,
-                        " bytes, after ", next);
+    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.end <= size, where, ": tensor \"", entry.name,
+                        "\" lies at ", entry.begin, "..", entry.end, " of ", size, " bytes, after ",
+                        next);
     next = entry.end;
     auto tensor = torch::empty(entry.shape, torch::TensorOptions().dtype(entry.dtype));
     if (entry.end > entry.begin) {

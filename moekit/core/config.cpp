@@ -1,8 +1,8 @@
 #include "moekit/core/config.h"
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "moekit/core/files.h"
 
@@ -115,8 +115,8 @@ ConfigTree parse_toml(std::string_view text, const std::string& name) {
     tree.values = to_json_value(table, name, "", tree.origins);
     return tree;
   } catch (const toml::parse_error& error) {
-    throw FormatError(concat(name, ":", error.source().begin.line, ":",
-                             error.source().begin.column, ": ", error.description()));
+    throw FormatError(concat(name, ":", error.source().begin.line, ":", error.source().begin.column,
+                             ": ", error.description()));
   }
 }
 
@@ -179,8 +179,8 @@ std::string json_kind(const Json& value) {
 
 void refuse_value(const ConfigTree& tree, const std::string& path, std::string_view wanted,
                   const Json& got) {
-  throw ArgumentError(concat(origin_of(tree, path), ": ", path, " must be ", wanted, "; got ",
-                             json_kind(got)));
+  throw ArgumentError(
+      concat(origin_of(tree, path), ": ", path, " must be ", wanted, "; got ", json_kind(got)));
 }
 
 void refuse_key(const ConfigTree& tree, const std::string& path,

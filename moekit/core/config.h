@@ -44,7 +44,9 @@ struct AnyField {
   void operator()(const char*, T&, const char*) const {}
 };
 template <typename T>
-concept Visitable = requires(T& value) { value.visit(AnyField{}); };
+concept Visitable = requires(T& value) {
+  value.visit(AnyField{});
+};
 
 template <typename T>
 struct IsVector : std::false_type {};

@@ -16,7 +16,9 @@ template <typename Enum>
 struct EnumNames;
 
 template <typename Enum>
-concept NamedEnum = std::is_enum_v<Enum> && requires { EnumNames<Enum>::kTable; };
+concept NamedEnum = std::is_enum_v<Enum> && requires {
+  EnumNames<Enum>::kTable;
+};
 
 /// "a, b or c": the names of all values, for messages.
 template <NamedEnum Enum>

@@ -47,17 +47,17 @@ std::string concat(const Parts&... parts) {
 }  // namespace moekit
 
 /// Throws `ArgumentError` with the concatenated message unless `condition` holds.
-#define MOEKIT_CHECK(condition, ...)                             \
-  do {                                                           \
-    if (!(condition)) {                                          \
+#define MOEKIT_CHECK(condition, ...)                                \
+  do {                                                              \
+    if (!(condition)) {                                             \
       throw ::moekit::ArgumentError(::moekit::concat(__VA_ARGS__)); \
-    }                                                            \
+    }                                                               \
   } while (false)
 
 /// As `MOEKIT_CHECK`, for a file that breaks its format.
-#define MOEKIT_CHECK_FORMAT(condition, ...)                      \
-  do {                                                           \
-    if (!(condition)) {                                          \
+#define MOEKIT_CHECK_FORMAT(condition, ...)                       \
+  do {                                                            \
+    if (!(condition)) {                                           \
       throw ::moekit::FormatError(::moekit::concat(__VA_ARGS__)); \
-    }                                                            \
+    }                                                             \
   } while (false)

@@ -86,8 +86,8 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
       throw IoError(concat("cannot sync ", temporary.string(), ": ", reason()));
     }
     if (::rename(temporary.c_str(), path.c_str()) != 0) {
-      throw IoError(concat("cannot rename ", temporary.string(), " to ", path.string(), ": ",
-                           reason()));
+      throw IoError(
+          concat("cannot rename ", temporary.string(), " to ", path.string(), ": ", reason()));
     }
   } catch (...) {
     ::unlink(temporary.c_str());

@@ -34,9 +34,9 @@ std::string unpack_gzip(const std::string& packed, const std::string& where,
     stream.next_out = reinterpret_cast<Bytef*>(chunk.data());
     stream.avail_out = static_cast<uInt>(chunk.size());
     status = inflate(&stream, Z_NO_FLUSH);
-    MOEKIT_CHECK_FORMAT(status == Z_OK || status == Z_STREAM_END, where,
-                        stream.avail_in == 0 ? ": the gzip data end too early"
-                                             : ": the gzip data are corrupt");
+    MOEKIT_CHECK_FORMAT(
+        status == Z_OK || status == Z_STREAM_END, where,
+        stream.avail_in == 0 ? ": the gzip data end too early" : ": the gzip data are corrupt");
     out.append(chunk.data(), chunk.size() - stream.avail_out);
     check_size(where, out.size(), max_bytes);
   }
@@ -62,9 +62,9 @@ std::string unpack_xz(const std::string& packed, const std::string& where,
     stream.next_out = reinterpret_cast<std::uint8_t*>(chunk.data());
     stream.avail_out = chunk.size();
     status = lzma_code(&stream, LZMA_FINISH);
-    MOEKIT_CHECK_FORMAT(status == LZMA_OK || status == LZMA_STREAM_END, where,
-                        status == LZMA_BUF_ERROR ? ": the xz data end too early"
-                                                 : ": the xz data are corrupt");
+    MOEKIT_CHECK_FORMAT(
+        status == LZMA_OK || status == LZMA_STREAM_END, where,
+        status == LZMA_BUF_ERROR ? ": the xz data end too early" : ": the xz data are corrupt");
     out.append(chunk.data(), chunk.size() - stream.avail_out);
     check_size(where, out.size(), max_bytes);
   }

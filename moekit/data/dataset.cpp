@@ -18,8 +18,8 @@ ImageSet ImageSet::slice(int64_t begin, int64_t end) const {
 
 torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization) {
   const auto channels = static_cast<int64_t>(normalization.mean.size());
-  MOEKIT_CHECK(images.dim() == 4 && images.size(1) == channels,
-               "normalize: images must be [N, ", channels, ", H, W]; got ", images.sizes());
+  MOEKIT_CHECK(images.dim() == 4 && images.size(1) == channels, "normalize: images must be [N, ",
+               channels, ", H, W]; got ", images.sizes());
   std::vector<float> factor;
   std::vector<float> offset;
   for (size_t c = 0; c < normalization.mean.size(); ++c) {
@@ -34,8 +34,8 @@ torch::Tensor normalize(const torch::Tensor& images, const Normalization& normal
 
 ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
                         const std::string& where) {
-  MOEKIT_CHECK_FORMAT(images.size(0) == labels.size(0), where, ": ", images.size(0),
-                      " images but ", labels.size(0), " labels");
+  MOEKIT_CHECK_FORMAT(images.size(0) == labels.size(0), where, ": ", images.size(0), " images but ",
+                      labels.size(0), " labels");
   labels = labels.to(torch::kLong);
   if (labels.numel() > 0) {
     const auto highest = labels.max().item<int64_t>();

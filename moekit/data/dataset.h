@@ -9,9 +9,10 @@ namespace moekit::data {
 
 /// Images as they are stored: bytes, with one label each. The whole set is one tensor.
 struct ImageSet {
-  torch::Tensor images;    ///< [N, C, H, W] uint8
-  torch::Tensor labels;    ///< [N] int64, 0..num_classes-1
-  torch::Tensor clusters;  ///< [N] int64, the true cluster where the data set knows it, else undefined
+  torch::Tensor images;  ///< [N, C, H, W] uint8
+  torch::Tensor labels;  ///< [N] int64, 0..num_classes-1
+  torch::Tensor
+      clusters;  ///< [N] int64, the true cluster where the data set knows it, else undefined
 
   int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
   /// Rows in the given order. @param index [M] int64

@@ -127,8 +127,7 @@ void download(const std::string& url, const fs::path& part, const FetchProgress&
                                                     curl_easy_cleanup);
   if (!curl) throw IoError("libcurl refused");
   std::error_code error;
-  std::int64_t have =
-      fs::exists(part, error) ? static_cast<std::int64_t>(fs::file_size(part)) : 0;
+  std::int64_t have = fs::exists(part, error) ? static_cast<std::int64_t>(fs::file_size(part)) : 0;
   for (int attempt = 0;; ++attempt) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
         std::fopen(part.c_str(), have > 0 ? "ab" : "wb"), std::fclose);

@@ -14,8 +14,7 @@ constexpr uint8_t kUnsignedByte = 0x08;
 
 torch::Tensor parse_idx(const std::string& bytes, const std::string& where) {
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(bytes[at]); };
-  MOEKIT_CHECK_FORMAT(bytes.size() >= 4 && byte(0) == 0 && byte(1) == 0, where,
-                      ": is no IDX file");
+  MOEKIT_CHECK_FORMAT(bytes.size() >= 4 && byte(0) == 0 && byte(1) == 0, where, ": is no IDX file");
   MOEKIT_CHECK_FORMAT(byte(2) == kUnsignedByte, where, ": IDX type ", int{byte(2)},
                       "; only unsigned bytes (8) are read");
   const size_t dims = byte(3);

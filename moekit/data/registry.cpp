@@ -41,12 +41,10 @@ bool has_files(const fs::path& folder, const std::vector<std::string>& names) {
   return find_files(folder, names).size() == names.size();
 }
 
-std::vector<std::string> digits() {
-  return {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
-}
+std::vector<std::string> digits() { return {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}; }
 
-ImageSet read_idx_pair(const fs::path& folder, const std::string& images,
-                       const std::string& labels, int64_t num_classes) {
+ImageSet read_idx_pair(const fs::path& folder, const std::string& images, const std::string& labels,
+                       int64_t num_classes) {
   const fs::path path = need_file(folder, images);
   auto pixels = read_idx(path);
   MOEKIT_CHECK_FORMAT(pixels.dim() == 3, path.string(), ": images have 3 dimensions; got ",
@@ -59,8 +57,8 @@ ImageSet read_idx_pair(const fs::path& folder, const std::string& images,
 
 Dataset assemble(const DatasetInfo& info, const fs::path& folder, ImageSet train, ImageSet test,
                  std::vector<std::string> classes, Normalization normalization) {
-  return {info.name, std::move(train), std::move(test), std::move(classes),
-          std::move(normalization), folder.string()};
+  return {info.name,          std::move(train),         std::move(test),
+          std::move(classes), std::move(normalization), folder.string()};
 }
 
 constexpr const char* kTrainImages = "train-images-idx3-ubyte";
@@ -81,14 +79,12 @@ Dataset load_mnist(const DatasetInfo& info, const fs::path& folder) {
 Dataset load_fashion(const DatasetInfo& info, const fs::path& folder) {
   auto dataset = load_mnist(info, folder);
   dataset.class_names = {"T-shirt", "trouser", "pullover", "dress", "coat",
-                         "sandal", "shirt", "sneaker", "bag", "ankle boot"};
+                         "sandal",  "shirt",   "sneaker",  "bag",   "ankle boot"};
   dataset.normalization = {{0.2859}, {0.3530}};
   return dataset;
 }
 
-bool has_kmnist(const fs::path& folder) {
-  return has_files(folder, {kTestImages, kTestLabels});
-}
+bool has_kmnist(const fs::path& folder) { return has_files(folder, {kTestImages, kTestLabels}); }
 
 Dataset load_kmnist(const DatasetInfo& info, const fs::path& folder) {
   auto test = read_idx_pair(folder, kTestImages, kTestLabels, 10);
@@ -126,11 +122,11 @@ bool has_cifar10(const fs::path& folder) {
 }
 
 Dataset load_cifar10(const DatasetInfo& info, const fs::path& folder) {
-  return assemble(info, folder, read_cifar(find_files(folder, kCifar10Train), 1, 10),
-                  read_cifar({need_file(folder, "test_batch.bin")}, 1, 10),
-                  {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                   "truck"},
-                  {{0.4914, 0.4822, 0.4465}, {0.2470, 0.2435, 0.2616}});
+  return assemble(
+      info, folder, read_cifar(find_files(folder, kCifar10Train), 1, 10),
+      read_cifar({need_file(folder, "test_batch.bin")}, 1, 10),
+      {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"},
+      {{0.4914, 0.4822, 0.4465}, {0.2470, 0.2435, 0.2616}});
 }
 
 const std::vector<std::string> kCifar100Train = {"train.bin", "train_01.bin", "train_02.bin"};
@@ -141,18 +137,23 @@ bool has_cifar100(const fs::path& folder) {
 }
 
 const char* const kCifar100Classes[] = {
-    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",
-    "bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle",
-    "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch",
-    "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest", "fox",
-    "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion",
-    "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom",
-    "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
-    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road",
-    "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake",
-    "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone",
-    "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
-    "willow_tree", "wolf", "woman", "worm"};
+    "apple",       "aquarium_fish", "baby",      "bear",       "beaver",       "bed",
+    "bee",         "beetle",        "bicycle",   "bottle",     "bowl",         "boy",
+    "bridge",      "bus",           "butterfly", "camel",      "can",          "castle",
+    "caterpillar", "cattle",        "chair",     "chimpanzee", "clock",        "cloud",
+    "cockroach",   "couch",         "crab",      "crocodile",  "cup",          "dinosaur",
+    "dolphin",     "elephant",      "flatfish",  "forest",     "fox",          "girl",
+    "hamster",     "house",         "kangaroo",  "keyboard",   "lamp",         "lawn_mower",
+    "leopard",     "lion",          "lizard",    "lobster",    "man",          "maple_tree",
+    "motorcycle",  "mountain",      "mouse",     "mushroom",   "oak_tree",     "orange",
+    "orchid",      "otter",         "palm_tree", "pear",       "pickup_truck", "pine_tree",
+    "plain",       "plate",         "poppy",     "porcupine",  "possum",       "rabbit",
+    "raccoon",     "ray",           "road",      "rocket",     "rose",         "sea",
+    "seal",        "shark",         "shrew",     "skunk",      "skyscraper",   "snail",
+    "snake",       "spider",        "squirrel",  "streetcar",  "sunflower",    "sweet_pepper",
+    "table",       "tank",          "telephone", "television", "tiger",        "tractor",
+    "train",       "trout",         "tulip",     "turtle",     "wardrobe",     "whale",
+    "willow_tree", "wolf",          "woman",     "worm"};
 
 Dataset load_cifar100(const DatasetInfo& info, const fs::path& folder) {
   return assemble(info, folder, read_cifar(find_files(folder, kCifar100Train), 2, 100),
@@ -181,20 +182,28 @@ std::vector<DatasetInfo> make_table() {
       "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec";
   const char* const kmnist = "http://codh.rois.ac.jp/kmnist/dataset/kmnist/";
   return {
-      {"fashion-mnist", "28x28 grey clothes, 60,000 + 10,000, 10 classes", {"fashion-mnist"},
+      {"fashion-mnist",
+       "28x28 grey clothes, 60,000 + 10,000, 10 classes",
+       {"fashion-mnist"},
        mnist_files("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
                    {"c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
                     "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
                     "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
                     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"}),
-       false, &load_fashion, &has_mnist},
-      {"mnist", "28x28 grey digits, 60,000 + 10,000, 10 classes", {"mnist"},
+       false,
+       &load_fashion,
+       &has_mnist},
+      {"mnist",
+       "28x28 grey digits, 60,000 + 10,000, 10 classes",
+       {"mnist"},
        mnist_files("https://ossci-datasets.s3.amazonaws.com/mnist/",
                    {"ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
                     "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
                     "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
                     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}),
-       false, &load_mnist, &has_mnist},
+       false,
+       &load_mnist,
+       &has_mnist},
       {"kmnist",
        "28x28 grey hiragana, 10 classes; where the training part is missing, 8,000 + 2,000 of the "
        "test part",
@@ -203,10 +212,18 @@ std::vector<DatasetInfo> make_table() {
                  "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e"),
         idx_file(kmnist, kTestLabels,
                  "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6")},
-       false, &load_kmnist, &has_kmnist},
-      {"usps", "16x16 grey digits, 7,291 + 2,007, 10 classes (IDX files)", {"usps"}, {}, false,
-       &load_usps, &has_usps},
-      {"cifar10", "32x32 colour photographs, 50,000 + 10,000, 10 classes; any of the five "
+       false,
+       &load_kmnist,
+       &has_kmnist},
+      {"usps",
+       "16x16 grey digits, 7,291 + 2,007, 10 classes (IDX files)",
+       {"usps"},
+       {},
+       false,
+       &load_usps,
+       &has_usps},
+      {"cifar10",
+       "32x32 colour photographs, 50,000 + 10,000, 10 classes; any of the five "
        "training files",
        {"cifar10", "cifar-10-batches-bin"},
        {{"data_batch_1.bin", cifar10,
@@ -221,13 +238,23 @@ std::vector<DatasetInfo> make_table() {
          "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", cifar10_sum},
         {"test_batch.bin", cifar10,
          "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", cifar10_sum}},
-       false, &load_cifar10, &has_cifar10},
-      {"cifar100", "32x32 colour photographs, 50,000 + 10,000, 100 classes; whole or in parts",
+       false,
+       &load_cifar10,
+       &has_cifar10},
+      {"cifar100",
+       "32x32 colour photographs, 50,000 + 10,000, 100 classes; whole or in parts",
        {"cifar100", "cifar-100-binary"},
        {{"train.bin", cifar100, "", cifar100_sum}, {"test.bin", cifar100, "", cifar100_sum}},
-       false, &load_cifar100, &has_cifar100},
-      {"synthetic-clusters", "12x12 generated images, 4 true clusters, 2 classes", {}, {}, true,
-       &generate_clusters, nullptr},
+       false,
+       &load_cifar100,
+       &has_cifar100},
+      {"synthetic-clusters",
+       "12x12 generated images, 4 true clusters, 2 classes",
+       {},
+       {},
+       true,
+       &generate_clusters,
+       nullptr},
   };
 }
 

@@ -11,9 +11,9 @@ namespace moekit::data {
 
 /// A file of a data set: what it is called, where it can be had, how it is checked.
 struct RemoteFile {
-  std::string name;     ///< in the data folder
-  std::string url;      ///< empty: has no public home of its own
-  std::string sha256;   ///< of the unpacked content, hex; empty where only `archive_sha256` is known
+  std::string name;    ///< in the data folder
+  std::string url;     ///< empty: has no public home of its own
+  std::string sha256;  ///< of the unpacked content, hex; empty where only `archive_sha256` is known
   std::string archive_sha256 = {};  ///< of what `url` gives, where it is an archive
 };
 

@@ -10,9 +10,9 @@ namespace moekit::data {
 struct ClusterImagesOptions {
   int64_t num_train = 2000;
   int64_t num_test = 1000;
-  int64_t num_clusters = 4;    ///< 1..8
-  int64_t num_classes = 2;     ///< 2..8
-  double noise = 0.15;         ///< standard deviation of the pixel noise, in units of 255
+  int64_t num_clusters = 4;  ///< 1..8
+  int64_t num_classes = 2;   ///< 2..8
+  double noise = 0.15;       ///< standard deviation of the pixel noise, in units of 255
   uint64_t seed = 1;
 };
 

@@ -125,7 +125,8 @@ void backward(const ConvPoolShape& shape, const float* input, const float* grad_
           const std::int64_t at = ((n * shape.channels + channel) * rows + i) * columns + j;
           const std::int64_t filled = columns - j < kLanes ? columns - j : kLanes;
           Vec gradient = {};
-          std::memcpy(&gradient, grad_output + at, static_cast<std::size_t>(filled) * sizeof(float));
+          std::memcpy(&gradient, grad_output + at,
+                      static_cast<std::size_t>(filled) * sizeof(float));
           Mask index = {};
           for (std::int64_t l = 0; l < filled; ++l) index[l] = argmax[at + l];
           for (std::int32_t a = 0; a < 4; ++a) {

@@ -14,12 +14,12 @@ double entropy(const torch::Tensor& weights, LogBase base = LogBase::kBits);
 /// How labels and experts go together, from their joint table. All entropies in `base`.
 /// Identity: H(L) - H(L|E) = H(E) - H(E|L) = I(E;L).
 struct LabelAlignment {
-  double mutual_information;   ///< I(E;L), 0 .. min(H(E), H(L))
-  double expert_entropy;       ///< H(E), the usage entropy of the table
-  double label_entropy;        ///< H(L)
-  double label_given_expert;   ///< H(L|E), "dispatch entropy": 0 when an expert sees one label only
-  double expert_given_label;   ///< H(E|L): 0 when a label goes to one expert only
-  double normalized;           ///< I / min(H(E), H(L)), 0 where that is 0
+  double mutual_information;  ///< I(E;L), 0 .. min(H(E), H(L))
+  double expert_entropy;      ///< H(E), the usage entropy of the table
+  double label_entropy;       ///< H(L)
+  double label_given_expert;  ///< H(L|E), "dispatch entropy": 0 when an expert sees one label only
+  double expert_given_label;  ///< H(E|L): 0 when a label goes to one expert only
+  double normalized;          ///< I / min(H(E), H(L)), 0 where that is 0
 };
 
 /// @param table [L, E] counts or probability mass. All 0 for an empty table.

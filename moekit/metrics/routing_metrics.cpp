@@ -74,8 +74,8 @@ SubsetRetention subset_retention(const torch::Tensor& probs, const torch::Tensor
                                  const torch::Tensor& labels, const torch::Tensor& mask,
                                  int64_t keep) {
   const int64_t num_experts = probs.size(1);
-  MOEKIT_CHECK(keep >= 1 && keep <= num_experts, "subset_retention: keep must be 1..",
-               num_experts, "; got ", keep);
+  MOEKIT_CHECK(keep >= 1 && keep <= num_experts, "subset_retention: keep must be 1..", num_experts,
+               "; got ", keep);
   const auto rows = mask.nonzero().squeeze(1);
   if (rows.numel() == 0) return {0, 0, 0};
   const auto p = probs.index_select(0, rows);

@@ -29,8 +29,8 @@ double router_saturation_baseline(int64_t top_k, int64_t num_experts);
 
 /// What routing costs: loss of the chosen expert minus that of the best one.
 struct RoutingRegret {
-  double chosen;   ///< mean over tokens, 0 when the best expert is always chosen
-  double random;   ///< baseline: mean regret of an expert drawn uniformly
+  double chosen;  ///< mean over tokens, 0 when the best expert is always chosen
+  double random;  ///< baseline: mean regret of an expert drawn uniformly
 };
 /// @param losses [E, N], each expert's own loss @param chosen [N]
 RoutingRegret routing_regret(const torch::Tensor& losses, const torch::Tensor& chosen);
@@ -38,9 +38,9 @@ RoutingRegret routing_regret(const torch::Tensor& losses, const torch::Tensor& c
 /// Accuracy on tokens of one label when only that label's most used experts are kept and the
 /// router's mass is renormalised over them.
 struct SubsetRetention {
-  double all;      ///< accuracy with all experts
-  double kept;     ///< with the `keep` most used ones
-  double random;   ///< baseline: mean over every subset of that size (at most 64, in order)
+  double all;     ///< accuracy with all experts
+  double kept;    ///< with the `keep` most used ones
+  double random;  ///< baseline: mean over every subset of that size (at most 64, in order)
 };
 /// @param probs [N, E] @param expert_log_probs [E, N, C] @param labels [N]
 /// @param mask [N] bool, the tokens of the domain @param keep 1..E

@@ -12,8 +12,8 @@ namespace moekit::metrics {
 /// What one layer's router decided for N tokens.
 struct LayerTrace {
   std::string name;
-  torch::Tensor expert_index;    ///< [N, K] int64; for a dense router sorted by probability, K = 1
-  torch::Tensor probs;           ///< [N, E] float32
+  torch::Tensor expert_index;  ///< [N, K] int64; for a dense router sorted by probability, K = 1
+  torch::Tensor probs;         ///< [N, E] float32
   int64_t num_experts() const { return probs.size(1); }
 };
 

@@ -34,11 +34,8 @@ torch::Tensor linear_cka(const torch::Tensor& outputs) {
   // |X_i' X_j|_F^2 for all pairs at once: [E * O, E * O] products, summed in blocks.
   const int64_t size = x.size(2);
   const auto wide = x.permute({1, 0, 2}).reshape({x.size(1), experts * size});
-  const auto cross = wide.t()
-                         .matmul(wide)
-                         .square()
-                         .reshape({experts, size, experts, size})
-                         .sum({1, 3});
+  const auto cross =
+      wide.t().matmul(wide).square().reshape({experts, size, experts, size}).sum({1, 3});
   const auto norm = cross.diagonal().sqrt().clamp_min(1e-300);
   return cross / (norm.unsqueeze(0) * norm.unsqueeze(1));
 }

@@ -6,8 +6,8 @@
 
 namespace moekit::metrics {
 
-Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace,
-                            int64_t num_classes, bool hard) {
+Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, int64_t num_classes,
+                            bool hard) {
   const int64_t experts = layer.num_experts();
   const auto chosen = layer.probs.argmax(1);
   const auto usage = hard ? expert_load(chosen, experts) : layer.probs.sum(0).to(torch::kFloat64);

@@ -15,7 +15,7 @@ namespace moekit::metrics {
 ///   usage: share of each expert
 ///   top1_mass, experts_used, load_variation, load_gini, normalized_information, purity, matching
 /// @param hard  one expert a sample (top-1 or stochastic)
-Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace,
-                            int64_t num_classes, bool hard);
+Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, int64_t num_classes,
+                            bool hard);
 
 }  // namespace moekit::metrics

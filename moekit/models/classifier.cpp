@@ -51,8 +51,7 @@ class MixtureClassifierImpl : public torch::nn::Cloneable<MixtureClassifierImpl>
     mixture_ = nn::Mixture(std::dynamic_pointer_cast<nn::MixtureImpl>(mixture_->clone()));
     register_module("mixture", mixture_);
   }
-  ClassifierOutput forward(const torch::Tensor& images,
-                           const nn::RouterContext& context) override {
+  ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
     last_ = mixture_->forward(images, context);
     ClassifierOutput output;
     output.log_probs = last_.log_probs;
@@ -87,8 +86,7 @@ class SparseClassifierImpl : public torch::nn::Cloneable<SparseClassifierImpl>,
     moe_ = nn::MoE(std::dynamic_pointer_cast<nn::MoEImpl>(moe_->clone()));
     register_all();
   }
-  ClassifierOutput forward(const torch::Tensor& images,
-                           const nn::RouterContext& context) override {
+  ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
     const auto hidden = torch::relu(embed_(images.flatten(1)));
     const auto moe = moe_->forward_with_routing(hidden, context);
     ClassifierOutput output;
@@ -136,10 +134,9 @@ std::shared_ptr<ClassifierImpl> make_classifier(const ModelConfig& config,
     case ModelKind::kSingle:
       return std::make_shared<SingleClassifierImpl>(make_image_experts(config, input, 1));
     case ModelKind::kMixture:
-      return std::make_shared<MixtureClassifierImpl>(
-          nn::Mixture(make_image_router(config, input),
-                      make_image_experts(config, input, config.num_experts),
-                      nn::MixtureOptions().form(config.form)));
+      return std::make_shared<MixtureClassifierImpl>(nn::Mixture(
+          make_image_router(config, input), make_image_experts(config, input, config.num_experts),
+          nn::MixtureOptions().form(config.form)));
     case ModelKind::kSparse: {
       const int64_t shared = config.num_shared_experts;
       nn::MoE moe(make_vector_router(config, config.hidden_size),

@@ -21,7 +21,7 @@ struct LayerRouting {
 };
 
 struct ClassifierOutput {
-  torch::Tensor log_probs;         ///< [N, C]
+  torch::Tensor log_probs;  ///< [N, C]
   std::vector<LayerRouting> layers;
   torch::Tensor expert_log_probs;  ///< [E, N, C] where experts are classifiers, else undefined
 };
@@ -42,7 +42,6 @@ class ClassifierImpl : public virtual torch::nn::Module {
 };
 
 /// Builds the network. @throws ArgumentError as `validate`.
-std::shared_ptr<ClassifierImpl> make_classifier(const ModelConfig& config,
-                                                const InputShape& input);
+std::shared_ptr<ClassifierImpl> make_classifier(const ModelConfig& config, const InputShape& input);
 
 }  // namespace moekit::models

@@ -10,8 +10,8 @@ void check_net(const NetConfig& net, const InputShape& input, const char* key) {
   int64_t width = input.width;
   for (size_t b = 0; b < net.conv.size(); ++b) {
     const auto& block = net.conv[b];
-    MOEKIT_CHECK(block.channels >= 1 && block.kernel_size >= 1 && block.padding >= 0, key,
-                 ".conv[", b, "]: channels and kernel_size must be at least 1, padding at least 0");
+    MOEKIT_CHECK(block.channels >= 1 && block.kernel_size >= 1 && block.padding >= 0, key, ".conv[",
+                 b, "]: channels and kernel_size must be at least 1, padding at least 0");
     height = (height + 2 * block.padding - block.kernel_size + 1) / 2;
     width = (width + 2 * block.padding - block.kernel_size + 1) / 2;
     MOEKIT_CHECK(height >= 1 && width >= 1, key, ".conv[", b, "]: leaves no pixel of a ",
@@ -67,8 +67,10 @@ void check_router(const ModelConfig& config, const InputShape& input) {
     if (!router.trunk.hidden.empty()) got = router.trunk.hidden.back();
     MOEKIT_CHECK(wanted > 0, "model.router.kind = \"attentive\": experts of kind \"",
                  enum_name(config.expert.kind), "\" have no hidden vector to attend to");
-    MOEKIT_CHECK(wanted == got, "model.router.kind = \"attentive\" wants equal h: the experts' "
-                 "hidden vectors have ", wanted, ", the router's ", got);
+    MOEKIT_CHECK(wanted == got,
+                 "model.router.kind = \"attentive\" wants equal h: the experts' "
+                 "hidden vectors have ",
+                 wanted, ", the router's ", got);
     MOEKIT_CHECK(router.noise == nn::RouterNoise::kNone,
                  "model.router.noise: the attentive router adds none; got \"",
                  enum_name(router.noise), "\"");

@@ -74,14 +74,13 @@ at::Generator make_generator(uint64_t seed) {
 }
 
 std::shared_ptr<nn::ExpertsImpl> make_image_experts(const ModelConfig& config,
-                                                    const InputShape& input,
-                                                    int64_t num_experts) {
+                                                    const InputShape& input, int64_t num_experts) {
   const ExpertConfig& expert = config.expert;
   const int64_t pixels = input.channels * input.height * input.width;
   switch (expert.kind) {
     case ExpertKind::kConv:
-      return std::make_shared<nn::ConvExpertsImpl>(nn::ConvExpertsOptions(
-          net_options(expert.net, input, num_experts), input.num_classes));
+      return std::make_shared<nn::ConvExpertsImpl>(
+          nn::ConvExpertsOptions(net_options(expert.net, input, num_experts), input.num_classes));
     case ExpertKind::kMlp:
       return std::make_shared<FlatExpertsImpl>(std::make_shared<nn::MlpExpertsImpl>(
           nn::MlpExpertsOptions(pixels, expert.intermediate_size, num_experts)
@@ -105,8 +104,8 @@ std::shared_ptr<nn::RouterImpl> make_image_router(const ModelConfig& config,
       has_trunk ? torch::nn::AnyModule(
                       nn::ConvTrunk(net_options(router.trunk, input, 1), router.trunk_relu))
                 : torch::nn::AnyModule(Flatten());
-  const int64_t hidden_size = has_trunk ? router.trunk.hidden.back()
-                                        : input.channels * input.height * input.width;
+  const int64_t hidden_size =
+      has_trunk ? router.trunk.hidden.back() : input.channels * input.height * input.width;
   if (router.kind == RouterKind::kAttentive) {
     return std::make_shared<nn::AttentiveRouterImpl>(
         nn::AttentiveRouterOptions(hidden_size, config.num_experts)
@@ -117,8 +116,7 @@ std::shared_ptr<nn::RouterImpl> make_image_router(const ModelConfig& config,
   return std::make_shared<nn::LinearRouterImpl>(linear_options(config, hidden_size), trunk);
 }
 
-std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config,
-                                                   int64_t hidden_size) {
+std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config, int64_t hidden_size) {
   if (config.router.kind == RouterKind::kAttentive) {
     return std::make_shared<nn::AttentiveRouterImpl>(
         nn::AttentiveRouterOptions(hidden_size, config.num_experts)
@@ -131,8 +129,8 @@ std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config,
   return std::make_shared<nn::LinearRouterImpl>(linear_options(config, hidden_size));
 }
 
-std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config,
-                                                     int64_t hidden_size, int64_t num_experts) {
+std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config, int64_t hidden_size,
+                                                     int64_t num_experts) {
   if (config.expert.kind == ExpertKind::kLinear) {
     return std::make_shared<nn::LinearExpertsImpl>(
         nn::LinearExpertsOptions(hidden_size, hidden_size, num_experts));

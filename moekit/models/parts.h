@@ -20,8 +20,8 @@ std::shared_ptr<nn::RouterImpl> make_image_router(const ModelConfig& config,
 std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config, int64_t hidden_size);
 
 /// Experts on vectors of size `hidden_size`, giving as many values.
-std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config,
-                                                     int64_t hidden_size, int64_t num_experts);
+std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config, int64_t hidden_size,
+                                                     int64_t num_experts);
 
 /// A generator of its own for a seed.
 at::Generator make_generator(uint64_t seed);

@@ -23,9 +23,9 @@ class ConvMaxPool : public torch::autograd::Function<ConvMaxPool> {
                                const torch::Tensor& weight) {
     const auto shape = shape_of(images, weight.size(0));
     const auto w = weight.contiguous();
-    auto output = torch::empty(
-        {shape.batch, shape.channels, shape.pooled_height(), shape.pooled_width()},
-        images.options());
+    auto output =
+        torch::empty({shape.batch, shape.channels, shape.pooled_height(), shape.pooled_width()},
+                     images.options());
     auto argmax = torch::empty(output.sizes(), images.options().dtype(torch::kUInt8));
     const int64_t image_size = shape.height * shape.width;
     const int64_t output_size = output.numel() / std::max<int64_t>(shape.batch, 1);
@@ -71,9 +71,9 @@ class ConvMaxPool : public torch::autograd::Function<ConvMaxPool> {
 };
 
 void check_images(const torch::Tensor& images, const char* who) {
-  MOEKIT_CHECK(images.dim() == 4 && images.size(1) == 1 && images.size(2) >= 4 &&
-                   images.size(3) >= 4,
-               who, ": images must be [N, 1, H >= 4, W >= 4]; got ", images.sizes());
+  MOEKIT_CHECK(
+      images.dim() == 4 && images.size(1) == 1 && images.size(2) >= 4 && images.size(3) >= 4, who,
+      ": images must be [N, 1, H >= 4, W >= 4]; got ", images.sizes());
 }
 
 }  // namespace
@@ -86,9 +86,9 @@ bool can_fuse_conv3x3(const torch::Tensor& images, int64_t kernel_size, int64_t 
 
 torch::Tensor conv3x3_maxpool2(const torch::Tensor& images, const torch::Tensor& weight) {
   check_images(images, "conv3x3_maxpool2");
-  MOEKIT_CHECK(weight.dim() == 4 && weight.size(1) == 1 && weight.size(2) == 3 &&
-                   weight.size(3) == 3,
-               "conv3x3_maxpool2: weight must be [C, 1, 3, 3]; got ", weight.sizes());
+  MOEKIT_CHECK(
+      weight.dim() == 4 && weight.size(1) == 1 && weight.size(2) == 3 && weight.size(3) == 3,
+      "conv3x3_maxpool2: weight must be [C, 1, 3, 3]; got ", weight.sizes());
   if (can_fuse_conv3x3(images, 3, 0) && weight.scalar_type() == torch::kFloat32) {
     return ConvMaxPool::apply(images, weight);
   }
@@ -106,10 +106,9 @@ PatchMoments patch3x3_moments(const torch::Tensor& images) {
     for (int64_t block = first; block < last; ++block) {
       auto part = shape;
       part.batch = std::min(kBlock, shape.batch - block * kBlock);
-      kernels::patch3x3_moments(part,
-                                x.data_ptr<float>() + block * kBlock * shape.height * shape.width,
-                                sums.data_ptr<double>() + block * 9,
-                                products.data_ptr<double>() + block * 81);
+      kernels::patch3x3_moments(
+          part, x.data_ptr<float>() + block * kBlock * shape.height * shape.width,
+          sums.data_ptr<double>() + block * 9, products.data_ptr<double>() + block * 81);
     }
   });
   const double count = static_cast<double>(shape.batch * (shape.height - 2) * (shape.width - 2));

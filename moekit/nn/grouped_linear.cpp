@@ -44,8 +44,8 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     const auto grad_y = grads[0].contiguous();
     auto grad_x = torch::empty_like(x);
     auto grad_weight = torch::empty_like(weight);
-    auto grad_bias =
-        has_bias ? torch::empty({weight.size(0), weight.size(1)}, weight.options()) : torch::Tensor();
+    auto grad_bias = has_bias ? torch::empty({weight.size(0), weight.size(1)}, weight.options())
+                              : torch::Tensor();
     for (int64_t e = 0; e < weight.size(0); ++e) {
       const int64_t begin = offsets[static_cast<size_t>(e)];
       const int64_t count = offsets[static_cast<size_t>(e) + 1] - begin;
@@ -84,9 +84,8 @@ torch::Tensor grouped_linear(const torch::Tensor& x, const torch::Tensor& weight
                              const torch::Tensor& bias, const std::vector<int64_t>& offsets) {
   MOEKIT_CHECK(x.dim() == 2, "grouped_linear: x must be [A, D]; got ", x.sizes());
   check_stack("grouped_linear", x, weight, bias);
-  MOEKIT_CHECK(static_cast<int64_t>(offsets.size()) == weight.size(0) + 1 &&
-                   offsets.front() == 0 && offsets.back() == x.size(0) &&
-                   std::is_sorted(offsets.begin(), offsets.end()),
+  MOEKIT_CHECK(static_cast<int64_t>(offsets.size()) == weight.size(0) + 1 && offsets.front() == 0 &&
+                   offsets.back() == x.size(0) && std::is_sorted(offsets.begin(), offsets.end()),
                "grouped_linear: offsets must rise from 0 to ", x.size(0), " in ", weight.size(0),
                " steps");
   // An autograd node takes no undefined tensor: an empty one stands for "no bias".

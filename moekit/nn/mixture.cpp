@@ -54,10 +54,10 @@ MixtureImpl::MixtureImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<Ex
   MOEKIT_CHECK(router != nullptr && experts != nullptr, "Mixture: needs a router and experts");
   MOEKIT_CHECK(router->num_experts() == experts->num_experts(), "Mixture: the router chooses of ",
                router->num_experts(), " experts; there are ", experts->num_experts());
-  MOEKIT_CHECK(!router->needs_expert_features() ||
-                   router->feature_size() == experts->feature_size(),
-               "Mixture: the router takes expert features of size ", router->feature_size(),
-               "; the experts give ", experts->feature_size());
+  MOEKIT_CHECK(
+      !router->needs_expert_features() || router->feature_size() == experts->feature_size(),
+      "Mixture: the router takes expert features of size ", router->feature_size(),
+      "; the experts give ", experts->feature_size());
   register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
   register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
 }
@@ -70,8 +70,7 @@ void MixtureImpl::reset() {
 }
 
 bool MixtureImpl::runs_sparsely() const {
-  return options.form() == MixtureForm::kTopK && !is_training() &&
-         !router->needs_expert_features();
+  return options.form() == MixtureForm::kTopK && !is_training() && !router->needs_expert_features();
 }
 
 MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
@@ -81,8 +80,7 @@ MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
   const auto& routing = output.routing;
   output.log_gate = torch::log_softmax(routing.logits, 1);
   const auto plan = make_dispatch_plan(routing.expert_index, routing.num_experts());
-  const auto rows =
-      torch::log_softmax(experts->forward_routed(dispatch(inputs, plan), plan), 1);
+  const auto rows = torch::log_softmax(experts->forward_routed(dispatch(inputs, plan), plan), 1);
   if (routing.top_k() == 1) {
     const auto in_order = torch::empty_like(rows).index_copy(0, plan.token, rows);
     output.log_probs = top1_log_probs(output.log_gate.gather(1, routing.expert_index), in_order);

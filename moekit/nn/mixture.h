@@ -33,10 +33,10 @@ struct MixtureOutput {
 
 /// The classical dense mixture: every expert is a whole classifier and is run on every sample;
 /// the router weights their class probabilities. In the top-k form outside training, only the
-/// chosen experts are run, unless the router needs the features of all. Every logarithm of a sum of products is taken
-/// by log-sum-exp of log p_i + log o_i, where the paper's code adds an epsilon inside the log.
-/// Source: Jacobs et al. 1991 (stochastic form and loss, E_c); Krishnamurthy et al. 2023,
-/// arXiv:2302.14703 (the other forms). For top_k = 1 we depart from that code, which takes a
+/// chosen experts are run, unless the router needs the features of all. Every logarithm of a sum of
+/// products is taken by log-sum-exp of log p_i + log o_i, where the paper's code adds an epsilon
+/// inside the log. Source: Jacobs et al. 1991 (stochastic form and loss, E_c); Krishnamurthy et al.
+/// 2023, arXiv:2302.14703 (the other forms). For top_k = 1 we depart from that code, which takes a
 /// second softmax: here o = p o_i + (1 - p) / C for the chosen expert i, a distribution in which
 /// the router's probability p keeps its gradient.
 class MixtureImpl : public torch::nn::Cloneable<MixtureImpl> {

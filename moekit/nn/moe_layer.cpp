@@ -20,10 +20,10 @@ MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImp
   MOEKIT_CHECK(router != nullptr && experts != nullptr, "MoE: needs a router and experts");
   MOEKIT_CHECK(router->num_experts() == experts->num_experts(), "MoE: the router chooses of ",
                router->num_experts(), " experts; there are ", experts->num_experts());
-  MOEKIT_CHECK(!router->needs_expert_features() ||
-                   router->feature_size() == experts->feature_size(),
-               "MoE: the router takes expert features of size ", router->feature_size(),
-               "; the experts give ", experts->feature_size());
+  MOEKIT_CHECK(
+      !router->needs_expert_features() || router->feature_size() == experts->feature_size(),
+      "MoE: the router takes expert features of size ", router->feature_size(),
+      "; the experts give ", experts->feature_size());
   MOEKIT_CHECK(!shared_experts || shared_experts->output_size() == experts->output_size(),
                "MoE: routed experts give ", experts->output_size(), " values a token; shared ones ",
                shared_experts ? shared_experts->output_size() : 0);
@@ -32,8 +32,7 @@ MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImp
   register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
   register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
   if (shared_experts) {
-    register_module("shared_experts",
-                    std::static_pointer_cast<torch::nn::Module>(shared_experts));
+    register_module("shared_experts", std::static_pointer_cast<torch::nn::Module>(shared_experts));
   }
 }
 
@@ -44,8 +43,7 @@ void MoEImpl::reset() {
   register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
   register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
   if (shared_experts) {
-    register_module("shared_experts",
-                    std::static_pointer_cast<torch::nn::Module>(shared_experts));
+    register_module("shared_experts", std::static_pointer_cast<torch::nn::Module>(shared_experts));
   }
 }
 
@@ -73,7 +71,8 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterConte
     const auto rows = experts->forward_routed(dispatch(tokens, output.plan), output.plan);
     output.values = combine(rows, output.plan, routing.combine_weight);
   }
-  if (shared_experts) output.values = output.values + shared_experts->forward_all(tokens).values.sum(0);
+  if (shared_experts)
+    output.values = output.values + shared_experts->forward_all(tokens).values.sum(0);
   return output;
 }
 

@@ -37,8 +37,8 @@ int64_t DispatchPlan::num_dropped() const {
 DispatchPlan make_dispatch_plan(const torch::Tensor& expert_index, int64_t num_experts,
                                 int64_t capacity) {
   MOEKIT_CHECK(expert_index.dim() == 2 && expert_index.scalar_type() == torch::kLong,
-               "make_dispatch_plan: expert_index must be [N, K] int64; got ",
-               expert_index.sizes(), " ", expert_index.dtype());
+               "make_dispatch_plan: expert_index must be [N, K] int64; got ", expert_index.sizes(),
+               " ", expert_index.dtype());
   MOEKIT_CHECK(capacity >= 0, "make_dispatch_plan: capacity must be at least 0; got ", capacity);
   const auto flat = expert_index.detach().contiguous();
   const int64_t total = flat.numel();

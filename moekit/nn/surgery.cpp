@@ -13,8 +13,8 @@ void compare(const Named& from, const Named& to, std::string& problems) {
     if (source == nullptr) {
       problems += concat("\n  missing ", item.key());
     } else if (source->sizes() != item.value().sizes()) {
-      problems += concat("\n  ", item.key(), " is ", source->sizes(), ", wanted ",
-                         item.value().sizes());
+      problems +=
+          concat("\n  ", item.key(), " is ", source->sizes(), ", wanted ", item.value().sizes());
     }
   }
   for (const auto& item : from) {

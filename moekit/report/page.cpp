@@ -53,18 +53,18 @@ std::string model_html(const ModelSection& model, Json& charts) {
   if (!model.sheets.empty()) {
     out += "<h3>Test images each expert is given most</h3><div class=\"sheets\">";
     for (const auto& sheet : model.sheets) {
-      out += figure(sheet.caption,
-                    sheet.data_uri.empty()
-                        ? "<p>none</p>"
-                        : fmt::format("<img class=\"sheet\" alt=\"{}\" src=\"{}\">",
-                                      escape_html(sheet.caption), sheet.data_uri));
+      out += figure(sheet.caption, sheet.data_uri.empty()
+                                       ? "<p>none</p>"
+                                       : fmt::format("<img class=\"sheet\" alt=\"{}\" src=\"{}\">",
+                                                     escape_html(sheet.caption), sheet.data_uri));
     }
     out += "</div>";
   }
   if (!model.confusion.empty()) {
-    out += "<h3>Confusion by expert</h3><p>Rows are true classes, columns predicted ones, of the "
-           "images each expert was given; point at a cell for its names.</p>"
-           "<div class=\"sheets\">";
+    out +=
+        "<h3>Confusion by expert</h3><p>Rows are true classes, columns predicted ones, of the "
+        "images each expert was given; point at a cell for its names.</p>"
+        "<div class=\"sheets\">";
     for (const auto& map : model.confusion) out += figure(map.title, heat_map_svg(map));
     out += "</div>";
   }

@@ -19,7 +19,7 @@ struct Chart {
   std::string x_title;
   std::vector<double> x;
   std::vector<Series> series;
-  bool stacked = false;        ///< filled areas on top of each other
+  bool stacked = false;  ///< filled areas on top of each other
 };
 
 /// Pictures under one caption: one data URI each, empty for none.

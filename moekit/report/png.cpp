@@ -49,15 +49,17 @@ Bitmap contact_sheet(const std::vector<Bitmap>& tiles, std::int64_t columns,
   const Bitmap& first = tiles.front();
   const auto count = static_cast<std::int64_t>(tiles.size());
   const std::int64_t rows = (count + columns - 1) / columns;
-  Bitmap sheet{std::min(columns, count) * (first.width + 1) - 1, rows * (first.height + 1) - 1,
-               first.channels, {}};
+  Bitmap sheet{std::min(columns, count) * (first.width + 1) - 1,
+               rows * (first.height + 1) - 1,
+               first.channels,
+               {}};
   const std::int64_t channels = first.channels;
   sheet.pixels.assign(static_cast<std::size_t>(sheet.width * sheet.height * channels), background);
   for (std::int64_t t = 0; t < count; ++t) {
     const Bitmap& tile = tiles[static_cast<std::size_t>(t)];
-    MOEKIT_CHECK(tile.width == first.width && tile.height == first.height &&
-                     tile.channels == channels,
-                 "contact_sheet: tiles differ in size");
+    MOEKIT_CHECK(
+        tile.width == first.width && tile.height == first.height && tile.channels == channels,
+        "contact_sheet: tiles differ in size");
     const std::int64_t x = t % columns * (first.width + 1);
     const std::int64_t y = t / columns * (first.height + 1);
     for (std::int64_t row = 0; row < tile.height; ++row) {

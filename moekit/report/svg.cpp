@@ -8,21 +8,32 @@
 
 namespace moekit::report {
 namespace {
-constexpr int kCell = 36;        // pixels
+constexpr int kCell = 36;  // pixels
 constexpr int kHeaderHeight = 22;
-constexpr int kCharWidth = 7;    // of the labels, about
+constexpr int kCharWidth = 7;  // of the labels, about
 }  // namespace
 
 std::string escape_html(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -49,9 +60,8 @@ std::string heat_map_svg(const HeatMap& map) {
                        escape_html(map.column_labels[c]));
   }
   for (std::size_t r = 0; r < map.values.size(); ++r) {
-    MOEKIT_CHECK(map.values[r].size() == map.column_labels.size(), "heat_map_svg: row ", r,
-                 " has ", map.values[r].size(), " values for ", map.column_labels.size(),
-                 " columns");
+    MOEKIT_CHECK(map.values[r].size() == map.column_labels.size(), "heat_map_svg: row ", r, " has ",
+                 map.values[r].size(), " values for ", map.column_labels.size(), " columns");
     const int y = top + cell_height * static_cast<int>(r);
     if (map.print_values) {
       out += fmt::format("<text class=\"label\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>",
@@ -67,9 +77,9 @@ std::string heat_map_svg(const HeatMap& map) {
           escape_html(map.row_labels[r]), escape_html(map.column_labels[c]), 100 * value, x, y,
           cell_width - 1, cell_height - 1, x, y, cell_width - 1, cell_height - 1, value);
       if (map.print_values && value >= 0.005) {
-        out += fmt::format(
-            "<text class=\"{}\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{:.0f}</text>",
-            value > 0.55 ? "on" : "off", x + cell_width / 2, y + 16, 100 * value);
+        out +=
+            fmt::format("<text class=\"{}\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{:.0f}</text>",
+                        value > 0.55 ? "on" : "off", x + cell_width / 2, y + 16, 100 * value);
       }
       out += "</g>";
     }

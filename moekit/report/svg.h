@@ -9,7 +9,7 @@ namespace moekit::report {
 std::string escape_html(const std::string& text);
 
 struct HeatMap {
-  std::string title;                        ///< read out by screen readers
+  std::string title;  ///< read out by screen readers
   std::vector<std::string> row_labels;
   std::vector<std::string> column_labels;
   std::vector<std::vector<double>> values;  ///< [rows][columns], 0..1 give the shade

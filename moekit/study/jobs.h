@@ -11,9 +11,9 @@ namespace moekit::study {
 /// A command to be run once others are done.
 struct Job {
   std::string name;
-  std::vector<std::string> command;    ///< program and arguments
-  std::vector<std::string> after;      ///< names of jobs that must have succeeded
-  std::filesystem::path log;           ///< takes the command's stdout and stderr
+  std::vector<std::string> command;  ///< program and arguments
+  std::vector<std::string> after;    ///< names of jobs that must have succeeded
+  std::filesystem::path log;         ///< takes the command's stdout and stderr
 };
 
 /// Names of jobs that failed, or were left out because one before them failed, with the reason.

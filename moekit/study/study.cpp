@@ -50,7 +50,7 @@ const Cell* find_cell(const std::vector<RowResult>& rows, const std::string& ref
     reason = concat(row.name, ": ", row.missing.empty() ? "not run" : row.missing);
     return nullptr;
   }
-  reason = at.row + ": not in this tier";
+  reason = at.row + ": not among the rows that were run";
   return nullptr;
 }
 
@@ -79,8 +79,8 @@ std::string reference_text(const std::optional<double>& value) {
 
 /// "left 0.0425, right 0.0443: difference -0.0018, standard error 0.0030".
 std::string describe(const Check& check, const Summary& left, const Summary* right, double bound) {
-  std::string text = fmt::format("{} = {} {} {}", check.left, number(left.mean), check.op,
-                                 number(bound));
+  std::string text =
+      fmt::format("{} = {} {} {}", check.left, number(left.mean), check.op, number(bound));
   if (right != nullptr) {
     const double error = std::hypot(left.standard_error(), check.factor * right->standard_error());
     text += fmt::format(" = ");
@@ -121,8 +121,8 @@ Study read_study(const fs::path& file) {
                       concat(where, ": row ", row.name, ": needs.", key));
     }
     for (const auto& [key, values] : row.cycle.items()) {
-      MOEKIT_CHECK(values.is_array() && !values.empty(), where, ": row ", row.name, ": cycle.",
-                   key, " must be a list");
+      MOEKIT_CHECK(values.is_array() && !values.empty(), where, ": row ", row.name, ": cycle.", key,
+                   " must be a list");
     }
   }
   for (const auto& claim : study.claim) {
@@ -161,7 +161,7 @@ RowResult gather_row(const Row& row, const fs::path& folder, int64_t seeds) {
   };
   for (const auto& figure : figures()) {
     result.cells[figure.name] = {summarize(values[figure.name]), known(row.paper, figure.name),
-                                 known(row.official, figure.name)};
+                                 known(row.reference, figure.name)};
   }
   return result;
 }
@@ -171,18 +171,15 @@ ClaimResult judge(const Claim& claim, const std::vector<RowResult>& rows) {
   for (const auto& check : claim.check) {
     std::string reason;
     const Cell* left = find_cell(rows, check.left, reason);
-    const Cell* right = check.right.empty() || left == nullptr
-                            ? nullptr
-                            : find_cell(rows, check.right, reason);
+    const Cell* right =
+        check.right.empty() || left == nullptr ? nullptr : find_cell(rows, check.right, reason);
     if (left == nullptr || (!check.right.empty() && right == nullptr)) {
       return {claim.text, claim.source, Verdict::kNotTested, reason};
     }
-    const double bound =
-        (right != nullptr ? check.factor * right->ours.mean : 0.0) + check.offset;
+    const double bound = (right != nullptr ? check.factor * right->ours.mean : 0.0) + check.offset;
     if (!holds(left->ours.mean, check.op, bound)) result.verdict = Verdict::kNotHeld;
     if (!result.detail.empty()) result.detail += "; ";
-    result.detail +=
-        describe(check, left->ours, right != nullptr ? &right->ours : nullptr, bound);
+    result.detail += describe(check, left->ours, right != nullptr ? &right->ours : nullptr, bound);
   }
   return result;
 }
@@ -190,6 +187,7 @@ ClaimResult judge(const Claim& claim, const std::vector<RowResult>& rows) {
 std::string to_text(const Study& study, const std::vector<RowResult>& rows,
                     const std::vector<ClaimResult>& claims) {
   std::string out = study.title + "\n" + study.source + "\n";
+  if (!study.reference.empty()) out += "reference: " + study.reference + "\n";
   for_groups(rows, [&](size_t begin, size_t end) {
     for (const auto& figure : figures()) {
       std::string block;
@@ -203,14 +201,14 @@ std::string to_text(const Study& study, const std::vector<RowResult>& rows,
           continue;
         }
         block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n", rows[r].label,
-                             reference_text(cell.paper), reference_text(cell.official),
+                             reference_text(cell.paper), reference_text(cell.reference),
                              number(cell.ours.mean), number(cell.ours.std_dev),
                              number(cell.ours.median), cell.ours.count);
       }
       if (block.empty()) continue;
       out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n",
-                         group_of(rows[begin].name), figure.title, "", "paper", "official",
-                         "mean", "std", "median", "n") +
+                         group_of(rows[begin].name), figure.title, "", "paper", "reference", "mean",
+                         "std", "median", "n") +
              block;
     }
   });
@@ -224,10 +222,13 @@ std::string to_text(const Study& study, const std::vector<RowResult>& rows,
 
 std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
                         const std::vector<ClaimResult>& claims, const std::string& command) {
-  std::string out = fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, command);
+  std::string out =
+      fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, command);
   for (const auto& note : study.notes) out += fmt::format("- {}\n", note);
-  out += "\nOurs: mean ± standard deviation (median) over n seeds. Paper: the printed value. "
-         "Official: mean of the authors' runs, from their result files.\n";
+  out +=
+      "\nOurs: mean ± standard deviation (median) over n seeds. Paper: the printed value. "
+      "Reference: " +
+      study.reference + "\n";
   for_groups(rows, [&](size_t begin, size_t end) {
     out += fmt::format("\n## {}\n", group_of(rows[begin].name));
     for (const auto& figure : figures()) {
@@ -235,13 +236,13 @@ std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
       for (size_t r = begin; r < end; ++r) {
         const Cell& cell = rows[r].cells.at(figure.name);
         if (cell.ours.count == 0) continue;
-        block += fmt::format("| {} | {} | {} | {} | {} |\n", rows[r].label,
-                             reference_text(cell.paper), reference_text(cell.official),
-                             ours_text(cell.ours), cell.ours.count);
+        block +=
+            fmt::format("| {} | {} | {} | {} | {} |\n", rows[r].label, reference_text(cell.paper),
+                        reference_text(cell.reference), ours_text(cell.ours), cell.ours.count);
       }
       if (!block.empty()) {
         out += fmt::format(
-            "\n### {}\n\n| row | paper | official | ours | n |\n|---|---|---|---|---|\n{}",
+            "\n### {}\n\n| row | paper | reference | ours | n |\n|---|---|---|---|---|\n{}",
             figure.title, block);
       }
     }
@@ -270,11 +271,10 @@ Json to_json(const Study& study, const std::vector<RowResult>& rows,
     for (const auto& [name, cell] : row.cells) {
       if (cell.ours.count == 0) continue;
       Json& figure = item["figures"][name];
-      figure = {{"n", cell.ours.count},       {"mean", cell.ours.mean},
-                {"std", cell.ours.std_dev},   {"median", cell.ours.median},
-                {"min", cell.ours.min},       {"max", cell.ours.max}};
+      figure = {{"n", cell.ours.count},       {"mean", cell.ours.mean}, {"std", cell.ours.std_dev},
+                {"median", cell.ours.median}, {"min", cell.ours.min},   {"max", cell.ours.max}};
       if (cell.paper) figure["paper"] = *cell.paper;
-      if (cell.official) figure["official"] = *cell.official;
+      if (cell.reference) figure["reference"] = *cell.reference;
     }
     out["rows"].push_back(std::move(item));
   }

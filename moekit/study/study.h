@@ -14,15 +14,15 @@ namespace moekit::study {
 /// One row of a paper's table: a recipe with changes, run over several seeds.
 struct Row {
   std::string name;
-  std::string tier;                ///< "quick" or "full"
-  std::string label;               ///< as the paper calls it
-  std::string recipe;              ///< path, relative to the study's folder
-  std::vector<std::string> set;    ///< overrides, "key=value"
-  Json cycle = Json::object();     ///< key -> list of values; seed s takes entry (s - 1) mod n
-  Json needs = Json::object();     ///< key -> row whose run of the same seed is put in
-  Json paper = Json::object();     ///< figure -> the paper's printed value
-  Json official = Json::object();  ///< figure -> mean of the authors' own runs
-  bool auxiliary = false;          ///< only a step towards other rows; not shown in tables
+  std::string tier;                 ///< "quick" or "full"
+  std::string label;                ///< as the paper calls it
+  std::string recipe;               ///< path, relative to the study's folder
+  std::vector<std::string> set;     ///< overrides, "key=value"
+  Json cycle = Json::object();      ///< key -> list of values; seed s takes entry (s - 1) mod n
+  Json needs = Json::object();      ///< key -> row whose run of the same seed is put in
+  Json paper = Json::object();      ///< figure -> the paper's printed value
+  Json reference = Json::object();  ///< figure -> another implementation's value, see Study
+  bool auxiliary = false;           ///< only a step towards other rows; not shown in tables
 
   template <typename Field>
   void visit(Field&& field) {
@@ -34,7 +34,7 @@ struct Row {
     field("cycle", cycle, "");
     field("needs", needs, "");
     field("paper", paper, "");
-    field("official", official, "");
+    field("reference", reference, "");
     field("auxiliary", auxiliary, "");
   }
 };
@@ -78,6 +78,7 @@ struct Claim {
 struct Study {
   std::string title;
   std::string source;
+  std::string reference;  ///< what the rows' reference values are
   std::vector<std::string> notes;
   int64_t quick_seeds = 5;
   int64_t full_seeds = 5;
@@ -89,6 +90,7 @@ struct Study {
   void visit(Field&& field) {
     field("title", title, "");
     field("source", source, "");
+    field("reference", reference, "");
     field("notes", notes, "");
     field("quick_seeds", quick_seeds, "");
     field("full_seeds", full_seeds, "");
@@ -113,14 +115,14 @@ Study read_study(const std::filesystem::path& file);
 struct Cell {
   Summary ours;
   std::optional<double> paper;
-  std::optional<double> official;
+  std::optional<double> reference;
 };
 struct RowResult {
   std::string name;
   std::string label;
-  std::vector<std::string> runs;       ///< folders of finished runs
-  std::map<std::string, Cell> cells;   ///< by figure
-  std::string missing;                 ///< why there is no run, or empty
+  std::vector<std::string> runs;      ///< folders of finished runs
+  std::map<std::string, Cell> cells;  ///< by figure
+  std::string missing;                ///< why there is no run, or empty
 };
 
 enum class Verdict { kHeld, kNotHeld, kNotTested };
@@ -128,7 +130,7 @@ struct ClaimResult {
   std::string text;
   std::string source;
   Verdict verdict = Verdict::kNotTested;
-  std::string detail;   ///< the numbers, or the reason
+  std::string detail;  ///< the numbers, or the reason
 };
 
 /// Gathers the summaries of a row's runs. @param folder OUT; runs lie in OUT/ROW/seedN

@@ -28,8 +28,8 @@ torch::Tensor flip_and_crop(const torch::Tensor& images, uint64_t seed) {
   auto columns = reflected(draw(-kPad, kPad + 1), images.size(3));
   const auto flip = draw(0, 2).to(torch::kBool).unsqueeze(1);
   columns = torch::where(flip, columns.flip(1), columns);
-  const auto by_row = images.gather(
-      2, rows.reshape({n, 1, -1, 1}).expand({n, images.size(1), -1, images.size(3)}));
+  const auto by_row =
+      images.gather(2, rows.reshape({n, 1, -1, 1}).expand({n, images.size(1), -1, images.size(3)}));
   return by_row.gather(
       3, columns.reshape({n, 1, 1, -1}).expand({n, images.size(1), images.size(2), -1}));
 }

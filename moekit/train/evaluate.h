@@ -9,8 +9,8 @@ namespace moekit::train {
 
 /// A model judged on a set of images.
 struct Evaluation {
-  double loss = 0;    ///< mean loss of the model's own kind, without auxiliary losses
-  double error = 0;   ///< share of images whose most probable class is wrong
+  double loss = 0;              ///< mean loss of the model's own kind, without auxiliary losses
+  double error = 0;             ///< share of images whose most probable class is wrong
   metrics::RoutingTrace trace;  ///< with labels "label", "predicted" and, where known, "cluster"
   int64_t dropped = 0;          ///< assignments beyond the capacity, over all layers
 };

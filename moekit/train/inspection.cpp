@@ -21,9 +21,7 @@ Json table_json(const torch::Tensor& table) {
   return rows;
 }
 
-Json vector_json(const torch::Tensor& values) {
-  return table_json(values.reshape({1, -1}))[0];
-}
+Json vector_json(const torch::Tensor& values) { return table_json(values.reshape({1, -1}))[0]; }
 
 Json alignment_json(const torch::Tensor& labels, const torch::Tensor& chosen, int64_t num_labels,
                     int64_t experts) {
@@ -87,8 +85,7 @@ void add_expert_outputs(Json& out, const metrics::LayerTrace& layer,
     const auto top = std::get<0>(outputs[e].index_select(0, rows).exp().max(1));
     confidence.push_back(rows.numel() > 0 ? top.mean().item<double>() : 0.0);
     confusion.push_back(table_json(metrics::label_expert_counts(
-        labels.index_select(0, rows), predicted.index_select(0, rows), num_classes,
-        num_classes)));
+        labels.index_select(0, rows), predicted.index_select(0, rows), num_classes, num_classes)));
   }
   out["confidence"] = confidence;
   out["confusion"] = confusion;
@@ -132,8 +129,8 @@ Json inspect_run(const std::filesystem::path& folder, const std::string& data_fo
         alignment_json(trace.labels.at("predicted"), chosen, num_classes, experts);
     item["by_label"] = alignment_json(trace.labels.at("label"), chosen, num_classes, experts);
     if (const auto found = trace.labels.find("cluster"); found != trace.labels.end()) {
-      item["by_cluster"] = alignment_json(found->second, chosen,
-                                          found->second.max().item<int64_t>() + 1, experts);
+      item["by_cluster"] =
+          alignment_json(found->second, chosen, found->second.max().item<int64_t>() + 1, experts);
     }
     if (layer.expert_index.size(1) > 1) {
       item["coactivation"] = table_json(metrics::coactivation(layer.expert_index, experts));

@@ -19,7 +19,6 @@ Json inspect_run(const std::filesystem::path& folder, const std::string& data_fo
 
 /// Per expert, the `count` test images it is given with the highest probability (of those whose
 /// argmax it is). @return indices into the test set, [E][<= count]
-std::vector<std::vector<int64_t>> favourite_images(const metrics::LayerTrace& layer,
-                                                   int64_t count);
+std::vector<std::vector<int64_t>> favourite_images(const metrics::LayerTrace& layer, int64_t count);
 
 }  // namespace moekit::train

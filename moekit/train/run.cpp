@@ -107,7 +107,8 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& con
   const auto seed = static_cast<uint64_t>(config.seed);
   const auto experts_seed =
       config.init.experts_seed > 0 ? static_cast<uint64_t>(config.init.experts_seed) : seed;
-  model.reset_parameters(derive_seed(seed, "router-init"), derive_seed(experts_seed, "experts-init"));
+  model.reset_parameters(derive_seed(seed, "router-init"),
+                         derive_seed(experts_seed, "experts-init"));
   const auto copy = [](const char* key, const std::string& run, const std::string& prefix,
                        const std::shared_ptr<torch::nn::Module>& into) {
     if (run.empty()) return;
@@ -121,8 +122,9 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& con
   copy("init.experts_from", config.init.experts_from, "mixture.experts.", experts);
   copy("init.router_from", config.init.router_from, "mixture.router.", router);
   if (!config.init.trunk_from.empty()) {
-    const auto children = router ? router->named_children()
-                                 : torch::OrderedDict<std::string, std::shared_ptr<torch::nn::Module>>();
+    const auto children =
+        router ? router->named_children()
+               : torch::OrderedDict<std::string, std::shared_ptr<torch::nn::Module>>();
     const auto* trunk = children.find("trunk");
     MOEKIT_CHECK(trunk != nullptr, "init.trunk_from: the model's router has no trunk");
     copy("init.trunk_from", config.init.trunk_from, "mixture.router.trunk.", *trunk);
@@ -152,11 +154,10 @@ bool claim_folder(const RunConfig& config, const RunOptions& options) {
     return true;
   }
   create_folders(options.folder);
-  write_json(options.folder / "run.json",
-             {{"moekit", std::string(version())},
-              {"libtorch", TORCH_VERSION},
-              {"seed", config.seed},
-              {"threads", config.threads}});
+  write_json(options.folder / "run.json", {{"moekit", std::string(version())},
+                                           {"libtorch", TORCH_VERSION},
+                                           {"seed", config.seed},
+                                           {"threads", config.threads}});
   write_file_atomic(file, text);
   return false;
 }
@@ -194,8 +195,7 @@ RunData load_run_data(const RunConfig& config, const std::string& folder) {
   const auto set_apart = [&](const char* key, int64_t count) {
     check_limit(key, count + 1, out.train.size());
     const auto order = torch::tensor(
-        random_permutation(out.train.size(),
-                           derive_seed(static_cast<uint64_t>(config.seed), key)),
+        random_permutation(out.train.size(), derive_seed(static_cast<uint64_t>(config.seed), key)),
         torch::kLong);
     auto part = out.train.select(order.slice(0, 0, count));
     out.train = out.train.select(order.slice(0, count));
@@ -253,8 +253,8 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
       } else {
         ++t.state.epochs_without_gain;
       }
-      t.state.stopped_early = config.train.patience > 0 &&
-                              t.state.epochs_without_gain >= config.train.patience;
+      t.state.stopped_early =
+          config.train.patience > 0 && t.state.epochs_without_gain >= config.train.patience;
     }
     // The checkpoint stands between epochs: counters of the finished one are over.
     const auto at_end = t.state;

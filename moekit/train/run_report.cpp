@@ -23,10 +23,8 @@ struct ReportFigure {
   const char* pointer;
 };
 constexpr ReportFigure kFigures[] = {
-    {"test error", "/test/error"},
-    {"train error", "/train/error"},
-    {"I(E;Y) bit", "/mutual_information"},
-    {"H_s bit", "/sample_entropy"},
+    {"test error", "/test/error"},         {"train error", "/train/error"},
+    {"I(E;Y) bit", "/mutual_information"}, {"H_s bit", "/sample_entropy"},
     {"H_u bit", "/usage_entropy"},
 };
 
@@ -140,13 +138,12 @@ report::ModelSection section_of(const std::string& name, const fs::path& run,
   const auto lines = read_metrics(run);
   report::ModelSection section;
   section.title = name;
-  section.subtitle = fmt::format("{}, seed {}, test error {:.4f}; run folder {}",
-                                 inspected["data"].get<std::string>(),
-                                 inspected["seed"].get<int64_t>(),
-                                 inspected["error"].get<double>(), run.string());
+  section.subtitle = fmt::format(
+      "{}, seed {}, test error {:.4f}; run folder {}", inspected["data"].get<std::string>(),
+      inspected["seed"].get<int64_t>(), inspected["error"].get<double>(), run.string());
   section.recipe = read_file(run / "config.toml", 1 << 24);
-  section.charts.push_back(chart_of("Error over time", lines,
-                                    {{"training", "/train_error"}, {"test", "/test/error"}}));
+  section.charts.push_back(
+      chart_of("Error over time", lines, {{"training", "/train_error"}, {"test", "/test/error"}}));
   for (size_t l = 0; l < trace.layers.size(); ++l) {
     const auto& layer = trace.layers[l];
     const Json& item = inspected["layers"][l];
@@ -160,8 +157,8 @@ report::ModelSection section_of(const std::string& name, const fs::path& run,
       std::vector<std::string> clusters =
           expert_names(static_cast<int64_t>(item["by_cluster"]["counts"].size()));
       section.heat_maps.push_back({"Which expert gets a true cluster (percent)", clusters,
-                                   expert_names(experts),
-                                   row_shares(item["by_cluster"]["counts"]), true});
+                                   expert_names(experts), row_shares(item["by_cluster"]["counts"]),
+                                   true});
     }
     section.charts.push_back(chart_of("Entropies over time (bit)", lines,
                                       {{"I(E;Y)", at + "mutual_information"},

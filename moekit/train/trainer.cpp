@@ -16,8 +16,9 @@ namespace moekit::train {
 namespace {
 
 template <typename Optimizer, typename Options>
-std::unique_ptr<torch::optim::Optimizer> build(
-    const TrainConfig& config, std::vector<std::vector<torch::Tensor>> parameters, Options base) {
+std::unique_ptr<torch::optim::Optimizer> build(const TrainConfig& config,
+                                               std::vector<std::vector<torch::Tensor>> parameters,
+                                               Options base) {
   std::vector<torch::optim::OptimizerParamGroup> groups;
   for (size_t g = 0; g < parameters.size(); ++g) {
     auto options = std::make_unique<Options>(base);

@@ -16,13 +16,13 @@ namespace moekit::train {
 /// Where a training run stands. Saved in checkpoints; everything random is derived from the seed
 /// and these counters, so that no generator's state has to be.
 struct TrainerState {
-  int64_t epoch = 0;         ///< finished epochs
-  int64_t batch = 0;         ///< finished batches of the running epoch
-  int64_t step = 0;          ///< finished steps in all
-  double loss_sum = 0;       ///< of the running epoch: main loss times samples
-  double aux_sum = 0;        ///< auxiliary losses times samples
-  int64_t wrong = 0;         ///< of the running epoch
-  int64_t seen = 0;          ///< samples of the running epoch
+  int64_t epoch = 0;    ///< finished epochs
+  int64_t batch = 0;    ///< finished batches of the running epoch
+  int64_t step = 0;     ///< finished steps in all
+  double loss_sum = 0;  ///< of the running epoch: main loss times samples
+  double aux_sum = 0;   ///< auxiliary losses times samples
+  int64_t wrong = 0;    ///< of the running epoch
+  int64_t seen = 0;     ///< samples of the running epoch
   double best_validation = 0;
   int64_t epochs_without_gain = 0;
   bool stopped_early = false;

@@ -29,9 +29,9 @@ class SafetensorsTest : public testing::Test {
 TEST_F(SafetensorsTest, RoundTripsEveryDtypeAndShape) {
   TensorFile file;
   file.metadata["who"] = "test";
-  for (const auto type : {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16,
-                          torch::kInt64, torch::kInt32, torch::kInt16, torch::kInt8, torch::kUInt8,
-                          torch::kBool}) {
+  for (const auto type :
+       {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16, torch::kInt64,
+        torch::kInt32, torch::kInt16, torch::kInt8, torch::kUInt8, torch::kBool}) {
     file.tensors.emplace_back(c10::toString(type), torch::randint(0, 2, {3, 2}).to(type));
   }
   file.tensors.emplace_back("scalar", torch::tensor(7, torch::kLong));
@@ -54,22 +54,23 @@ TEST_F(SafetensorsTest, ReadsAFileWrittenByHandAfterTheSpecification) {
 
 TEST_F(SafetensorsTest, RefusesLyingFiles) {
   const std::string eight(8, 'x');
-  for (const char* header : {
-           "no json",
-           "[]",
-           R"({"x":1})",
-           R"({"x":{"dtype":"F32","shape":[2]}})",
-           R"({"x":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})",
-           R"({"x":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})",
-           R"({"x":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})",
-           R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",
-           R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",
-           R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-           R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
-           R"({"x":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})",
-           R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-           R"({"__metadata__":{"a":1},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-       }) {
+  for (
+      const char* header : {
+          "no json",
+          "[]",
+          R"({"x":1})",
+          R"({"x":{"dtype":"F32","shape":[2]}})",
+          R"({"x":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})",
+          R"({"x":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})",
+          R"({"x":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})",
+          R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",
+          R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",
+          R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+          R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+          R"({"x":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})",
+          R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+          R"({"__metadata__":{"a":1},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+      }) {
     write_raw(header, eight);
     EXPECT_THROW(read_safetensors(path_), FormatError) << header;
   }
@@ -103,9 +104,9 @@ TEST_F(SafetensorsTest, ThePythonPackageReadsOurs) {
   TensorFile file;
   file.tensors.emplace_back("a.weight", torch::arange(6, torch::kFloat32).reshape({2, 3}));
   write_safetensors(path_, file);
-  const std::string check =
-      "python3 -c 'import safetensors.numpy as s; x = s.load_file(\"" + path_.string() +
-      "\")[\"a.weight\"]; assert x.shape == (2, 3) and x[1][2] == 5'";
+  const std::string check = "python3 -c 'import safetensors.numpy as s; x = s.load_file(\"" +
+                            path_.string() +
+                            "\")[\"a.weight\"]; assert x.shape == (2, 3) and x[1][2] == 5'";
   EXPECT_EQ(std::system(check.c_str()), 0);
 }
 

@@ -87,9 +87,9 @@ TEST_F(FetchTest, TakesTheFilesFromAMirror) {
 }
 
 TEST_F(FetchTest, StopsWhenTold) {
-  EXPECT_THROW(fetch_dataset(info_, folder_, {},
-                             [](const std::string&, int64_t, int64_t) { return false; }),
-               IoError);
+  EXPECT_THROW(
+      fetch_dataset(info_, folder_, {}, [](const std::string&, int64_t, int64_t) { return false; }),
+      IoError);
 }
 
 TEST_F(FetchTest, UnpacksTheWantedMembersOfAnArchive) {

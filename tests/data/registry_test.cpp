@@ -67,11 +67,10 @@ TEST(Registry, ReadsTheLargerDataSetsOfADataFolder) {
     const char* name;
     int64_t train, test, channels, side, classes;
   };
-  for (const auto& want : {Expected{"mnist", 60000, 10000, 1, 28, 10},
-                           Expected{"kmnist", 8000, 2000, 1, 28, 10},
-                           Expected{"usps", 7291, 2007, 1, 16, 10},
-                           Expected{"cifar10", 20000, 10000, 3, 32, 10},
-                           Expected{"cifar100", 10000, 5000, 3, 32, 100}}) {
+  for (const auto& want :
+       {Expected{"mnist", 60000, 10000, 1, 28, 10}, Expected{"kmnist", 8000, 2000, 1, 28, 10},
+        Expected{"usps", 7291, 2007, 1, 16, 10}, Expected{"cifar10", 20000, 10000, 3, 32, 10},
+        Expected{"cifar100", 10000, 5000, 3, 32, 100}}) {
     if (!find_dataset(dataset_info(want.name), folder)) continue;
     const auto dataset = load_dataset(want.name, folder);
     EXPECT_EQ(dataset.train.size(), want.train) << want.name;

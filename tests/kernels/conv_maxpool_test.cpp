@@ -68,9 +68,9 @@ class ConvMaxPoolTest : public testing::TestWithParam<const ConvPoolKernels*> {}
 
 TEST_P(ConvMaxPoolTest, MatchesTheDefinitionOnOddSizes) {
   const auto* kernels = GetParam();
-  for (const ConvPoolShape shape : {ConvPoolShape{2, 28, 28, 5}, ConvPoolShape{1, 4, 4, 1},
-                                    ConvPoolShape{3, 5, 19, 2}, ConvPoolShape{2, 18, 20, 3},
-                                    ConvPoolShape{1, 7, 35, 1}, ConvPoolShape{0, 8, 8, 2}}) {
+  for (const ConvPoolShape shape :
+       {ConvPoolShape{2, 28, 28, 5}, ConvPoolShape{1, 4, 4, 1}, ConvPoolShape{3, 5, 19, 2},
+        ConvPoolShape{2, 18, 20, 3}, ConvPoolShape{1, 7, 35, 1}, ConvPoolShape{0, 8, 8, 2}}) {
     const Problem p = make_problem(shape);
     std::vector<double> want;
     std::vector<double> want_grad;

@@ -44,8 +44,8 @@ TEST(RoutingRegret, IsZeroForTheBestExpertAndTheMeanForARandomOne) {
 TEST(SubsetRetention, KeepsTheAccuracyWhenTheDomainsExpertIsKept) {
   // Expert 0 is right on everything and used for everything; expert 1 is always wrong.
   const auto probs = torch::tensor({{0.9, 0.1}, {0.8, 0.2}});
-  const auto outputs = torch::log(torch::tensor({0.9, 0.1, 0.1, 0.9, 0.1, 0.9, 0.9, 0.1}))
-                           .reshape({2, 2, 2});
+  const auto outputs =
+      torch::log(torch::tensor({0.9, 0.1, 0.1, 0.9, 0.1, 0.9, 0.9, 0.1})).reshape({2, 2, 2});
   const auto labels = torch::tensor({0, 1}, torch::kLong);
   const auto all = torch::ones({2}, torch::kBool);
   const auto r = subset_retention(probs, outputs, labels, all, 1);

@@ -66,8 +66,8 @@ TEST_F(RoutingTraceTest, RefusesFilesThatAreNotOne) {
 }
 
 TEST_F(RoutingTraceTest, HardRoutingTakesTheHistogramOfTheArgmax) {
-  trace_.layers[0].probs = torch::tensor({{0.6, 0.4, 0.0}, {0.6, 0.4, 0.0}, {0.4, 0.6, 0.0},
-                                          {0.4, 0.6, 0.0}, {0.6, 0.4, 0.0}});
+  trace_.layers[0].probs = torch::tensor(
+      {{0.6, 0.4, 0.0}, {0.6, 0.4, 0.0}, {0.4, 0.6, 0.0}, {0.4, 0.6, 0.0}, {0.6, 0.4, 0.0}});
   const auto hard = specialization_summary(trace_.layers[0], trace_, 4, true);
   EXPECT_EQ(hard["sample_entropy"], 0.0);
   EXPECT_NEAR(hard["usage"][0].get<double>(), 0.6, 1e-9);

@@ -7,10 +7,7 @@ namespace moekit::nn {
 namespace {
 
 ConvNetOptions with_batch_norm(int64_t networks) {
-  return ConvNetOptions(1, 14, 14)
-      .blocks({{3, 3, 0, true}})
-      .hidden({7, 4})
-      .num_networks(networks);
+  return ConvNetOptions(1, 14, 14).blocks({{3, 3, 0, true}}).hidden({7, 4}).num_networks(networks);
 }
 
 /// Images that need a gradient take the unfused path of plain libtorch operations.
@@ -25,7 +22,8 @@ TEST(ConvNetStack, FusedBatchNormEqualsTheUnfusedOneInTrainingAndEvaluation) {
   {
     const torch::NoGradGuard no_grad;  // a negative scale turns the maximum into a minimum
     for (auto* net : {&a, &b}) {
-      (*net)->blocks[0].bn_weight.copy_(torch::tensor({1.5F, -0.7F, 0.2F, -1.0F, 1.0F, 0.0F}).reshape({2, 3}));
+      (*net)->blocks[0].bn_weight.copy_(
+          torch::tensor({1.5F, -0.7F, 0.2F, -1.0F, 1.0F, 0.0F}).reshape({2, 3}));
     }
   }
   const auto images = torch::randn({20, 1, 14, 14});
@@ -54,9 +52,8 @@ TEST(ConvNetStack, FusedBatchNormEqualsTheUnfusedOneInTrainingAndEvaluation) {
 
 TEST(ConvNetStack, EachNetworkOfAStackEqualsThatNetworkAlone) {
   torch::manual_seed(4);
-  const auto options = ConvNetOptions(3, 16, 16)
-                           .blocks({{4, 3, 1, false}, {6, 3, 1, true}})
-                           .hidden({9, 5});
+  const auto options =
+      ConvNetOptions(3, 16, 16).blocks({{4, 3, 1, false}, {6, 3, 1, true}}).hidden({9, 5});
   ConvNetStack stack(ConvNetOptions(options).num_networks(3));
   const auto images = torch::randn({8, 3, 16, 16});
   const auto all = stack->forward(images);
@@ -77,8 +74,8 @@ TEST(ConvNetStack, RefusesBlocksThatLeaveNoPixel) {
 }
 
 TEST(ConvExperts, TheMnistExpertHasAsManyParametersAsThePaperSays) {
-  ConvExperts expert(ConvExpertsOptions(
-      ConvNetOptions(1, 28, 28).blocks({{1}}).hidden({5, 32}), 10));
+  ConvExperts expert(
+      ConvExpertsOptions(ConvNetOptions(1, 28, 28).blocks({{1}}).hidden({5, 32}), 10));
   int64_t count = 0;
   for (const auto& parameter : expert->parameters()) count += parameter.numel();
   EXPECT_EQ(count, 1382);

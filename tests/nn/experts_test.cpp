@@ -100,12 +100,15 @@ TEST_P(ExpertsTest, RoutedEvaluationEqualsTheDenseOneWithGradients) {
     got.push_back(p.grad().defined() ? p.grad().clone() : torch::zeros_like(p));
   }
   experts->zero_grad();
-  experts->forward_all(x).values.gather(0, index.reshape({1, 11, 1}).expand({1, 11, all.size(2)}))
-      .square().sum().backward();
+  experts->forward_all(x)
+      .values.gather(0, index.reshape({1, 11, 1}).expand({1, 11, all.size(2)}))
+      .square()
+      .sum()
+      .backward();
   size_t i = 0;
   for (const auto& item : experts->named_parameters()) {
-    const auto want = item.value().grad().defined() ? item.value().grad()
-                                                    : torch::zeros_like(item.value());
+    const auto want =
+        item.value().grad().defined() ? item.value().grad() : torch::zeros_like(item.value());
     EXPECT_TRUE(torch::allclose(got[i], want, 1e-4, 1e-5)) << item.key();
     if (item.value().dim() > 1 && item.value().size(0) == kExperts &&
         std::string(GetParam().name) != "List") {
@@ -123,8 +126,7 @@ TEST_P(ExpertsTest, TakesNoTokensAndOneToken) {
     const auto rows = experts->forward_routed(dispatch(tokens(n), plan), plan);
     EXPECT_EQ(rows.sizes(), (std::vector<int64_t>{n, 5}));
   }
-  EXPECT_EQ(experts->forward_all(tokens(1)).values.sizes(),
-            (std::vector<int64_t>{kExperts, 1, 5}));
+  EXPECT_EQ(experts->forward_all(tokens(1)).values.sizes(), (std::vector<int64_t>{kExperts, 1, 5}));
 }
 
 TEST_P(ExpertsTest, ACloneSharesNoWeights) {

@@ -35,8 +35,8 @@ TEST(LoadBalanceLoss, IsOneForAUniformRouter) {
 
 TEST(LoadBalanceLoss, IsEOverKWhenTheRouterCollapsesOnKExperts) {
   for (const int64_t k : {1, 2, 3}) {
-    const auto probs = torch::cat({torch::full({5, k}, 1.0 / static_cast<double>(k)),
-                                   torch::zeros({5, 6 - k})}, 1);
+    const auto probs = torch::cat(
+        {torch::full({5, k}, 1.0 / static_cast<double>(k)), torch::zeros({5, 6 - k})}, 1);
     const auto index = torch::arange(k, torch::kLong).expand({5, k});
     EXPECT_NEAR(value(load_balance_loss(probs, index)), 6.0 / static_cast<double>(k), 1e-5);
   }
@@ -111,7 +111,8 @@ TEST(SampleSimilarityLoss, HandlesOneExpertOneSampleAndIdenticalImages) {
   const auto d = pairwise_distance(torch::ones({3, 5}));
   EXPECT_EQ(value(d.abs().max()), 0);
   EXPECT_EQ(value(sample_similarity_loss(one, d, {1, 1})), 0);
-  EXPECT_EQ(value(sample_similarity_loss(torch::full({1, 2}, 0.5), torch::zeros({1, 1}), {1, 1})), 0);
+  EXPECT_EQ(value(sample_similarity_loss(torch::full({1, 2}, 0.5), torch::zeros({1, 1}), {1, 1})),
+            0);
 }
 
 TEST(AuxLosses, KeepTheBatchOrderOutOfEveryLoss) {

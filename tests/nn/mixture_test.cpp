@@ -16,10 +16,10 @@ constexpr int64_t kMixed = 3;
 
 Mixture make_mixture(MixtureForm form, int64_t top_k = 0) {
   torch::manual_seed(1);
-  return Mixture(std::make_shared<LinearRouterImpl>(LinearRouterOptions(kSize, kMixed).top_k(top_k)),
-                 std::make_shared<MlpExpertsImpl>(
-                     MlpExpertsOptions(kSize, 5, kMixed).output_size(kClasses)),
-                 MixtureOptions().form(form));
+  return Mixture(
+      std::make_shared<LinearRouterImpl>(LinearRouterOptions(kSize, kMixed).top_k(top_k)),
+      std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(kSize, 5, kMixed).output_size(kClasses)),
+      MixtureOptions().form(form));
 }
 
 /// o[n][c] and its parts, element by element in double.
@@ -49,7 +49,8 @@ TEST(Mixture, PreSoftmaxMixesLogits) {
   const auto x = torch::randn({7, kSize});
   const Reference r(mixture, x);
   const auto want = torch::softmax((r.logits * r.gate.t().unsqueeze(2)).sum(0), 1);
-  EXPECT_TRUE(torch::allclose(mixture->forward(x).log_probs.exp().to(torch::kFloat64), want, 1e-5, 1e-6));
+  EXPECT_TRUE(
+      torch::allclose(mixture->forward(x).log_probs.exp().to(torch::kFloat64), want, 1e-5, 1e-6));
 }
 
 TEST(Mixture, StochasticTrainsByJacobsLossAndTestsByTheArgmax) {
@@ -74,8 +75,8 @@ TEST(Mixture, StochasticTrainsByJacobsLossAndTestsByTheArgmax) {
   const auto best = r.gate.argmax(1);
   const auto out = mixture->forward(x).log_probs.exp();
   for (int64_t n = 0; n < 7; ++n) {
-    EXPECT_TRUE(torch::allclose(out[n].to(torch::kFloat64),
-                                r.probs[best[n].item<int64_t>()][n], 1e-5, 1e-6));
+    EXPECT_TRUE(torch::allclose(out[n].to(torch::kFloat64), r.probs[best[n].item<int64_t>()][n],
+                                1e-5, 1e-6));
   }
 }
 
@@ -91,8 +92,8 @@ TEST(Mixture, TopOneGivesADistributionWhoseGateLearns) {
   for (int64_t n = 0; n < 7; ++n) {
     const auto e = best[n].item<int64_t>();
     const double p = r.gate[n][e].item<double>();
-    EXPECT_TRUE(torch::allclose(probs[n].to(torch::kFloat64), p * r.probs[e][n] + (1 - p) / 4,
-                                1e-5, 1e-6));
+    EXPECT_TRUE(
+        torch::allclose(probs[n].to(torch::kFloat64), p * r.probs[e][n] + (1 - p) / 4, 1e-5, 1e-6));
   }
   mixture->loss(output, torch::zeros({7}, torch::kLong)).backward();
   EXPECT_GT(mixture->router->parameters()[0].grad().abs().sum().item<float>(), 0);
@@ -117,7 +118,8 @@ TEST(Mixture, StaysFiniteWhenOneProbabilityIsOne) {
   auto mixture = make_mixture(MixtureForm::kTopK, 1);
   const torch::NoGradGuard no_grad;
   mixture->router->parameters()[0].mul_(1e6);
-  EXPECT_TRUE(torch::isfinite(mixture->forward(torch::randn({5, kSize})).log_probs).all().item<bool>());
+  EXPECT_TRUE(
+      torch::isfinite(mixture->forward(torch::randn({5, kSize})).log_probs).all().item<bool>());
 }
 
 TEST(Mixture, RefusesPartsThatDoNotFit) {

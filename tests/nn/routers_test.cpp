@@ -25,8 +25,8 @@ TEST(LinearRouter, IsASoftmaxOfALinearMapOverTemperature) {
 
 TEST(LinearRouter, ZeroInitGivesUniformProbabilities) {
   LinearRouter router(LinearRouterOptions(3, 4).init(RouterInit::kZero));
-  EXPECT_TRUE(torch::allclose(router->forward(torch::randn({2, 3}), {}).probs,
-                              torch::full({2, 4}, 0.25)));
+  EXPECT_TRUE(
+      torch::allclose(router->forward(torch::randn({2, 3}), {}).probs, torch::full({2, 4}, 0.25)));
 }
 
 TEST(LinearRouter, AddsNoiseInTrainingOnlyFromTheGeneratorHandedIn) {
@@ -111,7 +111,8 @@ TEST(OracleRouter, SendsEveryTaskToItsGroup) {
   RouterContext context;
   context.task_id = torch::tensor({2, 1, 0}, torch::kLong);
   const auto routing = router->forward(torch::zeros({3, 1}), context);
-  EXPECT_TRUE(torch::equal(routing.probs, torch::tensor({{1.0F, 0.0F}, {0.0F, 1.0F}, {1.0F, 0.0F}})));
+  EXPECT_TRUE(
+      torch::equal(routing.probs, torch::tensor({{1.0F, 0.0F}, {0.0F, 1.0F}, {1.0F, 0.0F}})));
   context.task_id = torch::tensor({2, 1, 7}, torch::kLong);
   EXPECT_THROW(router->forward(torch::zeros({3, 1}), context), ArgumentError);
   EXPECT_THROW(OracleRouter(OracleRouterOptions({{0}, {0}})), ArgumentError);

@@ -41,7 +41,8 @@ TEST(Render, IsOnePageWithoutOutsideAddressesAndSafeAgainstNames) {
   Page page;
   page.title = "</script><b>";
   page.tables.emplace_back("t", Table{{"h"}, {{"<i>"}}});
-  page.models.push_back({"m", "", {}, {{"c", "x", {1, 2}, {{"</script>", {1, 2}}}, false}}, {}, {}, "a = 1"});
+  page.models.push_back(
+      {"m", "", {}, {{"c", "x", {1, 2}, {{"</script>", {1, 2}}}, false}}, {}, {}, "a = 1"});
   const std::string html = render(page);
   EXPECT_EQ(html.find("<i>"), std::string::npos);
   EXPECT_NE(html.find("<\\/script>"), std::string::npos);

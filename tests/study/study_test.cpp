@@ -76,7 +76,7 @@ TEST_F(StudyTest, AppliesFactorAndOffset) {
   claim.check[0].factor = 0.7;
   EXPECT_EQ(judge(claim, rows).verdict, Verdict::kNotHeld);  // 0.28
   claim.check[0].offset = 0.05;
-  EXPECT_EQ(judge(claim, rows).verdict, Verdict::kHeld);     // 0.33
+  EXPECT_EQ(judge(claim, rows).verdict, Verdict::kHeld);  // 0.33
 }
 
 TEST_F(StudyTest, PrintsTheSameFiguresAsTextMarkdownAndJson) {
@@ -108,8 +108,9 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
 TEST_F(StudyTest, JobsRunAfterThoseTheyNeed) {
   const auto touch = [&](const std::string& name, const std::string& needs) {
     return Job{name,
-               {"/bin/sh", "-c", (needs.empty() ? "" : "test -e " + (folder_ / needs).string() + " && ") +
-                                     "touch " + (folder_ / name).string()},
+               {"/bin/sh", "-c",
+                (needs.empty() ? "" : "test -e " + (folder_ / needs).string() + " && ") + "touch " +
+                    (folder_ / name).string()},
                needs.empty() ? std::vector<std::string>{} : std::vector<std::string>{needs},
                folder_ / "logs" / name};
   };
@@ -118,7 +119,8 @@ TEST_F(StudyTest, JobsRunAfterThoseTheyNeed) {
 }
 
 TEST_F(StudyTest, AFailedJobIsReportedWithItsLastLineAndTakesItsFollowersAlong) {
-  const Job bad{"bad", {"/bin/sh", "-c", "echo first; echo the reason >&2; exit 3"}, {}, folder_ / "l"};
+  const Job bad{
+      "bad", {"/bin/sh", "-c", "echo first; echo the reason >&2; exit 3"}, {}, folder_ / "l"};
   const Job next{"next", {"/bin/true"}, {"bad"}, folder_ / "l2"};
   const auto failures = run_jobs({bad, next}, 1, true);
   EXPECT_EQ(failures.at("bad"), "the reason");

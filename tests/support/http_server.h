@@ -39,7 +39,7 @@ class HttpServer {
   std::atomic<size_t> break_after{0};        ///< bytes of a body after which to hang up; 0: never
   std::atomic<bool> know_ranges{true};
   std::atomic<int> requests{0};
-  std::atomic<size_t> last_start{0};         ///< first byte of the last answer
+  std::atomic<size_t> last_start{0};  ///< first byte of the last answer
 
  private:
   void serve() {
@@ -62,7 +62,8 @@ class HttpServer {
     const auto begin = request.find('/') + 1;
     const std::string path = request.substr(begin, request.find(' ', begin) - begin);
     const auto found = files.find(path);
-    if (found == files.end()) return send(client, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    if (found == files.end())
+      return send(client, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     size_t start = 0;
     const auto range = request.find("Range: bytes=");
     if (know_ranges && range != std::string::npos) start = std::stoul(request.substr(range + 13));

@@ -111,8 +111,7 @@ TEST_F(RunTest, CopiesAndFreezesPartsOfOtherRuns) {
   const auto teacher_model = load_model(folder_ / "teacher");
   const auto student_model = load_model(folder_ / "student");
   for (const auto& item : teacher_model->named_parameters()) {
-    const bool same =
-        torch::equal(item.value(), student_model->named_parameters()[item.key()]);
+    const bool same = torch::equal(item.value(), student_model->named_parameters()[item.key()]);
     EXPECT_EQ(same, item.key().find("experts") != std::string::npos) << item.key();
   }
   student.init.experts_from = (folder_ / "nowhere").string();

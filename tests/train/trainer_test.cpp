@@ -61,8 +61,7 @@ TEST(Trainer, TheSameSeedGivesTheSameWeights) {
 
 TEST(Trainer, EveryKindOfModelTakesAStep) {
   for (const char* set : {"model.form=stochastic", "model.form=pre_softmax",
-                          "model.router.kind=attentive",
-                          "model.kind=sparse"}) {
+                          "model.router.kind=attentive", "model.kind=sparse"}) {
     ConfigTree tree;
     tree.values = to_json(small_recipe());
     apply_override(tree, set);
@@ -142,7 +141,8 @@ TEST(ScheduleFactor, WarmsUpThenFollowsTheSchedule) {
 }
 
 TEST(FlipAndCrop, IsAFunctionOfTheSeedAndKeepsThePixelValues) {
-  const auto images = torch::arange(2 * 3 * 8 * 8).reshape({2, 3, 8, 8}).remainder(251).to(torch::kUInt8);
+  const auto images =
+      torch::arange(2 * 3 * 8 * 8).reshape({2, 3, 8, 8}).remainder(251).to(torch::kUInt8);
   EXPECT_TRUE(torch::equal(flip_and_crop(images, 5), flip_and_crop(images, 5)));
   EXPECT_FALSE(torch::equal(flip_and_crop(images, 5), flip_and_crop(images, 6)));
   EXPECT_EQ(flip_and_crop(images, 5).sizes(), images.sizes());

@@ -14,8 +14,8 @@ ConvExpertsImpl::ConvExpertsImpl(ConvExpertsOptions options_) : options(std::mov
 void ConvExpertsImpl::reset() {
   net = register_module("net", ConvNetStack(options.net()));
   const int64_t e = net->num_networks();
-  weight = register_parameter("weight",
-                              torch::empty({e, options.output_size(), net->feature_size()}));
+  weight =
+      register_parameter("weight", torch::empty({e, options.output_size(), net->feature_size()}));
   bias = register_parameter("bias", torch::empty({e, options.output_size()}));
   reset_parameters({});
 }
@@ -31,8 +31,7 @@ ExpertOutput ConvExpertsImpl::forward_all(const torch::Tensor& images) {
   return {stacked_linear(torch::relu(features), weight, bias), features};
 }
 
-torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows,
-                                              const DispatchPlan& plan) {
+torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
   const auto features = net->forward_routed(rows, plan.offsets);
   return grouped_linear(torch::relu(features), weight, bias, plan.offsets);
 }

@@ -101,8 +101,8 @@ torch::Tensor ConvNetStackImpl::run_first_fused(const Block& block, const torch:
   const auto scale = vector_of(block.bn_weight);
   const auto sign = torch::where(scale.detach() < 0, -torch::ones_like(scale.detach()),
                                  torch::ones_like(scale.detach()));
-  const auto extreme = conv3x3_maxpool2(images, weight * sign.reshape({-1, 1, 1, 1})) *
-                       channels_last(sign);
+  const auto extreme =
+      conv3x3_maxpool2(images, weight * sign.reshape({-1, 1, 1, 1})) * channels_last(sign);
   const auto bias = vector_of(block.bias);
   torch::Tensor mean;  // of the convolution without its bias
   torch::Tensor var;
@@ -114,13 +114,12 @@ torch::Tensor ConvNetStackImpl::run_first_fused(const Block& block, const torch:
     mean = exact_mean.to(torch::kFloat32);
     var = exact_var.to(torch::kFloat32);
     const torch::NoGradGuard no_grad;
-    const double count = static_cast<double>(images.size(0) * (images.size(2) - 2) *
-                                             (images.size(3) - 2));
-    block.running_mean.lerp_((mean + bias).reshape(block.running_mean.sizes()),
-                             kBatchNormMomentum);
-    block.running_var.lerp_((var * (count / std::max(count - 1, 1.0)))
-                                .reshape(block.running_var.sizes()),
-                            kBatchNormMomentum);
+    const double count =
+        static_cast<double>(images.size(0) * (images.size(2) - 2) * (images.size(3) - 2));
+    block.running_mean.lerp_((mean + bias).reshape(block.running_mean.sizes()), kBatchNormMomentum);
+    block.running_var.lerp_(
+        (var * (count / std::max(count - 1, 1.0))).reshape(block.running_var.sizes()),
+        kBatchNormMomentum);
   } else {
     mean = vector_of(block.running_mean) - bias;
     var = vector_of(block.running_var);
@@ -156,8 +155,8 @@ torch::Tensor ConvNetStackImpl::forward(const torch::Tensor& images) {
   for (size_t b = 0; b < blocks.size(); ++b) {
     x = run_block(b, blocks[b], x, b == 0 ? 1 : e);  // the images are shared by all networks
   }
-  torch::Tensor hidden = blocks.empty() ? x.reshape({n, -1})
-                                        : x.reshape({n, e, -1}).transpose(0, 1);
+  torch::Tensor hidden =
+      blocks.empty() ? x.reshape({n, -1}) : x.reshape({n, e, -1}).transpose(0, 1);
   for (size_t l = 0; l < layers.size(); ++l) {
     if (l > 0) hidden = torch::relu(hidden);
     hidden = stacked_linear(hidden, layers[l].weight, layers[l].bias);
@@ -185,8 +184,7 @@ torch::Tensor ConvNetStackImpl::forward_routed(const torch::Tensor& images,
     std::vector<Parts> parts;
     for (const auto& block : blocks) {
       parts.push_back({split(block.weight), split(block.bias), split(block.bn_weight),
-                       split(block.bn_bias), split(block.running_mean),
-                       split(block.running_var)});
+                       split(block.bn_bias), split(block.running_mean), split(block.running_var)});
     }
     std::vector<torch::Tensor> outputs;
     for (size_t e = 0; e + 1 < offsets.size(); ++e) {
@@ -203,8 +201,8 @@ torch::Tensor ConvNetStackImpl::forward_routed(const torch::Tensor& images,
       }
       outputs.push_back(x.flatten(1));
     }
-    hidden = outputs.empty() ? images.new_empty({0, layers[0].weight.size(2)})
-                             : torch::cat(outputs);
+    hidden =
+        outputs.empty() ? images.new_empty({0, layers[0].weight.size(2)}) : torch::cat(outputs);
   }
   hidden = hidden.flatten(1);
   for (size_t l = 0; l < layers.size(); ++l) {

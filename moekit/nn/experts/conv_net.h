@@ -34,8 +34,8 @@ struct ConvNetOptions {
   TORCH_ARG(int64_t, in_channels);
   TORCH_ARG(int64_t, height);
   TORCH_ARG(int64_t, width);
-  TORCH_ARG(Blocks, blocks);   ///< convolution blocks, may be empty
-  TORCH_ARG(Sizes, hidden);    ///< fully connected layers after them, at least one
+  TORCH_ARG(Blocks, blocks);             ///< convolution blocks, may be empty
+  TORCH_ARG(Sizes, hidden);              ///< fully connected layers after them, at least one
   TORCH_ARG(int64_t, num_networks) = 1;  ///< E
 };
 
@@ -71,8 +71,7 @@ class ConvNetStackImpl : public torch::nn::Cloneable<ConvNetStackImpl>, public I
   std::vector<Layer> layers;
 
  private:
-  torch::Tensor run_block(size_t index, const Block& block, const torch::Tensor& x,
-                          int64_t groups);
+  torch::Tensor run_block(size_t index, const Block& block, const torch::Tensor& x, int64_t groups);
   torch::Tensor run_first_fused(const Block& block, const torch::Tensor& images);
 };
 TORCH_MODULE(ConvNetStack);

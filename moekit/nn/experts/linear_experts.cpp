@@ -5,12 +5,11 @@
 
 namespace moekit::nn {
 
-LinearExpertsImpl::LinearExpertsImpl(LinearExpertsOptions options_)
-    : options(std::move(options_)) {
-  MOEKIT_CHECK(options.hidden_size() >= 1 && options.output_size() >= 1 &&
-                   options.num_experts() >= 1,
-               "LinearExperts: sizes must be at least 1; got hidden_size ", options.hidden_size(),
-               ", output_size ", options.output_size(), ", num_experts ", options.num_experts());
+LinearExpertsImpl::LinearExpertsImpl(LinearExpertsOptions options_) : options(std::move(options_)) {
+  MOEKIT_CHECK(
+      options.hidden_size() >= 1 && options.output_size() >= 1 && options.num_experts() >= 1,
+      "LinearExperts: sizes must be at least 1; got hidden_size ", options.hidden_size(),
+      ", output_size ", options.output_size(), ", num_experts ", options.num_experts());
   reset();
 }
 
@@ -18,8 +17,7 @@ void LinearExpertsImpl::reset() {
   weight = register_parameter("weight", torch::empty({options.num_experts(), options.output_size(),
                                                       options.hidden_size()}));
   if (options.bias()) {
-    bias = register_parameter("bias",
-                              torch::empty({options.num_experts(), options.output_size()}));
+    bias = register_parameter("bias", torch::empty({options.num_experts(), options.output_size()}));
   }
   reset_parameters({});
 }

@@ -43,10 +43,10 @@ void MlpExpertsImpl::reset_parameters(const at::Generator& generator) {
 
 ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
   const auto up = stacked_linear(tokens, up_proj, up_bias);
-  const auto hidden = gate_proj.defined()
-                          ? activate(stacked_linear(tokens, gate_proj, gate_bias),
-                                     options.activation()) * up
-                          : activate(up, options.activation());
+  const auto hidden =
+      gate_proj.defined()
+          ? activate(stacked_linear(tokens, gate_proj, gate_bias), options.activation()) * up
+          : activate(up, options.activation());
   return {stacked_linear(hidden, down_proj, down_bias), up};
 }
 
@@ -54,7 +54,8 @@ torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const Di
   const auto up = grouped_linear(rows, up_proj, up_bias, plan.offsets);
   const auto hidden = gate_proj.defined()
                           ? activate(grouped_linear(rows, gate_proj, gate_bias, plan.offsets),
-                                     options.activation()) * up
+                                     options.activation()) *
+                                up
                           : activate(up, options.activation());
   return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
 }

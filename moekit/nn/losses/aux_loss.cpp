@@ -24,7 +24,9 @@ constexpr Row kLosses[] = {
        return o.importance * importance_loss(in.routing.probs);
      }},
     {"load", [](const AuxLossOptions& o) { return o.load != 0; },
-     [](const AuxLossInput& in, const AuxLossOptions& o) { return o.load * load_loss(in.routing); }},
+     [](const AuxLossInput& in, const AuxLossOptions& o) {
+       return o.load * load_loss(in.routing);
+     }},
     {"balance", [](const AuxLossOptions& o) { return o.balance != 0; },
      [](const AuxLossInput& in, const AuxLossOptions& o) {
        return o.balance * load_balance_loss(in.routing.probs, in.routing.expert_index);
@@ -38,9 +40,7 @@ constexpr Row kLosses[] = {
        return o.entropy * entropy_loss(in.routing.logits);
      }},
     {"similarity",
-     [](const AuxLossOptions& o) {
-       return o.similarity_same != 0 || o.similarity_different != 0;
-     },
+     [](const AuxLossOptions& o) { return o.similarity_same != 0 || o.similarity_different != 0; },
      [](const AuxLossInput& in, const AuxLossOptions& o) {
        return sample_similarity_loss(
            in.routing.probs, pairwise_distance(in.samples),

@@ -5,8 +5,7 @@
 namespace moekit::nn {
 
 torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert_index) {
-  MOEKIT_CHECK(probs.dim() == 2 && expert_index.dim() == 2 &&
-                   expert_index.size(0) == probs.size(0),
+  MOEKIT_CHECK(probs.dim() == 2 && expert_index.dim() == 2 && expert_index.size(0) == probs.size(0),
                "load_balance_loss: probs must be [N, E] and expert_index [N, K]; got ",
                probs.sizes(), " and ", expert_index.sizes());
   const int64_t num_experts = probs.size(1);

@@ -13,8 +13,8 @@ torch::Tensor load_loss(const Routing& routing) {
   MOEKIT_CHECK(routing.noise_std.defined() && routing.clean_logits.defined(),
                "load_loss: needs a router with Gaussian noise, in training");
   const int64_t k = routing.top_k();
-  MOEKIT_CHECK(k < routing.num_experts(), "load_loss: needs top_k < num_experts; got ", k,
-               " of ", routing.num_experts());
+  MOEKIT_CHECK(k < routing.num_experts(), "load_loss: needs top_k < num_experts; got ", k, " of ",
+               routing.num_experts());
   // The K-th largest of the other noisy logits: the (K+1)-th largest of all for a chosen expert,
   // the K-th for the rest.
   const auto largest = std::get<0>(torch::topk(routing.logits.detach(), k + 1, 1));

@@ -34,8 +34,8 @@ torch::Tensor sample_similarity_loss(const torch::Tensor& probs, const torch::Te
   auto loss = options.beta_same * scale_same / num_experts * same;
   if (num_experts > 1) {
     const auto different = distance.detach().sum() - same;
-    loss = loss - options.beta_different / pairs / (num_experts * num_experts - num_experts) *
-                      different;
+    loss = loss -
+           options.beta_different / pairs / (num_experts * num_experts - num_experts) * different;
   }
   return loss;
 }

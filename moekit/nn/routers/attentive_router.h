@@ -46,9 +46,9 @@ class AttentiveRouterImpl : public torch::nn::Cloneable<AttentiveRouterImpl>, pu
   void pretty_print(std::ostream& stream) const override;
 
   AttentiveRouterOptions options;
-  torch::nn::AnyModule trunk;   ///< may be empty
-  torch::Tensor query_weight;   ///< W_q, [h, h]
-  torch::Tensor key_weight;     ///< W_k, [h, h], shared by all experts
+  torch::nn::AnyModule trunk;  ///< may be empty
+  torch::Tensor query_weight;  ///< W_q, [h, h]
+  torch::Tensor key_weight;    ///< W_k, [h, h], shared by all experts
 };
 TORCH_MODULE(AttentiveRouter);
 

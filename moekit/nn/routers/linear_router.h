@@ -20,11 +20,11 @@ enum class RouterInit { kDefault, kZero };
 struct LinearRouterOptions {
   LinearRouterOptions(int64_t hidden_size, int64_t num_experts)
       : hidden_size_(hidden_size), num_experts_(num_experts) {}
-  TORCH_ARG(int64_t, hidden_size);                                        ///< D after the trunk
-  TORCH_ARG(int64_t, num_experts);                                        ///< E
-  TORCH_ARG(int64_t, top_k) = 0;                                          ///< K; 0: all experts
+  TORCH_ARG(int64_t, hidden_size);  ///< D after the trunk
+  TORCH_ARG(int64_t, num_experts);  ///< E
+  TORCH_ARG(int64_t, top_k) = 0;    ///< K; 0: all experts
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
-  TORCH_ARG(double, temperature) = 1.0;                                   ///< logits / temperature
+  TORCH_ARG(double, temperature) = 1.0;  ///< logits / temperature
   TORCH_ARG(RouterNoise, noise) = RouterNoise::kNone;
   TORCH_ARG(double, noise_scale) = 1.0;
   TORCH_ARG(RouterInit, init) = RouterInit::kDefault;
@@ -62,10 +62,10 @@ class LinearRouterImpl : public torch::nn::Cloneable<LinearRouterImpl>, public R
   void pretty_print(std::ostream& stream) const override;
 
   LinearRouterOptions options;
-  torch::nn::AnyModule trunk;   ///< may be empty
-  torch::Tensor weight;         ///< [E, D]
-  torch::Tensor bias;           ///< [E], undefined without
-  torch::Tensor noise_weight;   ///< [E, D], zero at first; undefined unless noise is Gaussian
+  torch::nn::AnyModule trunk;  ///< may be empty
+  torch::Tensor weight;        ///< [E, D]
+  torch::Tensor bias;          ///< [E], undefined without
+  torch::Tensor noise_weight;  ///< [E, D], zero at first; undefined unless noise is Gaussian
 };
 TORCH_MODULE(LinearRouter);
 

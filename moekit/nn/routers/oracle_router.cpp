@@ -39,9 +39,9 @@ Routing OracleRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   }
   const auto expert = expert_of_task_.index_select(0, task);
   MOEKIT_CHECK((expert >= 0).all().item<bool>(), "OracleRouter: a task id is in no group");
-  const auto logits = torch::full({task.size(0), num_experts()},
-                                  -std::numeric_limits<float>::infinity())
-                          .scatter(1, expert.unsqueeze(1), 0.0);
+  const auto logits =
+      torch::full({task.size(0), num_experts()}, -std::numeric_limits<float>::infinity())
+          .scatter(1, expert.unsqueeze(1), 0.0);
   return route(logits);
 }
 
