@@ -93,6 +93,61 @@ std::string describe(const Check& check, const Summary& left, const Summary* rig
   return text;
 }
 
+/// One line a figure set: rows without anything to compare with fit into one table.
+std::string compact_table(const std::vector<RowResult>& rows, size_t begin, size_t end) {
+  std::string out = fmt::format("\n  {:40}", "");
+  for (const auto& figure : figures()) out += fmt::format(" {:>12}", figure.title);
+  out += "   n\n";
+  for (size_t r = begin; r < end; ++r) {
+    out += fmt::format("  {:40}", rows[r].label);
+    size_t n = 0;
+    for (const auto& figure : figures()) {
+      const auto& ours = rows[r].cells.at(figure.name).ours;
+      n = std::max(n, ours.count);
+      out += fmt::format(" {:>12}", ours.count > 0 ? number(ours.mean) : "");
+    }
+    out += fmt::format(" {:>3}{}\n", n, rows[r].missing.empty() ? "" : " " + rows[r].missing);
+  }
+  return out;
+}
+
+bool has_comparison(const std::vector<RowResult>& rows, size_t begin, size_t end) {
+  for (size_t r = begin; r < end; ++r) {
+    for (const auto& [name, cell] : rows[r].cells) {
+      if (cell.paper || cell.reference) return true;
+    }
+  }
+  return false;
+}
+
+/// One block a figure: paper, reference, and our mean, deviation, median and count.
+std::string comparison_blocks(const std::vector<RowResult>& rows, size_t begin, size_t end) {
+  std::string out;
+  for (const auto& figure : figures()) {
+    std::string block;
+    for (size_t r = begin; r < end; ++r) {
+      const Cell& cell = rows[r].cells.at(figure.name);
+      if (cell.ours.count == 0) {
+        if (std::string(figure.name) == "test_error") {
+          block += fmt::format("  {:44} not run{}\n", rows[r].label,
+                               rows[r].missing.empty() ? "" : ": " + rows[r].missing);
+        }
+        continue;
+      }
+      block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n", rows[r].label,
+                           reference_text(cell.paper), reference_text(cell.reference),
+                           number(cell.ours.mean), number(cell.ours.std_dev),
+                           number(cell.ours.median), cell.ours.count);
+    }
+    if (block.empty()) continue;
+    out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n",
+                       group_of(rows[begin].name), figure.title, "", "paper", "reference", "mean",
+                       "std", "median", "n") +
+           block;
+  }
+  return out;
+}
+
 }  // namespace
 
 const std::vector<Figure>& figures() {
@@ -189,30 +244,10 @@ std::string to_text(const Study& study, const std::vector<RowResult>& rows,
   std::string out = study.title + "\n" + study.source + "\n";
   if (!study.reference.empty()) out += "reference: " + study.reference + "\n";
   for_groups(rows, [&](size_t begin, size_t end) {
-    for (const auto& figure : figures()) {
-      std::string block;
-      for (size_t r = begin; r < end; ++r) {
-        const Cell& cell = rows[r].cells.at(figure.name);
-        if (cell.ours.count == 0) {
-          if (std::string(figure.name) == "test_error") {
-            block += fmt::format("  {:44} not run{}\n", rows[r].label,
-                                 rows[r].missing.empty() ? "" : ": " + rows[r].missing);
-          }
-          continue;
-        }
-        block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n", rows[r].label,
-                             reference_text(cell.paper), reference_text(cell.reference),
-                             number(cell.ours.mean), number(cell.ours.std_dev),
-                             number(cell.ours.median), cell.ours.count);
-      }
-      if (block.empty()) continue;
-      out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n",
-                         group_of(rows[begin].name), figure.title, "", "paper", "reference", "mean",
-                         "std", "median", "n") +
-             block;
-    }
+    out += has_comparison(rows, begin, end) ? comparison_blocks(rows, begin, end)
+                                            : compact_table(rows, begin, end);
   });
-  out += "\nclaims\n";
+  if (!claims.empty()) out += "\nclaims\n";
   for (const auto& claim : claims) {
     out += fmt::format("  [{}] {} ({})\n      {}\n", enum_name(claim.verdict), claim.text,
                        claim.source, claim.detail);
