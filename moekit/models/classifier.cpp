@@ -6,6 +6,7 @@
 #include "moekit/models/parts.h"
 #include "moekit/nn/mixture.h"
 #include "moekit/nn/moe_layer.h"
+#include "moekit/nn/parts.h"
 
 namespace moekit::models {
 namespace {
@@ -16,12 +17,9 @@ class SingleClassifierImpl : public torch::nn::Cloneable<SingleClassifierImpl>,
  public:
   explicit SingleClassifierImpl(std::shared_ptr<nn::ExpertsImpl> expert)
       : expert_(std::move(expert)) {
-    register_module("experts", std::static_pointer_cast<torch::nn::Module>(expert_));
+    nn::register_part(*this, "experts", expert_);
   }
-  void reset() override {
-    expert_ = std::dynamic_pointer_cast<nn::ExpertsImpl>(expert_->clone());
-    register_module("experts", std::static_pointer_cast<torch::nn::Module>(expert_));
-  }
+  void reset() override { nn::register_copy(*this, "experts", expert_); }
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext&) override {
     ClassifierOutput output;
     output.expert_log_probs = torch::log_softmax(expert_->forward_all(images).values, 2);

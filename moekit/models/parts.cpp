@@ -8,6 +8,7 @@
 #include "moekit/nn/experts/conv_experts.h"
 #include "moekit/nn/experts/linear_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/parts.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/oracle_router.h"
 
@@ -44,12 +45,9 @@ TORCH_MODULE(Flatten);
 class FlatExpertsImpl : public torch::nn::Cloneable<FlatExpertsImpl>, public nn::ExpertsImpl {
  public:
   explicit FlatExpertsImpl(std::shared_ptr<nn::ExpertsImpl> inner) : inner_(std::move(inner)) {
-    register_module("inner", std::static_pointer_cast<torch::nn::Module>(inner_));
+    nn::register_part(*this, "inner", inner_);
   }
-  void reset() override {
-    inner_ = std::dynamic_pointer_cast<nn::ExpertsImpl>(inner_->clone());
-    register_module("inner", std::static_pointer_cast<torch::nn::Module>(inner_));
-  }
+  void reset() override { nn::register_copy(*this, "inner", inner_); }
   void reset_parameters(const at::Generator& generator) override {
     inner_->reset_parameters(generator);
   }

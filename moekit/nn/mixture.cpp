@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/parts.h"
 
 namespace moekit::nn {
 namespace {
@@ -58,15 +59,13 @@ MixtureImpl::MixtureImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<Ex
       !router->needs_expert_features() || router->feature_size() == experts->feature_size(),
       "Mixture: the router takes expert features of size ", router->feature_size(),
       "; the experts give ", experts->feature_size());
-  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
-  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
+  register_part(*this, "router", router);
+  register_part(*this, "experts", experts);
 }
 
 void MixtureImpl::reset() {
-  router = std::dynamic_pointer_cast<RouterImpl>(router->clone());
-  experts = std::dynamic_pointer_cast<ExpertsImpl>(experts->clone());
-  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
-  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
+  register_copy(*this, "router", router);
+  register_copy(*this, "experts", experts);
 }
 
 bool MixtureImpl::runs_sparsely() const {

@@ -1,16 +1,9 @@
 #include "moekit/nn/moe_layer.h"
 
 #include "moekit/core/error.h"
+#include "moekit/nn/parts.h"
 
 namespace moekit::nn {
-namespace {
-
-std::shared_ptr<ExpertsImpl> copy_of(const std::shared_ptr<ExpertsImpl>& experts) {
-  return experts ? std::dynamic_pointer_cast<ExpertsImpl>(experts->clone()) : nullptr;
-}
-
-}  // namespace
-
 MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImpl> experts_,
                  MoEOptions options_, std::shared_ptr<ExpertsImpl> shared_experts_)
     : options(options_),
@@ -29,22 +22,15 @@ MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImp
                shared_experts ? shared_experts->output_size() : 0);
   MOEKIT_CHECK(options.capacity_factor() >= 0, "MoE: capacity_factor must be at least 0; got ",
                options.capacity_factor());
-  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
-  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
-  if (shared_experts) {
-    register_module("shared_experts", std::static_pointer_cast<torch::nn::Module>(shared_experts));
-  }
+  register_part(*this, "router", router);
+  register_part(*this, "experts", experts);
+  register_part(*this, "shared_experts", shared_experts);
 }
 
 void MoEImpl::reset() {
-  router = std::dynamic_pointer_cast<RouterImpl>(router->clone());
-  experts = copy_of(experts);
-  shared_experts = copy_of(shared_experts);
-  register_module("router", std::static_pointer_cast<torch::nn::Module>(router));
-  register_module("experts", std::static_pointer_cast<torch::nn::Module>(experts));
-  if (shared_experts) {
-    register_module("shared_experts", std::static_pointer_cast<torch::nn::Module>(shared_experts));
-  }
+  register_copy(*this, "router", router);
+  register_copy(*this, "experts", experts);
+  register_copy(*this, "shared_experts", shared_experts);
 }
 
 torch::Tensor MoEImpl::forward(const torch::Tensor& tokens) {
