@@ -19,7 +19,7 @@ struct EvalFlags {
 void run(const EvalFlags& flags) {
   const auto config = train::read_run_config(flags.run);
   const auto data = train::load_run_data(config, flags.data);
-  const auto model = train::load_model(flags.run);
+  const auto model = train::load_model(std::filesystem::path(flags.run) / "model");
   const auto evaluation = train::evaluate(*model, data.test, data.normalization);
   const Json summary = train::evaluation_summary(evaluation, config.model, data.input.num_classes);
   if (flags.json) {

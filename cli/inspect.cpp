@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "moekit/train/inspection.h"
+#include "moekit/train/run.h"
 
 namespace moekit::cli {
 namespace {
@@ -76,10 +77,19 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
     fmt::print("  {:24} {:.3f} (random {:.3f})\n", "router saturation", number("router_saturation"),
                number("router_saturation_baseline"));
   }
+  if (layer.contains("saturation_over_time")) {
+    fmt::print("  share of the final choices made at step");
+    for (const auto& point : layer["saturation_over_time"]) {
+      fmt::print(" {}: {:.3f} ", point["step"].get<int64_t>(), point["value"].get<double>());
+    }
+    fmt::print("\n");
+  }
 }
 
 void run(const InspectFlags& flags) {
-  const Json report = train::inspect_run(flags.run, flags.data, flags.against);
+  train::read_summary(flags.run);  // refuses what is no finished run before any data is read
+  const auto data = train::load_run_data(train::read_run_config(flags.run), flags.data);
+  const Json report = train::inspect_run(flags.run, data, flags.against);
   if (flags.json) {
     fmt::print("{}\n", report.dump(2));
     return;

@@ -20,6 +20,7 @@ class RoundRobinRouterImpl : public torch::nn::Cloneable<RoundRobinRouterImpl>, 
         torch::full({tokens.size(0), num_experts_}, -10.0).scatter(1, expert.unsqueeze(1), 10.0);
     return route(logits, 1);
   }
+  void take_experts(ExpertEdit& edit) override { num_experts_ = edit.index.numel(); }
 
  private:
   int64_t num_experts_;

@@ -4,6 +4,8 @@
 #include <torch/optim/adamw.h>
 #include <torch/optim/sgd.h>
 
+#include <algorithm>
+
 #include "moekit/core/error.h"
 
 namespace moekit::checkpoint {
@@ -123,6 +125,49 @@ void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn:
         name, " has no step");
     optimizer.state()[state_key(optimizer.state(), parameters[name])] = kind.write(fields);
   }
+}
+
+void take_optimizer_rows(torch::optim::Optimizer& optimizer, const torch::Tensor& parameter,
+                         const torch::Tensor& index) {
+  const Kind& kind = kind_of(optimizer);
+  const auto found = optimizer.state().find(state_key(optimizer.state(), parameter));
+  if (found == optimizer.state().end()) return;
+  Fields fields = kind.read(*found->second);
+  for (auto& [name, tensor] : fields) {
+    if (tensor.dim() > 0) tensor = tensor.index_select(0, index);
+  }
+  found->second = kind.write(fields);
+}
+
+void copy_optimizer_parameter(torch::optim::Optimizer& optimizer, const torch::Tensor& source,
+                              const torch::Tensor& parameter) {
+  const Kind& kind = kind_of(optimizer);
+  for (auto& group : optimizer.param_groups()) {
+    auto& members = group.params();
+    if (std::none_of(members.begin(), members.end(),
+                     [&](const auto& member) { return member.is_same(source); })) {
+      continue;
+    }
+    members.push_back(parameter);
+    const auto found = optimizer.state().find(state_key(optimizer.state(), source));
+    if (found != optimizer.state().end()) {
+      auto copy = kind.write(kind.read(*found->second));
+      optimizer.state()[state_key(optimizer.state(), parameter)] = std::move(copy);
+    }
+    return;
+  }
+  throw ArgumentError("copy_optimizer_parameter: the optimizer does not hold the source");
+}
+
+void remove_optimizer_parameter(torch::optim::Optimizer& optimizer,
+                                const torch::Tensor& parameter) {
+  for (auto& group : optimizer.param_groups()) {
+    auto& members = group.params();
+    members.erase(std::remove_if(members.begin(), members.end(),
+                                 [&](const auto& member) { return member.is_same(parameter); }),
+                  members.end());
+  }
+  optimizer.state().erase(state_key(optimizer.state(), parameter));
 }
 
 }  // namespace moekit::checkpoint

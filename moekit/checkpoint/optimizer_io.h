@@ -20,4 +20,16 @@ TensorFile optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
                             const TensorFile& file, const std::string& where);
 
+/// Indexes the first dimension of what the optimizer remembers of `parameter` (moments, momentum).
+void take_optimizer_rows(torch::optim::Optimizer& optimizer, const torch::Tensor& parameter,
+                         const torch::Tensor& index);
+
+/// Puts `parameter` into the group of `source`, with a copy of its state.
+/// @throws ArgumentError when `source` is in no group.
+void copy_optimizer_parameter(torch::optim::Optimizer& optimizer, const torch::Tensor& source,
+                              const torch::Tensor& parameter);
+
+/// Takes `parameter` out of its group and forgets its state.
+void remove_optimizer_parameter(torch::optim::Optimizer& optimizer, const torch::Tensor& parameter);
+
 }  // namespace moekit::checkpoint

@@ -7,6 +7,7 @@
 #include "moekit/core/error.h"
 #include "moekit/data/cifar.h"
 #include "moekit/data/idx.h"
+#include "moekit/data/joined.h"
 #include "moekit/data/synthetic.h"
 
 namespace moekit::data {
@@ -162,6 +163,11 @@ Dataset load_cifar100(const DatasetInfo& info, const fs::path& folder) {
                   {{0.5074, 0.4867, 0.4411}, {0.2011, 0.1987, 0.2025}});
 }
 
+/// T-shirt, trouser, pullover, dress, coat, sandal, then the digits 4 to 9.
+Dataset join_fashion_and_digits(const std::vector<Dataset>& parts) {
+  return join_datasets(parts[0], {0, 1, 2, 3, 4, 5}, parts[1], {4, 5, 6, 7, 8, 9});
+}
+
 Dataset generate_clusters(const DatasetInfo&, const fs::path&) { return make_cluster_images({}); }
 
 RemoteFile idx_file(const char* base, const char* name, const char* sha256) {
@@ -248,6 +254,15 @@ std::vector<DatasetInfo> make_table() {
        false,
        &load_cifar100,
        &has_cifar100},
+      {"fashion-mnist+mnist",
+       "six classes of clothes and the digits 4 to 9, alternating; 12 classes",
+       {},
+       {},
+       false,
+       nullptr,
+       nullptr,
+       {"fashion-mnist", "mnist"},
+       &join_fashion_and_digits},
       {"synthetic-clusters",
        "12x12 generated images, 4 true clusters, 2 classes",
        {},
@@ -294,6 +309,13 @@ std::vector<fs::path> search_folders(const std::string& flag) {
 }
 
 std::optional<fs::path> find_dataset(const DatasetInfo& info, const std::string& flag) {
+  std::optional<fs::path> first_part;
+  for (const auto& name : info.parts) {
+    const auto found = find_dataset(dataset_info(name), flag);
+    if (!found) return std::nullopt;
+    if (!first_part) first_part = found;
+  }
+  if (first_part) return first_part;
   const auto folders = search_folders(flag);
   for (size_t i = 0; i < folders.size(); ++i) {
     for (const auto& name : info.folders) {
@@ -310,6 +332,13 @@ Dataset load_dataset(const std::string& name, const std::string& data_flag) {
   if (info.generated) return info.load(info, {});
   if (!data_flag.empty() && !fs::is_directory(data_flag)) {
     throw IoError(concat("--data ", data_flag, ": no such folder"));
+  }
+  if (info.join != nullptr) {
+    std::vector<Dataset> parts;
+    for (const auto& part : info.parts) parts.push_back(load_dataset(part, data_flag));
+    auto dataset = info.join(parts);
+    dataset.name = info.name;
+    return dataset;
   }
   if (auto folder = find_dataset(info, data_flag)) return info.load(info, *folder);
   std::string searched;

@@ -28,6 +28,9 @@ struct DatasetInfo {
   Dataset (*load)(const DatasetInfo& info, const std::filesystem::path& folder) = nullptr;
   /// Whether the folder holds what `load` needs.
   bool (*present)(const std::filesystem::path& folder) = nullptr;
+  /// Where it is made of two other data sets: their names, and how they are joined.
+  std::vector<std::string> parts = {};
+  Dataset (*join)(const std::vector<Dataset>& parts) = nullptr;
 };
 
 const std::vector<DatasetInfo>& known_datasets();
@@ -43,7 +46,7 @@ std::vector<std::filesystem::path> search_folders(const std::string& flag);
 /// The user's cache, where `moekit data fetch` puts files.
 std::filesystem::path cache_folder();
 
-/// The first folder that holds the data set, or nothing.
+/// The first folder that holds the data set, or nothing; of a joined one, that of its first part.
 std::optional<std::filesystem::path> find_dataset(const DatasetInfo& info, const std::string& flag);
 
 /// Finds and reads a data set.

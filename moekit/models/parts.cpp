@@ -60,6 +60,7 @@ class FlatExpertsImpl : public torch::nn::Cloneable<FlatExpertsImpl>, public nn:
   torch::Tensor forward_routed(const torch::Tensor& rows, const nn::DispatchPlan& plan) override {
     return inner_->forward_routed(rows.flatten(1), plan);
   }
+  void take_experts(nn::ExpertEdit& edit) override { inner_->take_experts(edit); }
 
  private:
   std::shared_ptr<nn::ExpertsImpl> inner_;

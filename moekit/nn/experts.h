@@ -2,6 +2,7 @@
 
 #include <torch/nn/module.h>
 
+#include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
 
@@ -27,6 +28,9 @@ class ExpertsImpl : public virtual torch::nn::Module, public Initializable {
   /// An expert without rows costs nothing and gets a gradient of exact zeros.
   /// @return [A, O]
   virtual torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) = 0;
+  /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
+  /// Call nn::take_experts() on the layer instead, which edits router and experts together.
+  virtual void take_experts(ExpertEdit& edit) = 0;
 };
 
 }  // namespace moekit::nn

@@ -2,6 +2,7 @@
 
 #include <torch/nn/module.h>
 
+#include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
 
@@ -27,6 +28,9 @@ class RouterImpl : public virtual torch::nn::Module, public Initializable {
   virtual bool needs_expert_features() const { return false; }
   /// Size h that the experts' features must have; 0 for any.
   virtual int64_t feature_size() const { return 0; }
+  /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
+  /// Call nn::take_experts() on the layer instead, which edits router and experts together.
+  virtual void take_experts(ExpertEdit& edit) = 0;
 };
 
 }  // namespace moekit::nn

@@ -1,12 +1,16 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
 
 #include <string>
 #include <vector>
 
-/// Edits on whole modules: copy, freeze. They work on names and sizes and refuse what does not
-/// fit, so that nothing is copied in part.
+#include "moekit/nn/mixture.h"
+#include "moekit/nn/moe_layer.h"
+
+/// Edits on whole modules: copy, freeze, choose experts. They work on names and sizes and refuse
+/// what does not fit, so that nothing is copied in part.
 namespace moekit::nn {
 
 /// Copies all parameters and buffers of `from` into `to`, in place, by name.
@@ -29,5 +33,16 @@ class FrozenModules {
  private:
   std::vector<std::shared_ptr<torch::nn::Module>> modules_;
 };
+
+/// Makes the experts `chosen` of a layer its experts, in that order: one that is left out is
+/// removed, one that is named twice is copied. Router and experts, options, parameters, buffers
+/// and, when given, the optimizer's groups and state change together; gradients are dropped. A
+/// router's fixed top_k falls to the number of experts where fewer are left. The router has no
+/// notion of copies: two copies of an expert share its tokens only once they differ.
+/// @throws ArgumentError for an empty choice or an index out of range, before anything changes.
+void take_experts(MoEImpl& layer, const std::vector<int64_t>& chosen,
+                  torch::optim::Optimizer* optimizer = nullptr);
+void take_experts(MixtureImpl& mixture, const std::vector<int64_t>& chosen,
+                  torch::optim::Optimizer* optimizer = nullptr);
 
 }  // namespace moekit::nn

@@ -26,6 +26,7 @@ void validate(const RunConfig& config) {
   at_least("train.clip_norm", train.clip_norm, 0);
   at_least("train.patience", static_cast<double>(train.patience), 0);
   at_least("train.checkpoint_steps", static_cast<double>(train.checkpoint_steps), 0);
+  at_least("train.keep_every", static_cast<double>(train.keep_every), 0);
   MOEKIT_CHECK(train.momentum == 0 || train.optimizer == OptimizerKind::kSgd,
                "train.momentum = ", train.momentum, " wants train.optimizer = \"sgd\"; got \"",
                enum_name(train.optimizer), "\"");

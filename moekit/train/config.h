@@ -57,6 +57,7 @@ struct TrainConfig {
   double clip_norm = 0;
   int64_t patience = 0;
   int64_t checkpoint_steps = 0;
+  int64_t keep_every = 0;
   std::vector<ParameterGroup> groups;
 
   template <typename Field>
@@ -72,6 +73,7 @@ struct TrainConfig {
     field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit");
     field("patience", patience, "stop after so many epochs without a better validation loss");
     field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch");
+    field("keep_every", keep_every, "keep the checkpoint of every n-th epoch; 0: the newest only");
     field("groups", groups, "parameter groups { match, lr_scale, weight_decay }");
   }
 };

@@ -5,7 +5,7 @@
 #include "moekit/metrics/routing_metrics.h"
 #include "moekit/metrics/similarity.h"
 #include "moekit/models/parts.h"
-#include "moekit/train/run.h"
+#include "moekit/train/evaluate.h"
 
 namespace moekit::train {
 namespace {
@@ -91,15 +91,30 @@ void add_expert_outputs(Json& out, const metrics::LayerTrace& layer,
   out["confusion"] = confusion;
 }
 
+/// How many of the final choices each kept checkpoint already makes, per layer.
+void add_saturation(Json& layers, const std::filesystem::path& folder, const RunData& data,
+                    const metrics::RoutingTrace& final_trace) {
+  const auto checkpoints = list_checkpoints(folder);
+  if (checkpoints.size() < 2) return;
+  for (const auto& [step, path] : checkpoints) {
+    const auto earlier = evaluate(*load_model(path), data.test, data.normalization).trace;
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const auto& chosen = final_trace.layers[l].expert_index;
+      layers[l]["saturation_over_time"].push_back(
+          {{"step", step},
+           {"value", metrics::router_saturation(earlier.layers[l].expert_index, chosen)}});
+    }
+  }
+}
+
 }  // namespace
 
-Json inspect_run(const std::filesystem::path& folder, const std::string& data_folder,
+Json inspect_run(const std::filesystem::path& folder, const RunData& data,
                  const std::string& against) {
   const Json summary = read_summary(folder);
   const auto config = read_run_config(folder);
-  const auto data = load_run_data(config, data_folder);
   const auto trace = metrics::read_trace(folder / "trace.safetensors");
-  const auto model = load_model(folder);
+  const auto model = load_model(folder / "model");
   const auto num_classes = static_cast<int64_t>(data.class_names.size());
   Json out = {{"run", folder.string()},
               {"data", config.data.name},
@@ -158,6 +173,7 @@ Json inspect_run(const std::filesystem::path& folder, const std::string& data_fo
     }
     out["layers"].push_back(std::move(item));
   }
+  add_saturation(out["layers"], folder, data, trace);
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <chrono>
+#include <regex>
 #include <sstream>
 
 #include "moekit/checkpoint/module_io.h"
@@ -31,27 +32,14 @@ void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(2) + "\n");
 }
 
-/// The checkpoint with the highest step, or nothing.
-std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
-  std::optional<fs::path> newest;
-  int64_t best = -1;
+/// Removes all checkpoints but the newest and the kept ones: those of every n-th epoch.
+void remove_checkpoints(const fs::path& folder, const Trainer& trainer) {
+  const int64_t every = trainer.config().train.keep_every * trainer.steps_per_epoch();
+  auto found = list_checkpoints(folder);
+  if (!found.empty()) found.erase(std::prev(found.end()));
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder / "checkpoints", error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.rfind("step-", 0) != 0 || name.ends_with(".tmp")) continue;
-    const int64_t step = std::atoll(name.c_str() + 5);
-    if (step > best) {
-      best = step;
-      newest = entry.path();
-    }
-  }
-  return newest;
-}
-
-void remove_older_checkpoints(const fs::path& newest) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(newest.parent_path(), error)) {
-    if (entry.path() != newest) fs::remove_all(entry.path(), error);
+  for (const auto& [step, path] : found) {
+    if (every == 0 || step % every != 0) fs::remove_all(path, error);
   }
 }
 
@@ -75,7 +63,7 @@ void save_checkpoint(const fs::path& folder, Trainer& trainer, const models::Inp
   write_json(transaction.path() / "state.json",
              {{"trainer", to_json(trainer.state)}, {"metrics", metrics}});
   transaction.commit();
-  remove_older_checkpoints(target);
+  remove_checkpoints(folder, trainer);
 }
 
 void load_checkpoint(const fs::path& path, Trainer& trainer, std::vector<Json>& metrics) {
@@ -177,10 +165,13 @@ Json epoch_line(const Trainer& trainer, const Evaluation& test, const RunData& d
 }  // namespace
 
 RunData load_run_data(const RunConfig& config, const std::string& folder) {
-  auto dataset = data::load_dataset(config.data.name, folder);
+  return make_run_data(config, data::load_dataset(config.data.name, folder));
+}
+
+RunData make_run_data(const RunConfig& config, const data::Dataset& dataset) {
   RunData out;
-  out.train = std::move(dataset.train);
-  out.test = std::move(dataset.test);
+  out.train = dataset.train;
+  out.test = dataset.test;
   out.normalization = dataset.normalization;
   out.class_names = dataset.class_names;
   const DataConfig& data = config.data;
@@ -221,9 +212,8 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   if (exists && fs::exists(options.folder / "summary.json")) return RunStatus::kFinished;
   std::vector<Json> metrics;
   if (exists) {
-    if (const auto newest = newest_checkpoint(options.folder)) {
-      load_checkpoint(*newest, trainer, metrics);
-    }
+    const auto checkpoints = list_checkpoints(options.folder);
+    if (!checkpoints.empty()) load_checkpoint(checkpoints.rbegin()->second, trainer, metrics);
   }
   Progress progress(options.folder.filename().string(), trainer.total_steps(), options.quiet);
   progress.start_at(trainer.state.step);
@@ -320,7 +310,7 @@ std::vector<Json> read_metrics(const fs::path& folder) {
 }
 
 std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
-  const fs::path path = folder / "model" / "config.json";
+  const fs::path path = folder / "config.json";
   const Json json = parse_json_file(path);
   MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("model") && json.contains("input"),
                       path.string(), ": lacks model or input");
@@ -333,10 +323,22 @@ std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
   bind_config(model_tree, config);
   bind_config(input_tree, input);
   auto model = models::make_classifier(config, input);
-  const fs::path weights = folder / "model" / "model.safetensors";
+  const fs::path weights = folder / "model.safetensors";
   checkpoint::load_module_tensors(*model, checkpoint::read_safetensors(weights), weights.string());
   model->eval();
   return model;
+}
+
+std::map<int64_t, fs::path> list_checkpoints(const fs::path& folder) {
+  static const std::regex kName("step-([0-9]{1,18})");
+  std::map<int64_t, fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints", error)) {
+    std::smatch match;
+    const std::string name = entry.path().filename().string();
+    if (std::regex_match(name, match, kName)) found[std::stoll(match[1])] = entry.path();
+  }
+  return found;
 }
 
 }  // namespace moekit::train

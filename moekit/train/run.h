@@ -1,7 +1,7 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
+#include <map>
 
 #include "moekit/core/config.h"
 #include "moekit/data/dataset.h"
@@ -23,6 +23,8 @@ struct RunData {
 /// @param folder  --data flag, may be empty
 /// @throws ArgumentError when a limit, holdout or validation part is larger than the set.
 RunData load_run_data(const RunConfig& config, const std::string& folder);
+/// The same from a data set that is loaded already.
+RunData make_run_data(const RunConfig& config, const data::Dataset& dataset);
 
 struct RunOptions {
   std::filesystem::path folder;
@@ -36,7 +38,7 @@ enum class RunStatus { kFinished, kInterrupted };
 /// Trains a recipe in a run folder:
 ///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine
 ///   metrics.jsonl    one line an epoch           summary.json the final figures
-///   checkpoints/step-N/  model, optimizer, state; the newest only
+///   checkpoints/step-N/  model, optimizer, state; the newest, and those of train.keep_every
 ///   model/           config.json and model.safetensors of the finished model
 ///   trace.safetensors    routing of the test set
 /// Each file is written to a temporary name, synced and renamed. With `resume` the run goes on
@@ -53,7 +55,10 @@ Json read_summary(const std::filesystem::path& folder);
 /// The lines of metrics.jsonl.
 std::vector<Json> read_metrics(const std::filesystem::path& folder);
 
-/// The trained network of a finished run.
+/// The network in a folder with config.json and model.safetensors: RUN/model, or a checkpoint.
 std::shared_ptr<models::ClassifierImpl> load_model(const std::filesystem::path& folder);
+
+/// A run's checkpoints by step, those that `train.keep_every` kept and the newest.
+std::map<int64_t, std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
 }  // namespace moekit::train

@@ -8,6 +8,7 @@
 
 #include "moekit/core/files.h"
 #include "moekit/core/statistics.h"
+#include "moekit/data/registry.h"
 #include "moekit/train/inspection.h"
 #include "moekit/train/run.h"
 
@@ -130,10 +131,8 @@ report::Chart chart_of(const std::string& title, const std::vector<Json>& lines,
   return chart;
 }
 
-report::ModelSection section_of(const std::string& name, const fs::path& run,
-                                const std::string& data_folder) {
-  const Json inspected = inspect_run(run, data_folder);
-  const auto data = load_run_data(read_run_config(run), data_folder);
+report::ModelSection section_of(const std::string& name, const fs::path& run, const RunData& data) {
+  const Json inspected = inspect_run(run, data);
   const auto trace = metrics::read_trace(run / "trace.safetensors");
   const auto lines = read_metrics(run);
   report::ModelSection section;
@@ -171,6 +170,15 @@ report::ModelSection section_of(const std::string& name, const fs::path& run,
     auto chart = chart_of("Usage over time", lines, usage);
     chart.stacked = true;
     if (!chart.series.empty()) section.charts.push_back(std::move(chart));
+    if (item.contains("saturation_over_time")) {
+      report::Chart saturation{"Share of the final choices already made", "step", {}, {}, false};
+      saturation.series.push_back({"saturation", {}});
+      for (const auto& point : item["saturation_over_time"]) {
+        saturation.x.push_back(point["step"].get<double>());
+        saturation.series[0].values.push_back(point["value"].get<double>());
+      }
+      section.charts.push_back(std::move(saturation));
+    }
     for (auto& sheet : sheets_of(layer, data, item)) section.sheets.push_back(std::move(sheet));
     if (item.contains("confusion")) {
       for (size_t e = 0; e < item["confusion"].size(); ++e) {
@@ -212,8 +220,13 @@ report::Page make_report(const std::vector<RunGroup>& groups, const std::string&
       "entropy of the router's choice for one sample, less is sharper. H_u: entropy of expert "
       "usage, more is more even. Figures are mean ± standard deviation (median) over n seeds.";
   page.tables.emplace_back("Comparison", comparison(groups));
+  std::map<std::string, data::Dataset> datasets;  // each is read once
   for (const auto& group : groups) {
-    page.models.push_back(section_of(group.name, group.runs.front(), data_folder));
+    const auto config = read_run_config(group.runs.front());
+    const std::string& name = config.data.name;
+    if (datasets.count(name) == 0) datasets[name] = data::load_dataset(name, data_folder);
+    page.models.push_back(
+        section_of(group.name, group.runs.front(), make_run_data(config, datasets[name])));
   }
   return page;
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "moekit/core/error.h"
+#include "moekit/data/joined.h"
 
 namespace moekit::data {
 namespace {
@@ -15,8 +16,8 @@ TEST(Registry, EveryNameIsKnownOnceAndLoadable) {
   for (const auto& info : known_datasets()) {
     EXPECT_EQ(std::count(names.begin(), names.end(), info.name), 0);
     names.push_back(info.name);
-    EXPECT_NE(info.load, nullptr);
-    EXPECT_TRUE(info.generated || info.present != nullptr);
+    EXPECT_TRUE(info.load != nullptr || info.join != nullptr);
+    EXPECT_TRUE(info.generated || info.present != nullptr || !info.parts.empty());
     for (const auto& file : info.files) {
       EXPECT_TRUE(file.sha256.size() == 64 || file.archive_sha256.size() == 64) << file.name;
     }
@@ -60,6 +61,26 @@ TEST(Registry, ReadsDebiansFashionMnist) {
   EXPECT_NEAR(pixels.std().item<double>(), dataset.normalization.std_dev[0], 1e-3);
 }
 
+TEST(JoinDatasets, AlternatesRenumbersAndKeepsThePart) {
+  const auto part = [](const char* name, int64_t offset) {
+    Dataset set;
+    set.name = name;
+    const auto labels = torch::tensor({0, 1, 2, 1, 0});
+    set.train = {(labels + offset).to(torch::kUInt8).reshape({5, 1, 1, 1}), labels, {}};
+    set.test = set.train;
+    set.class_names = {"zero", "one", "two"};
+    return set;
+  };
+  const auto joined = join_datasets(part("a", 10), {1}, part("b", 20), {2, 0});
+  EXPECT_EQ(joined.class_names, (std::vector<std::string>{"one", "two", "zero"}));
+  // a's images of class 1 twice, b's of classes 0, 2 (of 0, 2, 0: cut to the shorter part).
+  EXPECT_TRUE(torch::equal(joined.train.images.flatten(),
+                           torch::tensor({11, 20, 11, 22}).to(torch::kUInt8)));
+  EXPECT_TRUE(torch::equal(joined.train.labels, torch::tensor({0, 2, 0, 1})));
+  EXPECT_TRUE(torch::equal(joined.train.clusters, torch::tensor({0, 1, 0, 1})));
+  EXPECT_THROW(join_datasets(part("a", 0), {3}, part("b", 0), {0}), ArgumentError);
+}
+
 TEST(Registry, ReadsTheLargerDataSetsOfADataFolder) {
   const std::string folder = MOEKIT_TEST_DATA;
   if (folder.empty()) GTEST_SKIP() << "no data folder: configure with -DMOEKIT_DATA_DIR=DIR";
@@ -69,6 +90,7 @@ TEST(Registry, ReadsTheLargerDataSetsOfADataFolder) {
   };
   for (const auto& want :
        {Expected{"mnist", 60000, 10000, 1, 28, 10}, Expected{"kmnist", 8000, 2000, 1, 28, 10},
+        Expected{"fashion-mnist+mnist", 58716, 11752, 1, 28, 12},
         Expected{"usps", 7291, 2007, 1, 16, 10}, Expected{"cifar10", 20000, 10000, 3, 32, 10},
         Expected{"cifar100", 10000, 5000, 3, 32, 100}}) {
     if (!find_dataset(dataset_info(want.name), folder)) continue;

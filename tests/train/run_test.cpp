@@ -69,7 +69,8 @@ TEST_F(RunTest, WritesWhatAFinishedRunNeedsAndInspectsIt) {
   const Json summary = read_summary(folder_ / "a");
   EXPECT_EQ(summary["epochs"], 4);
   EXPECT_EQ(read_metrics(folder_ / "a").size(), 4U);
-  const Json inspected = inspect_run(folder_ / "a", "", (folder_ / "a").string());
+  const Json inspected =
+      inspect_run(folder_ / "a", load_run_data(config_, ""), (folder_ / "a").string());
   const Json& layer = inspected["layers"][0];
   EXPECT_EQ(layer["router_saturation"], 1.0);
   EXPECT_EQ(layer["by_cluster"]["counts"].size(), 4U);
@@ -79,6 +80,19 @@ TEST_F(RunTest, WritesWhatAFinishedRunNeedsAndInspectsIt) {
   const auto html = report::render(make_report(group_by_recipe({folder_ / "a"}), ""));
   EXPECT_NE(html.find("Which expert gets a true cluster"), std::string::npos);
   EXPECT_NE(html.find("data:image/png;base64,"), std::string::npos);
+}
+
+TEST_F(RunTest, KeepsCheckpointsAndTellsWhenTheRouterWasSettled) {
+  config_.train.keep_every = 2;
+  run_recipe(config_, options("a"));
+  const int64_t steps = 18;  // an epoch: 1,800 images, batch 100
+  const auto kept = list_checkpoints(folder_ / "a");
+  ASSERT_EQ(kept.size(), 2U);
+  EXPECT_EQ(kept.count(2 * steps) + kept.count(4 * steps), 2U);
+  const auto layer = inspect_run(folder_ / "a", load_run_data(config_, ""))["layers"][0];
+  EXPECT_EQ(layer["saturation_over_time"].size(), 2U);
+  EXPECT_LT(layer["saturation_over_time"][0]["value"], 1.0);
+  EXPECT_EQ(layer["saturation_over_time"][1]["value"], 1.0);
 }
 
 TEST_F(RunTest, RefusesAFolderOfAnotherRunAndResumesAFinishedOneAtOnce) {
@@ -106,8 +120,8 @@ TEST_F(RunTest, CopiesAndFreezesPartsOfOtherRuns) {
   student.init.freeze_experts = true;
   student.seed = 9;
   run_recipe(student, options("student"));
-  const auto teacher_model = load_model(folder_ / "teacher");
-  const auto student_model = load_model(folder_ / "student");
+  const auto teacher_model = load_model(folder_ / "teacher" / "model");
+  const auto student_model = load_model(folder_ / "student" / "model");
   for (const auto& item : teacher_model->named_parameters()) {
     const bool same = torch::equal(item.value(), student_model->named_parameters()[item.key()]);
     EXPECT_EQ(same, item.key().find("experts") != std::string::npos) << item.key();
@@ -120,7 +134,7 @@ TEST_F(RunTest, RefusesADamagedModelNamingTheFile) {
   run_recipe(config_, options("a"));
   const fs::path file = folder_ / "a" / "model" / "model.safetensors";
   write_file_atomic(file, read_file(file).substr(0, 100));
-  EXPECT_THROW(load_model(folder_ / "a"), FormatError);
+  EXPECT_THROW(load_model(folder_ / "a" / "model"), FormatError);
   EXPECT_THROW(read_summary(folder_ / "none"), IoError);
 }
 

@@ -36,4 +36,11 @@ torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows, const D
   return grouped_linear(torch::relu(features), weight, bias, plan.offsets);
 }
 
+void ConvExpertsImpl::take_experts(ExpertEdit& edit) {
+  net->take_networks(edit);
+  edit.take_rows(weight);
+  edit.take_rows(bias);
+  options.net(net->options);
+}
+
 }  // namespace moekit::nn

@@ -31,6 +31,7 @@ class ConvExpertsImpl : public torch::nn::Cloneable<ConvExpertsImpl>, public Exp
   ExpertOutput forward_all(const torch::Tensor& images) override;
   /// Batch normalisation in training mode uses the statistics of the routed images alone.
   torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  void take_experts(ExpertEdit& edit) override;
 
   ConvExpertsOptions options;
   ConvNetStack net{nullptr};

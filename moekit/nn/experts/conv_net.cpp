@@ -230,4 +230,18 @@ torch::Tensor ConvTrunkImpl::forward(const torch::Tensor& images) {
   return final_relu ? torch::relu(features) : features;
 }
 
+void ConvNetStackImpl::take_networks(ExpertEdit& edit) {
+  for (Block& block : blocks) {
+    for (auto* tensor : {&block.weight, &block.bias, &block.bn_weight, &block.bn_bias,
+                         &block.running_mean, &block.running_var}) {
+      edit.take_rows(*tensor);
+    }
+  }
+  for (Layer& layer : layers) {
+    edit.take_rows(layer.weight);
+    edit.take_rows(layer.bias);
+  }
+  options.num_networks(edit.index.numel());
+}
+
 }  // namespace moekit::nn

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 
 namespace moekit::nn {
@@ -54,6 +55,8 @@ class ConvNetStackImpl : public torch::nn::Cloneable<ConvNetStackImpl>, public I
   torch::Tensor forward(const torch::Tensor& images);
   /// Network e alone on rows offsets[e] .. offsets[e+1]-1 of `images`. @return [A, h]
   torch::Tensor forward_routed(const torch::Tensor& images, const std::vector<int64_t>& offsets);
+  /// The networks of `edit.index` become its networks.
+  void take_networks(ExpertEdit& edit);
   int64_t feature_size() const { return options.hidden().back(); }
   int64_t num_networks() const { return options.num_networks(); }
 

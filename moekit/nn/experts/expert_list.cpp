@@ -48,4 +48,27 @@ torch::Tensor ExpertListImpl::forward_routed(const torch::Tensor& rows, const Di
   return outputs.empty() ? rows.new_empty({0, output_size_}) : torch::cat(outputs);
 }
 
+void ExpertListImpl::take_experts(ExpertEdit& edit) {
+  const auto old = experts;
+  std::vector<bool> kept(old.size(), false);
+  experts.clear();
+  for (size_t e = 0; e < old.size(); ++e) unregister_module(std::to_string(e));
+  for (int64_t i = 0; i < edit.index.numel(); ++i) {
+    const auto source = static_cast<size_t>(edit.index[i].item<int64_t>());
+    experts.push_back(kept[source] ? old[source].clone() : old[source]);
+    if (kept[source]) {
+      const auto from = old[source].ptr()->named_parameters();
+      for (const auto& item : experts.back().ptr()->named_parameters()) {
+        edit.copies.emplace_back(item.value(), from[item.key()]);
+      }
+    }
+    kept[source] = true;
+    register_module(std::to_string(i), experts.back().ptr());
+  }
+  for (size_t e = 0; e < old.size(); ++e) {
+    if (kept[e]) continue;
+    for (const auto& parameter : old[e].ptr()->parameters()) edit.removed.push_back(parameter);
+  }
+}
+
 }  // namespace moekit::nn

@@ -25,6 +25,7 @@ class ExpertListImpl : public torch::nn::Cloneable<ExpertListImpl>, public Exper
   /// @throws ArgumentError naming the expert whose output is not [N, output_size].
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  void take_experts(ExpertEdit& edit) override;
 
   std::vector<torch::nn::AnyModule> experts;
 

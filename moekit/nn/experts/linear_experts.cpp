@@ -36,4 +36,10 @@ torch::Tensor LinearExpertsImpl::forward_routed(const torch::Tensor& rows,
   return grouped_linear(rows, weight, bias, plan.offsets);
 }
 
+void LinearExpertsImpl::take_experts(ExpertEdit& edit) {
+  edit.take_rows(weight);
+  edit.take_rows(bias);
+  options.num_experts(weight.size(0));
+}
+
 }  // namespace moekit::nn

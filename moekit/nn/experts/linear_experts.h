@@ -38,6 +38,7 @@ class LinearExpertsImpl : public torch::nn::Cloneable<LinearExpertsImpl>, public
   int64_t output_size() const override { return options.output_size(); }
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  void take_experts(ExpertEdit& edit) override;
 
   LinearExpertsOptions options;
   torch::Tensor weight;  ///< [E, O, D]

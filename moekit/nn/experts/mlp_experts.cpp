@@ -60,4 +60,11 @@ torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const Di
   return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
 }
 
+void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
+  for (auto* parameter : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
+    edit.take_rows(*parameter);
+  }
+  options.num_experts(up_proj.size(0));
+}
+
 }  // namespace moekit::nn

@@ -48,6 +48,7 @@ class MlpExpertsImpl : public torch::nn::Cloneable<MlpExpertsImpl>, public Exper
   int64_t feature_size() const override { return options.intermediate_size(); }
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  void take_experts(ExpertEdit& edit) override;
 
   MlpExpertsOptions options;
   torch::Tensor gate_proj;  ///< [E, F, D], gated activations only

@@ -42,8 +42,11 @@ constexpr Row kLosses[] = {
     {"similarity",
      [](const AuxLossOptions& o) { return o.similarity_same != 0 || o.similarity_different != 0; },
      [](const AuxLossInput& in, const AuxLossOptions& o) {
+       auto distance = pairwise_distance(in.samples);
+       // The smallest normal number: a batch of equal images has distance 0 to all, not 0 / 0.
+       if (o.similarity_relative) distance = distance / distance.max().clamp_min(1.2e-38);
        return sample_similarity_loss(
-           in.routing.probs, pairwise_distance(in.samples),
+           in.routing.probs, distance,
            {o.similarity_same, o.similarity_different, o.similarity_scale});
      }},
 };

@@ -18,6 +18,7 @@ struct AuxLossOptions {
   double similarity_same = 0;       ///< beta_s of the sample-similarity loss
   double similarity_different = 0;  ///< beta_d
   SimilarityScale similarity_scale = SimilarityScale::kMean;
+  bool similarity_relative = false;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -29,6 +30,7 @@ struct AuxLossOptions {
     field("similarity_same", similarity_same, "beta_s: similar samples share an expert");
     field("similarity_different", similarity_different, "beta_d: dissimilar samples do not");
     field("similarity_scale", similarity_scale, "both sums by N^2, or as the released code");
+    field("similarity_relative", similarity_relative, "distances over the batch's largest");
   }
 };
 

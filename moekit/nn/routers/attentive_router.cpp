@@ -55,4 +55,9 @@ void AttentiveRouterImpl::pretty_print(std::ostream& stream) const {
          << ", num_experts=" << options.num_experts() << ")";
 }
 
+void AttentiveRouterImpl::take_experts(ExpertEdit& edit) {
+  const int64_t experts = edit.index.numel();
+  options.num_experts(experts).top_k(std::min(options.top_k(), experts));
+}
+
 }  // namespace moekit::nn

@@ -40,6 +40,7 @@ class AttentiveRouterImpl : public torch::nn::Cloneable<AttentiveRouterImpl>, pu
   void reset_parameters(const at::Generator& generator) override;
   /// @throws ArgumentError unless context.expert_features is [E, N, hidden_size].
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
+  void take_experts(ExpertEdit& edit) override;
   int64_t num_experts() const override { return options.num_experts(); }
   bool needs_expert_features() const override { return true; }
   int64_t feature_size() const override { return options.hidden_size(); }

@@ -71,4 +71,10 @@ void LinearRouterImpl::pretty_print(std::ostream& stream) const {
          << ", num_experts=" << options.num_experts() << ", top_k=" << options.top_k() << ")";
 }
 
+void LinearRouterImpl::take_experts(ExpertEdit& edit) {
+  for (auto* parameter : {&weight, &bias, &noise_weight}) edit.take_rows(*parameter);
+  // "All experts" stays all; a fixed K may not exceed the experts that are left.
+  options.num_experts(weight.size(0)).top_k(std::min(options.top_k(), weight.size(0)));
+}
+
 }  // namespace moekit::nn

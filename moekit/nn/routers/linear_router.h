@@ -58,6 +58,7 @@ class LinearRouterImpl : public torch::nn::Cloneable<LinearRouterImpl>, public R
   void reset() override;
   void reset_parameters(const at::Generator& generator) override;
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
+  void take_experts(ExpertEdit& edit) override;
   int64_t num_experts() const override { return weight.size(0); }
   void pretty_print(std::ostream& stream) const override;
 

@@ -45,4 +45,15 @@ Routing OracleRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   return route(logits);
 }
 
+void OracleRouterImpl::take_experts(ExpertEdit& edit) {
+  OracleRouterOptions::Groups groups;
+  for (int64_t i = 0; i < edit.index.numel(); ++i) {
+    groups.push_back(options.groups()[static_cast<size_t>(edit.index[i].item<int64_t>())]);
+  }
+  // Refuses an expert that is named twice: which of the two would get its tasks?
+  const OracleRouterImpl edited{OracleRouterOptions(std::move(groups))};
+  options = edited.options;
+  expert_of_task_ = edited.expert_of_task_;
+}
+
 }  // namespace moekit::nn

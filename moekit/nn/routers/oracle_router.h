@@ -27,6 +27,7 @@ class OracleRouterImpl : public torch::nn::Cloneable<OracleRouterImpl>, public R
   void reset_parameters(const at::Generator&) override {}
   /// @throws ArgumentError unless context.task_id is [N] int64 and every id is in a group.
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
+  void take_experts(ExpertEdit& edit) override;
   int64_t num_experts() const override { return static_cast<int64_t>(options.groups().size()); }
 
   OracleRouterOptions options;
