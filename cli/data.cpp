@@ -32,7 +32,7 @@ void list(const DataFlags& flags) {
   Json rows = Json::array();
   for (const auto& info : data::known_datasets()) {
     std::string where = "generated";
-    if (!info.generated) {
+    if (info.generate == nullptr) {
       const auto folder = data::find_dataset(info, flags.data);
       where = folder ? folder->string() : "not found";
     }

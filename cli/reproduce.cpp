@@ -66,7 +66,7 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
     set.insert(set.end(), common.begin(), common.end());
     const auto config = resolve(folder / row.recipe, set);
     const auto& info = data::dataset_info(config.data.name);
-    if (!info.generated && !data::find_dataset(info, flags.data)) {
+    if (info.generate == nullptr && !data::find_dataset(info, flags.data)) {
       plan.missing[row.name] = concat("data set ", info.name, " was not found");
     }
     for (const auto& [key, other] : row.needs.items()) {
@@ -80,7 +80,7 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
   // Seed after seed, so that a run that is cut short still has whole seeds.
   for (int64_t seed = 1; seed <= seeds; ++seed) {
     for (const auto& row : rows) {
-      if (plan.missing.count(row.name) == 1) continue;
+      if (plan.missing.count(row.name) == 1 || (row.seeds > 0 && seed > row.seeds)) continue;
       const fs::path run = out / row.name / fmt::format("seed{}", seed);
       study::Job job;
       job.name = fmt::format("{}/seed{}", row.name, seed);
@@ -199,7 +199,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   std::vector<study::RowResult> results;
   for (const auto& row : rows) {
     if (row.auxiliary) continue;
-    results.push_back(study::gather_row(row, out, seeds));
+    results.push_back(study::gather_row(row, study.figure, out, seeds));
     if (const auto found = plan.missing.find(row.name); found != plan.missing.end()) {
       results.back().missing = found->second;
     }
@@ -214,7 +214,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   }
   std::vector<study::ClaimResult> claims;
   for (const auto& claim : study.claim) {
-    if (claim.tier == tier) claims.push_back(study::judge(claim, results));
+    if (claim.tier == tier) claims.push_back(study::judge(claim, study.figure, results));
   }
   if (!flags.markdown.empty()) {
     const std::string command =

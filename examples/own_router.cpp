@@ -1,14 +1,14 @@
 // A router of one's own: a class that implements RouterImpl plugs into every layer.
 #include <fmt/format.h>
-#include <torch/nn/cloneable.h>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts/linear_experts.h"
 #include "moekit/nn/moe_layer.h"
 
 using namespace moekit::nn;
 
 /// Sends token n to expert n mod E: the fairest router, and the most ignorant.
-class RoundRobinRouterImpl : public torch::nn::Cloneable<RoundRobinRouterImpl>, public RouterImpl {
+class RoundRobinRouterImpl : public Cloneable<RoundRobinRouterImpl, RouterImpl> {
  public:
   explicit RoundRobinRouterImpl(int64_t num_experts) : num_experts_(num_experts) {}
   void reset() override {}

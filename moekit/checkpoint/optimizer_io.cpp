@@ -5,6 +5,7 @@
 #include <torch/optim/sgd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "moekit/core/error.h"
 
@@ -84,7 +85,9 @@ const Kind& kind_of(torch::optim::Optimizer& optimizer) {
 template <typename Map>
 auto state_key(const Map& /*state*/, const torch::Tensor& parameter) {
   if constexpr (std::is_same_v<typename Map::key_type, std::string>) {
-    return c10::guts::to_string(parameter.unsafeGetTensorImpl());
+    std::ostringstream address;
+    address << parameter.unsafeGetTensorImpl();
+    return address.str();
   } else {
     return static_cast<void*>(parameter.unsafeGetTensorImpl());
   }

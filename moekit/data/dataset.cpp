@@ -1,5 +1,7 @@
 #include "moekit/data/dataset.h"
 
+#include <algorithm>
+
 #include "moekit/core/error.h"
 
 namespace moekit::data {
@@ -20,15 +22,20 @@ torch::Tensor normalize(const torch::Tensor& images, const Normalization& normal
   const auto channels = static_cast<int64_t>(normalization.mean.size());
   MOEKIT_CHECK(images.dim() == 4 && images.size(1) == channels, "normalize: images must be [N, ",
                channels, ", H, W]; got ", images.sizes());
+  const double unit = images.is_floating_point() ? 1.0 : 255.0;
   std::vector<float> factor;
   std::vector<float> offset;
   for (size_t c = 0; c < normalization.mean.size(); ++c) {
-    factor.push_back(static_cast<float>(1.0 / (255.0 * normalization.std_dev[c])));
+    factor.push_back(static_cast<float>(1.0 / (unit * normalization.std_dev[c])));
     offset.push_back(static_cast<float>(-normalization.mean[c] / normalization.std_dev[c]));
   }
   const auto shape = {int64_t{1}, channels, int64_t{1}, int64_t{1}};
+  const auto is = [](const std::vector<float>& values, float wanted) {
+    return std::all_of(values.begin(), values.end(), [&](float v) { return v == wanted; });
+  };
+  if (images.is_floating_point() && is(factor, 1) && is(offset, 0)) return images;
   return images.to(torch::kFloat32)
-      .mul_(torch::tensor(factor).reshape(shape))
+      .mul(torch::tensor(factor).reshape(shape))
       .add_(torch::tensor(offset).reshape(shape));
 }
 

@@ -2,14 +2,16 @@
 
 #include <torch/types.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
 namespace moekit::data {
 
-/// Images as they are stored: bytes, with one label each. The whole set is one tensor.
+/// Images as they are stored, with one label each: bytes, or numbers of generated data, whose
+/// P patches of d numbers are one "image" [1, P, d]. The whole set is one tensor.
 struct ImageSet {
-  torch::Tensor images;  ///< [N, C, H, W] uint8
+  torch::Tensor images;  ///< [N, C, H, W] uint8 or float32
   torch::Tensor labels;  ///< [N] int64, 0..num_classes-1
   torch::Tensor
       clusters;  ///< [N] int64, the true cluster where the data set knows it, else undefined
@@ -21,13 +23,13 @@ struct ImageSet {
   ImageSet slice(int64_t begin, int64_t end) const;
 };
 
-/// Per-channel mean and standard deviation of pixels in 0..1.
+/// Per-channel mean and standard deviation of pixels in 0..1, or of numbers as they are.
 struct Normalization {
   std::vector<double> mean;
   std::vector<double> std_dev;
 };
 
-/// (pixel / 255 - mean) / std as float32 [N, C, H, W].
+/// (pixel / 255 - mean) / std as float32 [N, C, H, W]; float images are not divided by 255.
 torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization);
 
 struct Dataset {
@@ -37,6 +39,8 @@ struct Dataset {
   std::vector<std::string> class_names;
   Normalization normalization;
   std::string source;  ///< folder it was read from, or "generated"
+  /// What generated data are made of, by name: unit vectors [K, d] an expert or router may find.
+  std::map<std::string, torch::Tensor> directions = {};
 
   int64_t num_classes() const { return static_cast<int64_t>(class_names.size()); }
 };

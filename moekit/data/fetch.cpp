@@ -168,7 +168,7 @@ void download(const std::string& url, const fs::path& part, const FetchProgress&
 
 void fetch_dataset(const DatasetInfo& info, const fs::path& folder, const std::string& mirror,
                    const FetchProgress& progress) {
-  MOEKIT_CHECK(!info.generated, "data set ", info.name, " is generated; nothing to fetch");
+  MOEKIT_CHECK(info.generate == nullptr, "data set ", info.name, " is generated; nothing to fetch");
   MOEKIT_CHECK(!info.files.empty(), "data set ", info.name,
                " has no public address; put its files into a data folder");
   create_folders(folder);

@@ -6,8 +6,10 @@
 
 #include "moekit/core/error.h"
 #include "moekit/data/cifar.h"
+#include "moekit/data/cluster_patch.h"
 #include "moekit/data/idx.h"
 #include "moekit/data/joined.h"
+#include "moekit/data/rotated.h"
 #include "moekit/data/synthetic.h"
 
 namespace moekit::data {
@@ -168,7 +170,14 @@ Dataset join_fashion_and_digits(const std::vector<Dataset>& parts) {
   return join_datasets(parts[0], {0, 1, 2, 3, 4, 5}, parts[1], {4, 5, 6, 7, 8, 9});
 }
 
-Dataset generate_clusters(const DatasetInfo&, const fs::path&) { return make_cluster_images({}); }
+template <typename Options, Dataset (*make)(const Options&, uint64_t)>
+Dataset generate(const ConfigTree& tree, uint64_t seed) {
+  Options options;
+  bind_config(tree, options);
+  return make(options, seed);
+}
+
+Dataset rotate_cifar10(const std::vector<Dataset>& parts) { return make_rotation_task(parts[0]); }
 
 RemoteFile idx_file(const char* base, const char* name, const char* sha256) {
   return {name, concat(base, name, ".gz"), sha256};
@@ -196,7 +205,6 @@ std::vector<DatasetInfo> make_table() {
                     "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
                     "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
                     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"}),
-       false,
        &load_fashion,
        &has_mnist},
       {"mnist",
@@ -207,7 +215,6 @@ std::vector<DatasetInfo> make_table() {
                     "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
                     "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
                     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"}),
-       false,
        &load_mnist,
        &has_mnist},
       {"kmnist",
@@ -218,14 +225,12 @@ std::vector<DatasetInfo> make_table() {
                  "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e"),
         idx_file(kmnist, kTestLabels,
                  "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6")},
-       false,
        &load_kmnist,
        &has_kmnist},
       {"usps",
        "16x16 grey digits, 7,291 + 2,007, 10 classes (IDX files)",
        {"usps"},
        {},
-       false,
        &load_usps,
        &has_usps},
       {"cifar10",
@@ -244,32 +249,48 @@ std::vector<DatasetInfo> make_table() {
          "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", cifar10_sum},
         {"test_batch.bin", cifar10,
          "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", cifar10_sum}},
-       false,
        &load_cifar10,
        &has_cifar10},
       {"cifar100",
        "32x32 colour photographs, 50,000 + 10,000, 100 classes; whole or in parts",
        {"cifar100", "cifar-100-binary"},
        {{"train.bin", cifar100, "", cifar100_sum}, {"test.bin", cifar100, "", cifar100_sum}},
-       false,
        &load_cifar100,
        &has_cifar100},
       {"fashion-mnist+mnist",
        "six classes of clothes and the digits 4 to 9, alternating; 12 classes",
        {},
        {},
-       false,
        nullptr,
        nullptr,
        {"fashion-mnist", "mnist"},
        &join_fashion_and_digits},
+      {"cifar10-rotate",
+       "is a CIFAR-10 photograph rotated by 30 degrees? 2 classes, its 10 classes as clusters",
+       {},
+       {},
+       nullptr,
+       nullptr,
+       {"cifar10"},
+       &rotate_cifar10},
+      {"cluster-patch",
+       "generated samples of P patches with a label and a centre vector a cluster; 2 classes",
+       {},
+       {},
+       nullptr,
+       nullptr,
+       {},
+       nullptr,
+       &generate<ClusterPatchOptions, &make_cluster_patch>},
       {"synthetic-clusters",
        "12x12 generated images, 4 true clusters, 2 classes",
        {},
        {},
-       true,
-       &generate_clusters,
-       nullptr},
+       nullptr,
+       nullptr,
+       {},
+       nullptr,
+       &generate<ClusterImagesOptions, &make_cluster_images>},
   };
 }
 
@@ -327,9 +348,12 @@ std::optional<fs::path> find_dataset(const DatasetInfo& info, const std::string&
   return std::nullopt;
 }
 
-Dataset load_dataset(const std::string& name, const std::string& data_flag) {
+Dataset load_dataset(const std::string& name, const std::string& data_flag,
+                     const ConfigTree& options, uint64_t seed) {
   const DatasetInfo& info = dataset_info(name);
-  if (info.generated) return info.load(info, {});
+  if (info.generate != nullptr) return info.generate(options, seed);
+  MOEKIT_CHECK(options.values.empty(), "data.options: data set ", name, " is not generated and ",
+               "takes none; got ", options.values.dump());
   if (!data_flag.empty() && !fs::is_directory(data_flag)) {
     throw IoError(concat("--data ", data_flag, ": no such folder"));
   }

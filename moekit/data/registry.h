@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "moekit/core/config.h"
 #include "moekit/data/dataset.h"
 
 namespace moekit::data {
@@ -23,14 +24,15 @@ struct DatasetInfo {
   std::string description;
   std::vector<std::string> folders;  ///< names of its folder below a data folder
   std::vector<RemoteFile> files;
-  bool generated = false;
-  /// Reads it from a folder that holds its files (or generates it), or throws.
+  /// Reads it from a folder that holds its files, or throws.
   Dataset (*load)(const DatasetInfo& info, const std::filesystem::path& folder) = nullptr;
   /// Whether the folder holds what `load` needs.
   bool (*present)(const std::filesystem::path& folder) = nullptr;
-  /// Where it is made of two other data sets: their names, and how they are joined.
+  /// Where it is made of other data sets: their names, and how.
   std::vector<std::string> parts = {};
   Dataset (*join)(const std::vector<Dataset>& parts) = nullptr;
+  /// Where it is generated: from the options of a recipe's `data.options` and a seed.
+  Dataset (*generate)(const ConfigTree& options, uint64_t seed) = nullptr;
 };
 
 const std::vector<DatasetInfo>& known_datasets();
@@ -49,8 +51,11 @@ std::filesystem::path cache_folder();
 /// The first folder that holds the data set, or nothing; of a joined one, that of its first part.
 std::optional<std::filesystem::path> find_dataset(const DatasetInfo& info, const std::string& flag);
 
-/// Finds and reads a data set.
-/// @throws ArgumentError for an unknown name; IoError listing the folders that were searched.
-Dataset load_dataset(const std::string& name, const std::string& data_flag = {});
+/// Finds and reads, or generates, a data set.
+/// @param options, seed  for generated ones
+/// @throws ArgumentError for an unknown name, or options the data set does not take; IoError
+///         listing the folders that were searched.
+Dataset load_dataset(const std::string& name, const std::string& data_flag = {},
+                     const ConfigTree& options = {}, uint64_t seed = 1);
 
 }  // namespace moekit::data

@@ -41,7 +41,7 @@ ImageSet draw(const ClusterImagesOptions& options, int64_t count,
 
 }  // namespace
 
-Dataset make_cluster_images(const ClusterImagesOptions& options) {
+Dataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed) {
   MOEKIT_CHECK(options.num_clusters >= 1 && options.num_clusters <= 8,
                "cluster images: num_clusters must be 1..8; got ", options.num_clusters);
   MOEKIT_CHECK(options.num_classes >= 2 && options.num_classes <= 8,
@@ -49,8 +49,8 @@ Dataset make_cluster_images(const ClusterImagesOptions& options) {
   MOEKIT_CHECK(options.num_train >= 1 && options.num_test >= 1 && options.noise >= 0,
                "cluster images: needs samples and noise >= 0; got ", options.num_train, ", ",
                options.num_test, ", ", options.noise);
-  std::mt19937_64 generator(derive_seed(options.seed, "cluster-images"));
-  auto noise = at::make_generator<at::CPUGeneratorImpl>(derive_seed(options.seed, "pixel-noise"));
+  std::mt19937_64 generator(derive_seed(seed, "cluster-images"));
+  auto noise = at::make_generator<at::CPUGeneratorImpl>(derive_seed(seed, "pixel-noise"));
   // Cluster c shows class y in column (y + c) mod num_classes.
   std::vector<std::vector<int64_t>> column_of;
   for (int64_t c = 0; c < options.num_clusters; ++c) {

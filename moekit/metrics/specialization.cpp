@@ -1,5 +1,7 @@
 #include "moekit/metrics/specialization.h"
 
+#include <cmath>
+
 #include "moekit/metrics/information.h"
 #include "moekit/metrics/load.h"
 #include "moekit/metrics/routing_metrics.h"
@@ -39,6 +41,21 @@ Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, 
     out["dispatch_entropy"] = alignment.label_given_expert;
     out["purity"] = purity(table);
     out["matching"] = best_matching(table);
+  }
+  if (const auto found = trace.labels.find("cluster"); found != trace.labels.end()) {
+    const int64_t clusters = found->second.max().item<int64_t>() + 1;
+    const auto table = label_expert_counts(found->second, chosen, clusters, experts);
+    Json counts = Json::array();
+    for (int64_t k = 0; k < clusters; ++k) {
+      const auto row = table[k].to(torch::kLong).contiguous();
+      counts.push_back(
+          std::vector<int64_t>(row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel()));
+    }
+    out["cluster"] = {
+        {"dispatch_entropy", label_alignment(table).label_given_expert * std::log(2.0)},
+        {"purity", purity(table)},
+        {"matching", best_matching(table)},
+        {"counts", std::move(counts)}};
   }
   out["usage"] = load.fraction;
   out["top1_mass"] = top1_mass(layer.probs);

@@ -13,6 +13,8 @@ namespace moekit::metrics {
 ///   picks one expert (`hard`) H_s is 0 and H_u that of the argmax histogram, as the paper does
 ///   label_entropy_over_experts  mean over true classes of the entropy of the class's mean probs
 ///   usage: share of each expert
+///   cluster, where true clusters are known: dispatch_entropy H(cluster | expert) in nats (Chen et
+///   al. 2022, arXiv:2208.02813), purity, matching, and counts [K][E]
 ///   top1_mass, experts_used, load_variation, load_gini, normalized_information, purity, matching
 /// @param hard  one expert a sample (top-1 or stochastic)
 Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, int64_t num_classes,

@@ -4,6 +4,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/models/parts.h"
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/mixture.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/parts.h"
@@ -12,8 +13,7 @@ namespace moekit::models {
 namespace {
 
 /// One expert, no router.
-class SingleClassifierImpl : public torch::nn::Cloneable<SingleClassifierImpl>,
-                             public ClassifierImpl {
+class SingleClassifierImpl : public nn::Cloneable<SingleClassifierImpl, ClassifierImpl> {
  public:
   explicit SingleClassifierImpl(std::shared_ptr<nn::ExpertsImpl> expert)
       : expert_(std::move(expert)) {
@@ -39,8 +39,7 @@ class SingleClassifierImpl : public torch::nn::Cloneable<SingleClassifierImpl>,
 };
 
 /// The classical mixture of whole classifiers.
-class MixtureClassifierImpl : public torch::nn::Cloneable<MixtureClassifierImpl>,
-                              public ClassifierImpl {
+class MixtureClassifierImpl : public nn::Cloneable<MixtureClassifierImpl, ClassifierImpl> {
  public:
   explicit MixtureClassifierImpl(nn::Mixture mixture) : mixture_(std::move(mixture)) {
     register_module("mixture", mixture_);
@@ -72,9 +71,43 @@ class MixtureClassifierImpl : public torch::nn::Cloneable<MixtureClassifierImpl>
   nn::MixtureOutput last_;
 };
 
+/// A sparse layer whose experts are whole classifiers: the output is the weighted sum of the chosen
+/// experts' logits.
+class SparseMixtureClassifierImpl
+    : public nn::Cloneable<SparseMixtureClassifierImpl, ClassifierImpl> {
+ public:
+  SparseMixtureClassifierImpl(nn::MoE moe, OutputLoss loss) : moe_(std::move(moe)), loss_(loss) {
+    register_module("moe", moe_);
+  }
+  void reset() override {
+    moe_ = nn::MoE(std::dynamic_pointer_cast<nn::MoEImpl>(moe_->clone()));
+    register_module("moe", moe_);
+  }
+  ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
+    const auto moe = moe_->forward_with_routing(images, context);
+    ClassifierOutput output;
+    output.log_probs = torch::log_softmax(
+        loss_ == OutputLoss::kDoubleSoftmax ? torch::softmax(moe.values, 1) : moe.values, 1);
+    output.layers.push_back({"moe", moe.routing, images, moe.plan.num_dropped()});
+    return output;
+  }
+  torch::Tensor loss(const ClassifierOutput& output, const torch::Tensor& labels) override {
+    return torch::nll_loss(output.log_probs, labels);
+  }
+  void reset_parameters(uint64_t router_seed, uint64_t experts_seed) override {
+    moe_->router->reset_parameters(make_generator(router_seed));
+    moe_->experts->reset_parameters(make_generator(experts_seed));
+  }
+  std::shared_ptr<nn::RouterImpl> router() const override { return moe_->router; }
+  std::shared_ptr<nn::ExpertsImpl> experts() const override { return moe_->experts; }
+
+ private:
+  nn::MoE moe_{nullptr};
+  OutputLoss loss_;
+};
+
 /// Pixels -> D, one sparse MoE layer with a residual connection, D -> classes.
-class SparseClassifierImpl : public torch::nn::Cloneable<SparseClassifierImpl>,
-                             public ClassifierImpl {
+class SparseClassifierImpl : public nn::Cloneable<SparseClassifierImpl, ClassifierImpl> {
  public:
   SparseClassifierImpl(const ModelConfig& config, const InputShape& input, nn::MoE moe)
       : hidden_size_(config.hidden_size), input_(input), moe_(std::move(moe)) {
@@ -135,6 +168,12 @@ std::shared_ptr<ClassifierImpl> make_classifier(const ModelConfig& config,
       return std::make_shared<MixtureClassifierImpl>(nn::Mixture(
           make_image_router(config, input), make_image_experts(config, input, config.num_experts),
           nn::MixtureOptions().form(config.form)));
+    case ModelKind::kSparseMixture:
+      return std::make_shared<SparseMixtureClassifierImpl>(
+          nn::MoE(make_image_router(config, input),
+                  make_image_experts(config, input, config.num_experts),
+                  nn::MoEOptions().capacity_factor(config.capacity_factor)),
+          config.output_loss);
     case ModelKind::kSparse: {
       const int64_t shared = config.num_shared_experts;
       nn::MoE moe(make_vector_router(config, config.hidden_size),

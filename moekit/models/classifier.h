@@ -27,7 +27,7 @@ struct ClassifierOutput {
 };
 
 /// A whole network for images, as the trainer sees it.
-class ClassifierImpl : public virtual torch::nn::Module {
+class ClassifierImpl : public torch::nn::Module {
  public:
   /// @param images [N, C, H, W] float32, normalised
   virtual ClassifierOutput forward(const torch::Tensor& images,

@@ -31,6 +31,7 @@ int64_t expert_feature_size(const ModelConfig& config) {
     case ExpertKind::kMlp:
       return config.expert.intermediate_size;
     case ExpertKind::kLinear:
+    case ExpertKind::kPatch:
       return 0;
   }
   return 0;
@@ -45,7 +46,21 @@ void check_router(const ModelConfig& config, const InputShape& input) {
                router.temperature);
   MOEKIT_CHECK(router.noise_scale >= 0, "model.router.noise_scale must be at least 0; got ",
                router.noise_scale);
-  if (config.kind == ModelKind::kMixture) {
+  const bool on_images = config.kind != ModelKind::kSparse;
+  MOEKIT_CHECK(router.input == RouterInput::kFlat || on_images,
+               "model.router.input: the sparse model routes its hidden vectors");
+  MOEKIT_CHECK(router.input == RouterInput::kFlat || router.trunk.hidden.empty(),
+               "model.router.input = \"patch_sum\" wants no model.router.trunk");
+  MOEKIT_CHECK(
+      router.patch_size >= 0 && (router.patch_size == 0 || (input.height % router.patch_size == 0 &&
+                                                            input.width % router.patch_size == 0)),
+      "model.router.patch_size must divide ", input.height, "x", input.width, "; got ",
+      router.patch_size);
+  if (config.kind == ModelKind::kSparseMixture) {
+    MOEKIT_CHECK(router.top_k >= 1, "model.router.top_k: a sparse mixture wants 1..",
+                 config.num_experts, "; got 0");
+    if (!router.trunk.hidden.empty()) check_net(router.trunk, input, "model.router.trunk");
+  } else if (config.kind == ModelKind::kMixture) {
     if (!router.trunk.hidden.empty() || !router.trunk.conv.empty()) {
       check_net(router.trunk, input, "model.router.trunk");
     }
@@ -111,14 +126,30 @@ void validate(const ModelConfig& config, const InputShape& input) {
   if (config.kind == ModelKind::kSparse) {
     MOEKIT_CHECK(config.hidden_size >= 1, "model.hidden_size must be at least 1; got ",
                  config.hidden_size);
-    MOEKIT_CHECK(config.expert.kind != ExpertKind::kConv,
-                 "model.expert.kind: the sparse model takes mlp or linear; got \"conv\"");
+    MOEKIT_CHECK(
+        config.expert.kind == ExpertKind::kMlp || config.expert.kind == ExpertKind::kLinear,
+        "model.expert.kind: the sparse model takes mlp or linear; got \"",
+        enum_name(config.expert.kind), "\"");
   } else if (config.expert.kind == ExpertKind::kConv) {
     check_net(config.expert.net, input, "model.expert.net");
   }
-  MOEKIT_CHECK(config.kind == ModelKind::kSparse ||
-                   (config.capacity_factor == 0 && config.num_shared_experts == 0),
-               "model.capacity_factor and model.num_shared_experts belong to kind = \"sparse\"");
+  MOEKIT_CHECK(config.expert.num_filters >= 1 && config.expert.init_scale > 0,
+               "model.expert: num_filters must be at least 1 and init_scale positive; got ",
+               config.expert.num_filters, " and ", config.expert.init_scale);
+  MOEKIT_CHECK(config.expert.kind != ExpertKind::kPatch || input.channels == 1,
+               "model.expert.kind = \"patch\" takes one-channel samples, each row a patch; got ",
+               input.channels, " channels");
+  MOEKIT_CHECK(config.expert.kind != ExpertKind::kPatch || !nn::is_gated(config.expert.activation),
+               "model.expert.activation: \"", enum_name(config.expert.activation),
+               "\" is a gated one, which patch experts do not take");
+  MOEKIT_CHECK(
+      config.output_loss == OutputLoss::kCrossEntropy || config.kind == ModelKind::kSparseMixture,
+      "model.output_loss belongs to kind = \"sparse_mixture\"");
+  MOEKIT_CHECK(config.kind == ModelKind::kSparse || config.num_shared_experts == 0,
+               "model.num_shared_experts belongs to kind = \"sparse\"");
+  MOEKIT_CHECK(config.kind == ModelKind::kSparse || config.kind == ModelKind::kSparseMixture ||
+                   config.capacity_factor == 0,
+               "model.capacity_factor belongs to kinds \"sparse\" and \"sparse_mixture\"");
   if (config.kind != ModelKind::kSingle) check_router(config, input);
 }
 

@@ -11,11 +11,22 @@
 namespace moekit::models {
 
 enum class ModelKind {
-  kSingle,   ///< one expert, no router
-  kMixture,  ///< classical mixture of whole classifiers
-  kSparse,   ///< patch or vector network with one sparse MoE layer
+  kSingle,         ///< one expert, no router
+  kMixture,        ///< classical mixture of whole classifiers
+  kSparse,         ///< patch or vector network with one sparse MoE layer
+  kSparseMixture,  ///< sparse layer whose experts are whole classifiers: only the chosen are run
 };
-enum class ExpertKind { kConv, kMlp, kLinear };
+enum class ExpertKind { kConv, kMlp, kLinear, kPatch };
+/// What the router sees of an image.
+enum class RouterInput {
+  kFlat,      ///< all pixels
+  kPatchSum,  ///< the sum of its patches
+};
+/// How a sparse mixture's output becomes a loss.
+enum class OutputLoss {
+  kCrossEntropy,   ///< of the softmax of the output
+  kDoubleSoftmax,  ///< softmax taken twice, as a released code does: floor log(1 + (C-1)/e)
+};
 enum class RouterKind { kLinear, kAttentive, kOracle };
 
 /// A network of convolution blocks and fully connected layers: an expert's, or a router's trunk.
@@ -35,18 +46,24 @@ struct ExpertConfig {
   NetConfig net = {{{1, 3, 0, false}}, {5, 32}};
   int64_t intermediate_size = 64;
   nn::Activation activation = nn::Activation::kRelu;
+  int64_t num_filters = 8;
+  double init_scale = 1;
 
   template <typename Field>
   void visit(Field&& field) {
     field("kind", kind, "kind of expert");
     field("net", net, "for kind conv");
     field("intermediate_size", intermediate_size, "for kind mlp");
-    field("activation", activation, "for kind mlp");
+    field("activation", activation, "for kinds mlp and patch");
+    field("num_filters", num_filters, "J filters a class, for kind patch");
+    field("init_scale", init_scale, "factor on the usual initial weights, for kind patch");
   }
 };
 
 struct RouterConfig {
   RouterKind kind = RouterKind::kLinear;
+  RouterInput input = RouterInput::kFlat;
+  int64_t patch_size = 0;
   NetConfig trunk;
   bool trunk_relu = true;
   int64_t top_k = 0;
@@ -61,6 +78,8 @@ struct RouterConfig {
   template <typename Field>
   void visit(Field&& field) {
     field("kind", kind, "linear, attentive (keys from the experts) or oracle (told the label)");
+    field("input", input, "what a router without trunk sees of an image");
+    field("patch_size", patch_size, "side of a patch; 0: each row is one");
     field("trunk", trunk, "network before the router's own layer; empty: none");
     field("trunk_relu", trunk_relu, "ReLU after the trunk");
     field("top_k", top_k, "experts a sample is sent to; 0 for all");
@@ -83,6 +102,7 @@ struct ModelConfig {
   int64_t hidden_size = 64;
   double capacity_factor = 0;
   int64_t num_shared_experts = 0;
+  OutputLoss output_loss = OutputLoss::kCrossEntropy;
   ExpertConfig expert;
   RouterConfig router;
 
@@ -94,6 +114,7 @@ struct ModelConfig {
     field("hidden_size", hidden_size, "D of the sparse model");
     field("capacity_factor", capacity_factor, "of the sparse layer; 0: dropless");
     field("num_shared_experts", num_shared_experts, "of the sparse layer");
+    field("output_loss", output_loss, "loss of a sparse mixture");
     field("expert", expert, "");
     field("router", router, "");
   }
@@ -122,18 +143,34 @@ void validate(const ModelConfig& config, const InputShape& input);
 
 template <>
 struct moekit::EnumNames<moekit::models::ModelKind> {
-  static constexpr std::array<std::pair<models::ModelKind, std::string_view>, 3> kTable{{
+  static constexpr std::array<std::pair<models::ModelKind, std::string_view>, 4> kTable{{
       {models::ModelKind::kSingle, "single"},
       {models::ModelKind::kMixture, "mixture"},
       {models::ModelKind::kSparse, "sparse"},
+      {models::ModelKind::kSparseMixture, "sparse_mixture"},
   }};
 };
 template <>
 struct moekit::EnumNames<moekit::models::ExpertKind> {
-  static constexpr std::array<std::pair<models::ExpertKind, std::string_view>, 3> kTable{{
+  static constexpr std::array<std::pair<models::ExpertKind, std::string_view>, 4> kTable{{
       {models::ExpertKind::kConv, "conv"},
       {models::ExpertKind::kMlp, "mlp"},
       {models::ExpertKind::kLinear, "linear"},
+      {models::ExpertKind::kPatch, "patch"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::models::RouterInput> {
+  static constexpr std::array<std::pair<models::RouterInput, std::string_view>, 2> kTable{{
+      {models::RouterInput::kFlat, "flat"},
+      {models::RouterInput::kPatchSum, "patch_sum"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::models::OutputLoss> {
+  static constexpr std::array<std::pair<models::OutputLoss, std::string_view>, 2> kTable{{
+      {models::OutputLoss::kCrossEntropy, "cross_entropy"},
+      {models::OutputLoss::kDoubleSoftmax, "double_softmax"},
   }};
 };
 template <>

@@ -5,12 +5,15 @@
 #include <torch/types.h>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts/conv_experts.h"
 #include "moekit/nn/experts/linear_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/experts/patch_experts.h"
 #include "moekit/nn/parts.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/oracle_router.h"
+#include "moekit/nn/routers/patch_sum.h"
 
 namespace moekit::models {
 namespace {
@@ -42,7 +45,7 @@ struct FlattenImpl : torch::nn::Cloneable<FlattenImpl> {
 TORCH_MODULE(Flatten);
 
 /// Vector experts on images: `Experts` that flattens its input first.
-class FlatExpertsImpl : public torch::nn::Cloneable<FlatExpertsImpl>, public nn::ExpertsImpl {
+class FlatExpertsImpl : public nn::Cloneable<FlatExpertsImpl, nn::ExpertsImpl> {
  public:
   explicit FlatExpertsImpl(std::shared_ptr<nn::ExpertsImpl> inner) : inner_(std::move(inner)) {
     nn::register_part(*this, "inner", inner_);
@@ -61,6 +64,7 @@ class FlatExpertsImpl : public torch::nn::Cloneable<FlatExpertsImpl>, public nn:
     return inner_->forward_routed(rows.flatten(1), plan);
   }
   void take_experts(nn::ExpertEdit& edit) override { inner_->take_experts(edit); }
+  torch::Tensor directions() const override { return inner_->directions(); }
 
  private:
   std::shared_ptr<nn::ExpertsImpl> inner_;
@@ -88,6 +92,12 @@ std::shared_ptr<nn::ExpertsImpl> make_image_experts(const ModelConfig& config,
     case ExpertKind::kLinear:
       return std::make_shared<FlatExpertsImpl>(std::make_shared<nn::LinearExpertsImpl>(
           nn::LinearExpertsOptions(pixels, input.num_classes, num_experts)));
+    case ExpertKind::kPatch:
+      return std::make_shared<nn::PatchExpertsImpl>(
+          nn::PatchExpertsOptions(input.width, input.num_classes, num_experts)
+              .num_filters(expert.num_filters)
+              .activation(expert.activation)
+              .init_scale(expert.init_scale));
   }
   throw ArgumentError("model.expert.kind: unknown");
 }
@@ -98,13 +108,17 @@ std::shared_ptr<nn::RouterImpl> make_image_router(const ModelConfig& config,
   if (router.kind == RouterKind::kOracle) {
     return std::make_shared<nn::OracleRouterImpl>(nn::OracleRouterOptions(router.groups));
   }
-  const bool has_trunk = !router.trunk.hidden.empty();
-  const torch::nn::AnyModule trunk =
-      has_trunk ? torch::nn::AnyModule(
-                      nn::ConvTrunk(net_options(router.trunk, input, 1), router.trunk_relu))
-                : torch::nn::AnyModule(Flatten());
-  const int64_t hidden_size =
-      has_trunk ? router.trunk.hidden.back() : input.channels * input.height * input.width;
+  torch::nn::AnyModule trunk{Flatten()};
+  int64_t hidden_size = input.channels * input.height * input.width;
+  if (!router.trunk.hidden.empty()) {
+    trunk =
+        torch::nn::AnyModule(nn::ConvTrunk(net_options(router.trunk, input, 1), router.trunk_relu));
+    hidden_size = router.trunk.hidden.back();
+  } else if (router.input == RouterInput::kPatchSum) {
+    const int64_t side = router.patch_size;
+    trunk = torch::nn::AnyModule(nn::PatchSum(side));
+    hidden_size = input.channels * (side > 0 ? side * side : input.width);
+  }
   if (router.kind == RouterKind::kAttentive) {
     return std::make_shared<nn::AttentiveRouterImpl>(
         nn::AttentiveRouterOptions(hidden_size, config.num_experts)

@@ -22,6 +22,12 @@ torch::Tensor activate(const torch::Tensor& x, Activation activation) {
     case Activation::kSilu:
     case Activation::kSwiglu:
       return torch::silu(x);
+    case Activation::kCubic:
+      return x * x * x;
+    case Activation::kTanh:
+      return torch::tanh(x);
+    case Activation::kCelu:
+      return torch::celu(x);
   }
   throw ArgumentError("activate: unknown activation");
 }

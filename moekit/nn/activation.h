@@ -7,7 +7,18 @@
 namespace moekit::nn {
 
 /// Activations of feed-forward experts. The gated ones multiply act(gate_proj x) with up_proj x.
-enum class Activation { kIdentity, kRelu, kGelu, kSilu, kSwiglu, kGeglu, kReglu };
+enum class Activation {
+  kIdentity,
+  kRelu,
+  kGelu,
+  kSilu,
+  kSwiglu,
+  kGeglu,
+  kReglu,
+  kCubic,  ///< z^3
+  kTanh,
+  kCelu,
+};
 
 bool is_gated(Activation activation);
 
@@ -18,7 +29,7 @@ torch::Tensor activate(const torch::Tensor& x, Activation activation);
 
 template <>
 struct moekit::EnumNames<moekit::nn::Activation> {
-  static constexpr std::array<std::pair<nn::Activation, std::string_view>, 7> kTable{{
+  static constexpr std::array<std::pair<nn::Activation, std::string_view>, 10> kTable{{
       {nn::Activation::kIdentity, "identity"},
       {nn::Activation::kRelu, "relu"},
       {nn::Activation::kGelu, "gelu"},
@@ -26,5 +37,8 @@ struct moekit::EnumNames<moekit::nn::Activation> {
       {nn::Activation::kSwiglu, "swiglu"},
       {nn::Activation::kGeglu, "geglu"},
       {nn::Activation::kReglu, "reglu"},
+      {nn::Activation::kCubic, "cubic"},
+      {nn::Activation::kTanh, "tanh"},
+      {nn::Activation::kCelu, "celu"},
   }};
 };

@@ -16,7 +16,7 @@ struct ExpertOutput {
 };
 
 /// A bank of E experts. Dense and routed evaluation give the same numbers to rounding.
-class ExpertsImpl : public virtual torch::nn::Module, public Initializable {
+class ExpertsImpl : public torch::nn::Module, public Initializable {
  public:
   virtual int64_t num_experts() const = 0;
   virtual int64_t output_size() const = 0;
@@ -24,10 +24,17 @@ class ExpertsImpl : public virtual torch::nn::Module, public Initializable {
   virtual int64_t feature_size() const { return 0; }
   /// All experts on all tokens, in a few batched calls. @param tokens [N, D] or [N, C, H, W]
   virtual ExpertOutput forward_all(const torch::Tensor& tokens) = 0;
+  /// Only the chosen ones, out of the tokens of a layer [N, ...]; unless a bank can read tokens
+  /// where they lie, they are gathered and go through forward_routed(). @return [A, O]
+  virtual torch::Tensor forward_dispatched(const torch::Tensor& tokens, const DispatchPlan& plan) {
+    return forward_routed(dispatch(tokens, plan), plan);
+  }
   /// Only the chosen ones. @param rows [A, ...], grouped by expert as `plan` says.
   /// An expert without rows costs nothing and gets a gradient of exact zeros.
   /// @return [A, O]
   virtual torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) = 0;
+  /// [E, J, d] where experts take products of inputs with J filters first; undefined for others.
+  virtual torch::Tensor directions() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Call nn::take_experts() on the layer instead, which edits router and experts together.
   virtual void take_experts(ExpertEdit& edit) = 0;

@@ -31,6 +31,7 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["offsets"] = offsets;
     ctx->saved_data["has_bias"] = has_bias;
+    ctx->saved_data["wants_x"] = x.requires_grad();
     return y;
   }
 
@@ -42,7 +43,8 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     const auto offsets = ctx->saved_data["offsets"].toIntVector();
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
     const auto grad_y = grads[0].contiguous();
-    auto grad_x = torch::empty_like(x);
+    const bool wants_x = ctx->saved_data["wants_x"].toBool();
+    auto grad_x = wants_x ? torch::empty_like(x) : torch::Tensor();
     auto grad_weight = torch::empty_like(weight);
     auto grad_bias = has_bias ? torch::empty({weight.size(0), weight.size(1)}, weight.options())
                               : torch::Tensor();
@@ -56,8 +58,10 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
         continue;
       }
       const auto g = grad_y.narrow(0, begin, count);
-      auto of_x = grad_x.narrow(0, begin, count);
-      torch::mm_out(of_x, g, weight.select(0, e));
+      if (wants_x) {
+        auto of_x = grad_x.narrow(0, begin, count);
+        torch::mm_out(of_x, g, weight.select(0, e));
+      }
       torch::mm_out(of_weight, g.t(), x.narrow(0, begin, count));
       if (has_bias) {
         auto of_bias = grad_bias.select(0, e);

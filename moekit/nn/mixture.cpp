@@ -79,7 +79,7 @@ MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
   const auto& routing = output.routing;
   output.log_gate = torch::log_softmax(routing.logits, 1);
   const auto plan = make_dispatch_plan(routing.expert_index, routing.num_experts());
-  const auto rows = torch::log_softmax(experts->forward_routed(dispatch(inputs, plan), plan), 1);
+  const auto rows = torch::log_softmax(experts->forward_dispatched(inputs, plan), 1);
   if (routing.top_k() == 1) {
     const auto in_order = torch::empty_like(rows).index_copy(0, plan.token, rows);
     output.log_probs = top1_log_probs(output.log_gate.gather(1, routing.expert_index), in_order);

@@ -54,7 +54,7 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterConte
     output.values = (all.values * routing.combine_weight.t().unsqueeze(2)).sum(0);
   } else {
     output.plan = make_dispatch_plan(routing.expert_index, routing.num_experts(), capacity);
-    const auto rows = experts->forward_routed(dispatch(tokens, output.plan), output.plan);
+    const auto rows = experts->forward_dispatched(tokens, output.plan);
     output.values = combine(rows, output.plan, routing.combine_weight);
   }
   if (shared_experts)

@@ -12,14 +12,15 @@ namespace moekit::nn {
 /// one that it needs and does not get is an `ArgumentError`.
 struct RouterContext {
   at::Generator generator;        ///< draws noise; libtorch's default one when undefined
-  bool training = false;          ///< noise is added in training only
+  bool training = false;          ///< noise is added in training only, unless
+  bool always_noise = false;      ///< it is asked for outside of training too
   torch::Tensor expert_features;  ///< [E, N, h], the experts' hidden vectors
   torch::Tensor previous_logits;  ///< [N, E] of an earlier layer
   torch::Tensor task_id;          ///< [N] int64: task, domain or label, for routers told the truth
 };
 
 /// Sends each token to experts. A new router is a class of its own that implements this.
-class RouterImpl : public virtual torch::nn::Module, public Initializable {
+class RouterImpl : public torch::nn::Module, public Initializable {
  public:
   /// @param tokens  [N, D], or whatever the router's trunk takes ([N, C, H, W])
   virtual Routing forward(const torch::Tensor& tokens, const RouterContext& context) = 0;
@@ -28,6 +29,9 @@ class RouterImpl : public virtual torch::nn::Module, public Initializable {
   virtual bool needs_expert_features() const { return false; }
   /// Size h that the experts' features must have; 0 for any.
   virtual int64_t feature_size() const { return 0; }
+  /// [E, D] where logit e is a product of the (summed) input with row e, so that the rows can be
+  /// compared with known directions of the data; undefined for other routers.
+  virtual torch::Tensor directions() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Call nn::take_experts() on the layer instead, which edits router and experts together.
   virtual void take_experts(ExpertEdit& edit) = 0;

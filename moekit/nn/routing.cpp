@@ -7,7 +7,8 @@
 
 namespace moekit::nn {
 
-Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights) {
+Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights,
+              const torch::Tensor& clean_logits) {
   MOEKIT_CHECK(logits.dim() == 2, "route: logits must be [N, E]; got ", logits.sizes());
   const int64_t num_experts = logits.size(1);
   MOEKIT_CHECK(top_k >= 0 && top_k <= num_experts, "route: top_k must be 0 (all) or 1..",
@@ -15,16 +16,28 @@ Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights
   Routing routing;
   routing.logits = logits;
   routing.probs = torch::softmax(logits, 1);
-  if (top_k == 0 || top_k == num_experts) {
-    routing.expert_index = torch::arange(num_experts, torch::kLong).expand_as(logits);
-    routing.combine_weight = routing.probs;
-    return routing;
+  routing.clean_logits = clean_logits;
+  const bool all = top_k == 0 || top_k == num_experts;
+  routing.expert_index = all ? torch::arange(num_experts, torch::kLong).expand_as(logits)
+                             : std::get<1>(torch::topk(logits.detach(), top_k, 1));
+  const auto chosen = [&](const torch::Tensor& of) {
+    return all ? of : of.gather(1, routing.expert_index);
+  };
+  switch (weights) {
+    case CombineWeights::kProbs:
+      routing.combine_weight = chosen(routing.probs);
+      break;
+    case CombineWeights::kRenormalized:
+      routing.combine_weight = all ? routing.probs : torch::softmax(chosen(logits), 1);
+      break;
+    case CombineWeights::kCleanProbs:
+      routing.combine_weight =
+          chosen(clean_logits.defined() ? torch::softmax(clean_logits, 1) : routing.probs);
+      break;
+    case CombineWeights::kLogits:
+      routing.combine_weight = chosen(logits);
+      break;
   }
-  const auto chosen = torch::topk(logits, top_k, 1);
-  routing.expert_index = std::get<1>(chosen);
-  routing.combine_weight = weights == CombineWeights::kRenormalized
-                               ? torch::softmax(std::get<0>(chosen), 1)
-                               : routing.probs.gather(1, routing.expert_index);
   return routing;
 }
 

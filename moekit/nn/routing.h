@@ -14,6 +14,8 @@ namespace moekit::nn {
 enum class CombineWeights {
   kProbs,         ///< their share of the softmax over all E: the rest of the mass is lost
   kRenormalized,  ///< softmax over the K chosen logits alone: sums to 1
+  kCleanProbs,    ///< as kProbs, of the logits without noise: noise decides who, not how much
+  kLogits,        ///< the chosen logits themselves, noise included
 };
 
 /// What a router decided for N tokens. Gradient flows through `logits`, `probs` and
@@ -34,9 +36,11 @@ struct Routing {
 /// Softmax of the logits, then the K largest of each row.
 /// @param logits  [N, E]
 /// @param top_k   1..E, or 0 for all experts
+/// @param clean_logits  [N, E] before noise was added; `logits` where undefined
 /// @throws ArgumentError when top_k > E or logits are not a matrix.
 Routing route(const torch::Tensor& logits, int64_t top_k = 0,
-              CombineWeights weights = CombineWeights::kRenormalized);
+              CombineWeights weights = CombineWeights::kRenormalized,
+              const torch::Tensor& clean_logits = {});
 
 /// The argmax expert of every token, [N] int64.
 torch::Tensor top1_expert(const Routing& routing);
@@ -80,8 +84,10 @@ torch::Tensor combine(const torch::Tensor& expert_rows, const DispatchPlan& plan
 
 template <>
 struct moekit::EnumNames<moekit::nn::CombineWeights> {
-  static constexpr std::array<std::pair<nn::CombineWeights, std::string_view>, 2> kTable{{
+  static constexpr std::array<std::pair<nn::CombineWeights, std::string_view>, 4> kTable{{
       {nn::CombineWeights::kProbs, "probs"},
       {nn::CombineWeights::kRenormalized, "renormalized"},
+      {nn::CombineWeights::kCleanProbs, "clean_probs"},
+      {nn::CombineWeights::kLogits, "logits"},
   }};
 };

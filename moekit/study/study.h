@@ -23,6 +23,7 @@ struct Row {
   Json paper = Json::object();      ///< figure -> the paper's printed value
   Json reference = Json::object();  ///< figure -> another implementation's value, see Study
   bool auxiliary = false;           ///< only a step towards other rows; not shown in tables
+  int64_t seeds = 0;                ///< at most so many seeds; 0: as many as are asked for
 
   template <typename Field>
   void visit(Field&& field) {
@@ -36,6 +37,7 @@ struct Row {
     field("paper", paper, "");
     field("reference", reference, "");
     field("auxiliary", auxiliary, "");
+    field("seeds", seeds, "");
   }
 };
 
@@ -74,6 +76,27 @@ struct Claim {
   }
 };
 
+/// Which of two values of a figure is the better one.
+enum class Better { kNone, kLower, kHigher };
+
+/// A figure of a study's tables, and where it stands in a run's summary.
+struct Figure {
+  std::string name;
+  std::string title;
+  std::string pointer;             ///< JSON pointer
+  Better better = Better::kNone;   ///< with a direction, rows are judged against the paper's value
+  std::string statistic = "mean";  ///< "mean" or "median": what claims look at
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("name", name, "");
+    field("title", title, "");
+    field("pointer", pointer, "");
+    field("better", better, "");
+    field("statistic", statistic, "");
+  }
+};
+
 /// A paper's reproduction: rows, claims, and how many seeds each tier takes by default.
 struct Study {
   std::string title;
@@ -83,6 +106,7 @@ struct Study {
   int64_t quick_seeds = 5;
   int64_t full_seeds = 5;
   std::vector<std::string> quick_data;  ///< the first of these data sets that is found is used
+  std::vector<Figure> figure;           ///< columns; without any, those of image classifiers
   std::vector<Row> row;
   std::vector<Claim> claim;
 
@@ -95,18 +119,11 @@ struct Study {
     field("quick_seeds", quick_seeds, "");
     field("full_seeds", full_seeds, "");
     field("quick_data", quick_data, "");
+    field("figure", figure, "");
     field("row", row, "");
     field("claim", claim, "");
   }
 };
-
-/// Figures a study knows, with where they stand in a run's summary.
-struct Figure {
-  const char* name;
-  const char* title;
-  const char* pointer;
-};
-const std::vector<Figure>& figures();
 
 /// @throws FormatError, or ArgumentError naming the row or claim: unknown rows, figures, operators.
 Study read_study(const std::filesystem::path& file);
@@ -116,6 +133,7 @@ struct Cell {
   Summary ours;
   std::optional<double> paper;
   std::optional<double> reference;
+  std::string verdict;  ///< against the paper's value, where the figure has a direction
 };
 struct RowResult {
   std::string name;
@@ -134,10 +152,16 @@ struct ClaimResult {
 };
 
 /// Gathers the summaries of a row's runs. @param folder OUT; runs lie in OUT/ROW/seedN
-RowResult gather_row(const Row& row, const std::filesystem::path& folder, int64_t seeds);
+/// @param figures  the study's
+/// A row's figure counts as reproduced when the paper's value lies within two standard errors of
+/// our mean, or ours is better.
+RowResult gather_row(const Row& row, const std::vector<Figure>& figures,
+                     const std::filesystem::path& folder, int64_t seeds);
 
-/// Decides a claim on the rows' means. Not tested when a row has no run.
-ClaimResult judge(const Claim& claim, const std::vector<RowResult>& rows);
+/// Decides a claim on the rows' means (or medians, as the figure says). Not tested when a row has
+/// no run.
+ClaimResult judge(const Claim& claim, const std::vector<Figure>& figures,
+                  const std::vector<RowResult>& rows);
 
 /// Text table of all rows, one block a figure set, then the claims.
 std::string to_text(const Study& study, const std::vector<RowResult>& rows,
@@ -156,5 +180,13 @@ struct moekit::EnumNames<moekit::study::Verdict> {
       {study::Verdict::kHeld, "held"},
       {study::Verdict::kNotHeld, "not held"},
       {study::Verdict::kNotTested, "not tested"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::study::Better> {
+  static constexpr std::array<std::pair<study::Better, std::string_view>, 3> kTable{{
+      {study::Better::kNone, "none"},
+      {study::Better::kLower, "lower"},
+      {study::Better::kHigher, "higher"},
   }};
 };

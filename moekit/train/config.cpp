@@ -27,9 +27,23 @@ void validate(const RunConfig& config) {
   at_least("train.patience", static_cast<double>(train.patience), 0);
   at_least("train.checkpoint_steps", static_cast<double>(train.checkpoint_steps), 0);
   at_least("train.keep_every", static_cast<double>(train.keep_every), 0);
-  MOEKIT_CHECK(train.momentum == 0 || train.optimizer == OptimizerKind::kSgd,
-               "train.momentum = ", train.momentum, " wants train.optimizer = \"sgd\"; got \"",
+  at_least("train.evaluate_every", static_cast<double>(train.evaluate_every), 1);
+  at_least("train.stop_below", train.stop_below, 0);
+  at_least("train.stop_rise", train.stop_rise, 0);
+  at_least("train.stop_from_epoch", static_cast<double>(train.stop_from_epoch), 0);
+  const bool is_sgd =
+      train.optimizer == OptimizerKind::kSgd || train.optimizer == OptimizerKind::kNormalizedGd;
+  MOEKIT_CHECK(train.momentum == 0 || is_sgd, "train.momentum = ", train.momentum,
+               " wants train.optimizer = \"sgd\" or \"normalized_gd\"; got \"",
                enum_name(train.optimizer), "\"");
+  bool normalizes = false;
+  for (const auto& group : train.groups) normalizes = normalizes || group.normalize;
+  MOEKIT_CHECK(normalizes == (train.optimizer == OptimizerKind::kNormalizedGd),
+               "train.optimizer = \"normalized_gd\" and a group with normalize = true belong "
+               "together; got optimizer \"",
+               enum_name(train.optimizer), "\" and ", normalizes ? "such a group" : "none");
+  MOEKIT_CHECK(!train.noisy_test || config.model.router.noise != nn::RouterNoise::kNone,
+               "train.noisy_test wants a model.router.noise; got \"none\"");
   MOEKIT_CHECK(train.patience == 0 || config.data.validation > 0,
                "train.patience = ", train.patience, " wants data.validation > 0; got 0");
   const auto& loss = config.loss;

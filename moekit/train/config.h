@@ -6,6 +6,7 @@
 #include "moekit/core/config.h"
 #include "moekit/models/config.h"
 #include "moekit/nn/losses/aux_loss.h"
+#include "moekit/train/normalized_gd.h"
 
 namespace moekit::train {
 
@@ -16,6 +17,7 @@ struct DataConfig {
   int64_t holdout = 0;
   int64_t validation = 0;
   bool augment = false;
+  Json options = Json::object();
 
   template <typename Field>
   void visit(Field&& field) {
@@ -25,10 +27,11 @@ struct DataConfig {
     field("holdout", holdout, "test on n training images drawn by the seed; 0: the test set");
     field("validation", validation, "training images set apart for early stopping");
     field("augment", augment, "random flips and crops of the training images");
+    field("options", options, "of a generated data set; see `moekit data info`");
   }
 };
 
-enum class OptimizerKind { kAdam, kAdamW, kSgd };
+enum class OptimizerKind { kAdam, kAdamW, kSgd, kNormalizedGd };
 enum class Schedule { kConstant, kCosine, kLinear };
 
 /// Parameters whose name starts with `match` learn with settings of their own.
@@ -36,12 +39,14 @@ struct ParameterGroup {
   std::string match;
   double lr_scale = 1;
   double weight_decay = 0;
+  bool normalize = false;
 
   template <typename Field>
   void visit(Field&& field) {
     field("match", match, "start of the parameters' names");
     field("lr_scale", lr_scale, "times the learning rate");
     field("weight_decay", weight_decay, "");
+    field("normalize", normalize, "stacked experts, one norm each; for normalized_gd");
   }
 };
 
@@ -58,6 +63,12 @@ struct TrainConfig {
   int64_t patience = 0;
   int64_t checkpoint_steps = 0;
   int64_t keep_every = 0;
+  int64_t evaluate_every = 1;
+  bool noisy_test = false;
+  double stop_below = 0;
+  double stop_rise = 0;
+  int64_t stop_from_epoch = 0;
+  GradientNorm gradient_norm = GradientNorm::kSumOfNorms;
   std::vector<ParameterGroup> groups;
 
   template <typename Field>
@@ -74,7 +85,13 @@ struct TrainConfig {
     field("patience", patience, "stop after so many epochs without a better validation loss");
     field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch");
     field("keep_every", keep_every, "keep the checkpoint of every n-th epoch; 0: the newest only");
-    field("groups", groups, "parameter groups { match, lr_scale, weight_decay }");
+    field("evaluate_every", evaluate_every, "epochs between tests and checkpoints");
+    field("noisy_test", noisy_test, "in the end also judge with the router's noise left on");
+    field("stop_below", stop_below, "stop when the training loss is at most this; 0: never");
+    field("stop_rise", stop_rise, "stop when it is this much above its lowest; 0: never");
+    field("stop_from_epoch", stop_from_epoch, "first epoch at which these two may stop a run");
+    field("gradient_norm", gradient_norm, "what normalized_gd divides by");
+    field("groups", groups, "parameter groups { match, lr_scale, weight_decay, normalize }");
   }
 };
 
@@ -128,10 +145,11 @@ void validate(const RunConfig& config);
 
 template <>
 struct moekit::EnumNames<moekit::train::OptimizerKind> {
-  static constexpr std::array<std::pair<train::OptimizerKind, std::string_view>, 3> kTable{{
+  static constexpr std::array<std::pair<train::OptimizerKind, std::string_view>, 4> kTable{{
       {train::OptimizerKind::kAdam, "adam"},
       {train::OptimizerKind::kAdamW, "adamw"},
       {train::OptimizerKind::kSgd, "sgd"},
+      {train::OptimizerKind::kNormalizedGd, "normalized_gd"},
   }};
 };
 template <>

@@ -1,6 +1,8 @@
 #include "moekit/train/evaluate.h"
 
+#include "moekit/core/random.h"
 #include "moekit/metrics/specialization.h"
+#include "moekit/models/parts.h"
 
 namespace moekit::train {
 namespace {
@@ -15,7 +17,7 @@ struct Collected {
 }  // namespace
 
 Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
-                    const data::Normalization& normalization, bool keep_outputs) {
+                    const data::Normalization& normalization, const EvaluateOptions& options) {
   const torch::NoGradGuard no_grad;
   const bool was_training = model.is_training();
   model.eval();
@@ -29,6 +31,11 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
     const auto part = set.slice(begin, std::min(begin + kEvalBatch, set.size()));
     nn::RouterContext context;
     context.task_id = part.labels;
+    if (options.noise_seed) {
+      context.always_noise = true;
+      context.generator = models::make_generator(
+          derive_seed(*options.noise_seed, "test-noise", static_cast<uint64_t>(begin)));
+    }
     const auto output = model.forward(data::normalize(part.images, normalization), context);
     loss_sum += model.loss(output, part.labels).item<double>() * static_cast<double>(part.size());
     predicted.push_back(output.log_probs.argmax(1));
@@ -43,7 +50,7 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
                                     : routing.expert_index);
       out.dropped += output.layers[l].dropped;
     }
-    if (keep_outputs && output.expert_log_probs.defined()) {
+    if (options.keep_outputs && output.expert_log_probs.defined()) {
       expert_outputs.push_back(output.expert_log_probs);
     }
   }
@@ -65,6 +72,7 @@ Json evaluation_summary(const Evaluation& evaluation, const models::ModelConfig&
                         int64_t num_classes) {
   Json out = Json::object();
   out["error"] = evaluation.error;
+  out["accuracy_percent"] = 100 * (1 - evaluation.error);
   out["loss"] = evaluation.loss;
   if (config.kind == models::ModelKind::kSparse) out["dropped"] = evaluation.dropped;
   const bool hard = config.form == nn::MixtureForm::kStochastic || config.router.top_k == 1;

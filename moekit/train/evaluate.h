@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "moekit/core/config.h"
 #include "moekit/data/dataset.h"
 #include "moekit/metrics/routing_trace.h"
@@ -15,10 +17,14 @@ struct Evaluation {
   int64_t dropped = 0;          ///< assignments beyond the capacity, over all layers
 };
 
+struct EvaluateOptions {
+  bool keep_outputs = false;  ///< also record each expert's class probabilities in the trace
+  std::optional<uint64_t> noise_seed = {};  ///< leave the router's noise on, drawn from this seed
+};
+
 /// Runs the model over the set in evaluation mode, without gradients, and puts the mode back.
-/// @param keep_outputs  also record each expert's class probabilities in the trace
 Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
-                    const data::Normalization& normalization, bool keep_outputs = false);
+                    const data::Normalization& normalization, const EvaluateOptions& options = {});
 
 /// Figures of an evaluation as they stand in a run's summary: "error", "loss" and per layer the
 /// specialization figures.

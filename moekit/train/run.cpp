@@ -15,6 +15,7 @@
 #include "moekit/core/random.h"
 #include "moekit/core/version.h"
 #include "moekit/data/registry.h"
+#include "moekit/metrics/alignment.h"
 #include "moekit/train/evaluate.h"
 #include "moekit/train/trainer.h"
 
@@ -97,25 +98,29 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& con
       config.init.experts_seed > 0 ? static_cast<uint64_t>(config.init.experts_seed) : seed;
   model.reset_parameters(derive_seed(seed, "router-init"),
                          derive_seed(experts_seed, "experts-init"));
-  const auto copy = [](const char* key, const std::string& run, const std::string& prefix,
-                       const std::shared_ptr<torch::nn::Module>& into) {
+  const auto copy = [&model](const char* key, const std::string& run,
+                             const std::shared_ptr<torch::nn::Module>& into) {
     if (run.empty()) return;
     MOEKIT_CHECK(into != nullptr, key, ": the model has no such part");
+    std::string prefix;  // the part's name in this model, and in the other
+    for (const auto& item : model.named_modules()) {
+      if (item.value() == into) prefix = item.key() + ".";
+    }
     const fs::path file = fs::path(run) / "model" / "model.safetensors";
     checkpoint::load_submodule_tensors(*into, checkpoint::read_safetensors(file), prefix,
                                        file.string());
   };
   const std::shared_ptr<torch::nn::Module> router = model.router();
   const std::shared_ptr<torch::nn::Module> experts = model.experts();
-  copy("init.experts_from", config.init.experts_from, "mixture.experts.", experts);
-  copy("init.router_from", config.init.router_from, "mixture.router.", router);
+  copy("init.experts_from", config.init.experts_from, experts);
+  copy("init.router_from", config.init.router_from, router);
   if (!config.init.trunk_from.empty()) {
     const auto children =
         router ? router->named_children()
                : torch::OrderedDict<std::string, std::shared_ptr<torch::nn::Module>>();
     const auto* trunk = children.find("trunk");
     MOEKIT_CHECK(trunk != nullptr, "init.trunk_from: the model's router has no trunk");
-    copy("init.trunk_from", config.init.trunk_from, "mixture.router.trunk.", *trunk);
+    copy("init.trunk_from", config.init.trunk_from, *trunk);
   }
   nn::FrozenModules frozen;
   if (config.init.freeze_router) {
@@ -150,7 +155,45 @@ bool claim_folder(const RunConfig& config, const RunOptions& options) {
   return false;
 }
 
-Json epoch_line(const Trainer& trainer, const Evaluation& test, const RunData& data) {
+Json rows_of(const torch::Tensor& table) {
+  Json rows = Json::array();
+  const auto values = table.to(torch::kFloat64).contiguous();
+  for (int64_t r = 0; r < values.size(0); ++r) {
+    const auto* row = values.data_ptr<double>() + r * values.size(1);
+    rows.push_back(std::vector<double>(row, row + values.size(1)));
+  }
+  return rows;
+}
+
+/// How experts and router point along the true directions of generated data, by name.
+Json alignments(const models::ClassifierImpl& model, const RunData& data,
+                const metrics::RoutingTrace& trace) {
+  Json out = Json::object();
+  const auto experts = model.experts() ? model.experts()->directions() : torch::Tensor();
+  const auto router = model.router() ? model.router()->directions() : torch::Tensor();
+  for (const auto& [name, vectors] : data.directions) {
+    const auto fits = [&size = vectors](const torch::Tensor& weights) {
+      return weights.defined() && weights.size(-1) == size.size(1);
+    };
+    if (fits(experts)) out["experts"][name] = rows_of(metrics::alignment(experts, vectors));
+    if (fits(router)) out["router"][name] = rows_of(metrics::alignment(router, vectors));
+  }
+  if (out.contains("router") && data.directions.count("label") == 1 &&
+      data.directions.count("centre") == 1 && !trace.layers.empty()) {
+    const auto centre = metrics::alignment(router, data.directions.at("centre"));
+    const auto label = metrics::alignment(router, data.directions.at("label"));
+    const auto& layer = trace.layers.front();
+    const auto chosen = layer.probs.argmax(1);
+    const auto used = torch::bincount(chosen, {}, layer.num_experts()) >
+                      0.02 * static_cast<double>(chosen.size(0));
+    out["centre_over_label"] = metrics::alignment_ratio(centre, label, used);
+    out["centres_covered"] = metrics::directions_covered(centre, used);
+    out["experts_in_use"] = used.sum().item<int64_t>();
+  }
+  return out;
+}
+
+Json epoch_line(Trainer& trainer, const Evaluation& test, const RunData& data) {
   const auto& state = trainer.state;
   const auto seen = static_cast<double>(std::max<int64_t>(state.seen, 1));
   Json line = {{"epoch", state.epoch},
@@ -159,13 +202,20 @@ Json epoch_line(const Trainer& trainer, const Evaluation& test, const RunData& d
                {"aux_loss", state.aux_sum / seen},
                {"train_error", static_cast<double>(state.wrong) / seen}};
   line["test"] = evaluation_summary(test, trainer.config().model, data.input.num_classes);
+  if (auto aligned = alignments(trainer.model(), data, test.trace); !aligned.empty()) {
+    line["alignment"] = std::move(aligned);
+  }
   return line;
 }
 
 }  // namespace
 
 RunData load_run_data(const RunConfig& config, const std::string& folder) {
-  return make_run_data(config, data::load_dataset(config.data.name, folder));
+  ConfigTree options;
+  options.values = config.data.options;
+  options.origins[""] = "data.options";
+  return make_run_data(config, data::load_dataset(config.data.name, folder, options,
+                                                  static_cast<uint64_t>(config.seed)));
 }
 
 RunData make_run_data(const RunConfig& config, const data::Dataset& dataset) {
@@ -174,6 +224,7 @@ RunData make_run_data(const RunConfig& config, const data::Dataset& dataset) {
   out.test = dataset.test;
   out.normalization = dataset.normalization;
   out.class_names = dataset.class_names;
+  out.directions = dataset.directions;
   const DataConfig& data = config.data;
   if (data.train_limit > 0) {
     check_limit("data.train_limit", data.train_limit, out.train.size());
@@ -218,6 +269,14 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   Progress progress(options.folder.filename().string(), trainer.total_steps(), options.quiet);
   progress.start_at(trainer.state.step);
   bool stopped = false;
+  // Between epochs the counters of the finished one are over.
+  const auto save_between_epochs = [&](Trainer& t) {
+    const auto at_end = t.state;
+    t.state.batch = t.state.seen = t.state.wrong = 0;
+    t.state.loss_sum = t.state.aux_sum = 0;
+    save_checkpoint(options.folder, t, data.input, metrics);
+    t.state = at_end;
+  };
   TrainerHooks hooks;
   hooks.on_step = [&](Trainer& t, double loss) {
     progress.update(t.state.step, concat("loss ", std::round(loss * 1e4) / 1e4));
@@ -232,6 +291,12 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
     return !stopped;
   };
   hooks.on_epoch = [&](Trainer& t) {
+    const bool last = t.state.epoch == config.train.epochs || t.state.stopped_early;
+    stopped = interrupted() && !last;
+    if (t.state.epoch % config.train.evaluate_every != 0 && !last) {
+      if (stopped) save_between_epochs(t);
+      return !stopped;
+    }
     const auto test = evaluate(t.model(), data.test, data.normalization);
     metrics.push_back(epoch_line(t, test, data));
     if (data.validation.size() > 0) {
@@ -243,17 +308,12 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
       } else {
         ++t.state.epochs_without_gain;
       }
-      t.state.stopped_early =
-          config.train.patience > 0 && t.state.epochs_without_gain >= config.train.patience;
+      if (config.train.patience > 0 && t.state.epochs_without_gain >= config.train.patience) {
+        t.state.stopped_early = true;
+      }
     }
-    // The checkpoint stands between epochs: counters of the finished one are over.
-    const auto at_end = t.state;
-    t.state.batch = t.state.seen = t.state.wrong = 0;
-    t.state.loss_sum = t.state.aux_sum = 0;
-    save_checkpoint(options.folder, t, data.input, metrics);
-    t.state = at_end;
+    save_between_epochs(t);
     write_metrics(options.folder, metrics);
-    stopped = interrupted() && t.state.epoch < config.train.epochs;
     return !stopped;
   };
   trainer.run(hooks);
@@ -263,7 +323,7 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   FolderTransaction transaction(options.folder / "model");
   save_model(transaction.path(), *model, config, data.input);
   transaction.commit();
-  const auto test = evaluate(*model, data.test, data.normalization, /*keep_outputs=*/true);
+  const auto test = evaluate(*model, data.test, data.normalization, {.keep_outputs = true});
   metrics::write_trace(options.folder / "trace.safetensors", test.trace);
   Json summary = Json::object();
   summary["recipe"] = config.data.name;
@@ -276,6 +336,17 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   summary["test"] = evaluation_summary(test, config.model, data.input.num_classes);
   const auto train = evaluate(*model, data.train, data.normalization);
   summary["train"] = {{"error", train.error}, {"loss", train.loss}};
+  if (config.train.noisy_test) {
+    const EvaluateOptions noisy{.noise_seed = static_cast<uint64_t>(config.seed)};
+    for (const auto& [name, set] :
+         {std::pair("noisy_test", data.test), {"noisy_train", data.train}}) {
+      summary[name] = evaluation_summary(evaluate(*model, set, data.normalization, noisy),
+                                         config.model, data.input.num_classes);
+    }
+  }
+  if (auto aligned = alignments(*model, data, test.trace); !aligned.empty()) {
+    summary["alignment"] = std::move(aligned);
+  }
   summary["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   write_json(options.folder / "summary.json", summary);

@@ -18,6 +18,7 @@ struct RunData {
   data::Normalization normalization;
   std::vector<std::string> class_names;
   models::InputShape input;
+  std::map<std::string, torch::Tensor> directions;  ///< of generated data, else empty
 };
 
 /// @param folder  --data flag, may be empty

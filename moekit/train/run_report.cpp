@@ -131,6 +131,62 @@ report::Chart chart_of(const std::string& title, const std::vector<Json>& lines,
   return chart;
 }
 
+/// Experts against clusters over time: one map a cluster, share of the cluster that each expert
+/// (row) is given at each tested epoch (column).
+void add_cluster_maps(report::ModelSection& section, const std::string& at,
+                      const std::vector<Json>& lines, int64_t experts) {
+  const Json::json_pointer counts(at + "cluster/counts");
+  std::vector<const Json*> tested;
+  for (const auto& line : lines) {
+    if (line.contains(counts)) tested.push_back(&line);
+  }
+  if (tested.size() < 2) return;
+  const size_t step = (tested.size() + 19) / 20;  // at most 20 columns
+  std::vector<const Json*> shown;
+  for (size_t i = (tested.size() - 1) % step; i < tested.size(); i += step) {
+    shown.push_back(tested[i]);
+  }
+  std::vector<std::string> epochs;
+  for (const auto* line : shown) epochs.push_back((*line)["epoch"].dump());
+  const size_t clusters = (*shown[0])[counts].size();
+  for (size_t k = 0; k < clusters; ++k) {
+    report::HeatMap map{fmt::format("Cluster {}: which expert gets it, over time (epochs)", k),
+                        expert_names(experts),
+                        epochs,
+                        {},
+                        false};
+    map.values.resize(static_cast<size_t>(experts));
+    for (const auto* line : shown) {
+      const auto shares = row_shares((*line)[counts])[k];
+      for (size_t e = 0; e < shares.size(); ++e) map.values[e].push_back(shares[e]);
+    }
+    section.heat_maps.push_back(std::move(map));
+  }
+}
+
+/// Largest alignment with each kind of true direction over time, for experts and router.
+void add_alignment_charts(report::ModelSection& section, const std::vector<Json>& lines) {
+  for (const char* part : {"experts", "router"}) {
+    report::Chart chart{
+        fmt::format("Alignment of the {} with the true directions", part), "epoch", {}, {}, false};
+    std::map<std::string, std::vector<double>> series;
+    for (const auto& line : lines) {
+      const Json::json_pointer at(fmt::format("/alignment/{}", part));
+      if (!line.contains(at)) continue;
+      chart.x.push_back(line["epoch"].get<double>());
+      for (const auto& [name, table] : line[at].items()) {
+        double largest = 0;
+        for (const auto& row : table) {
+          for (const auto& value : row) largest = std::max(largest, std::abs(value.get<double>()));
+        }
+        series[name].push_back(largest);
+      }
+    }
+    for (auto& [name, values] : series) chart.series.push_back({"largest with " + name, values});
+    if (!chart.series.empty()) section.charts.push_back(std::move(chart));
+  }
+}
+
 report::ModelSection section_of(const std::string& name, const fs::path& run, const RunData& data) {
   const Json inspected = inspect_run(run, data);
   const auto trace = metrics::read_trace(run / "trace.safetensors");
@@ -143,6 +199,7 @@ report::ModelSection section_of(const std::string& name, const fs::path& run, co
   section.recipe = read_file(run / "config.toml", 1 << 24);
   section.charts.push_back(
       chart_of("Error over time", lines, {{"training", "/train_error"}, {"test", "/test/error"}}));
+  add_alignment_charts(section, lines);
   for (size_t l = 0; l < trace.layers.size(); ++l) {
     const auto& layer = trace.layers[l];
     const Json& item = inspected["layers"][l];
@@ -159,6 +216,7 @@ report::ModelSection section_of(const std::string& name, const fs::path& run, co
                                    expert_names(experts), row_shares(item["by_cluster"]["counts"]),
                                    true});
     }
+    add_cluster_maps(section, at, lines, experts);
     section.charts.push_back(chart_of("Entropies over time (bit)", lines,
                                       {{"I(E;Y)", at + "mutual_information"},
                                        {"H_u, usage", at + "usage_entropy"},
@@ -179,6 +237,7 @@ report::ModelSection section_of(const std::string& name, const fs::path& run, co
       }
       section.charts.push_back(std::move(saturation));
     }
+    if (data.test.images.is_floating_point()) continue;  // numbers are no pictures
     for (auto& sheet : sheets_of(layer, data, item)) section.sheets.push_back(std::move(sheet));
     if (item.contains("confusion")) {
       for (size_t e = 0; e < item["confusion"].size(); ++e) {
@@ -224,9 +283,13 @@ report::Page make_report(const std::vector<RunGroup>& groups, const std::string&
   for (const auto& group : groups) {
     const auto config = read_run_config(group.runs.front());
     const std::string& name = config.data.name;
-    if (datasets.count(name) == 0) datasets[name] = data::load_dataset(name, data_folder);
-    page.models.push_back(
-        section_of(group.name, group.runs.front(), make_run_data(config, datasets[name])));
+    const bool generated = data::dataset_info(name).generate != nullptr;  // another for each run
+    if (!generated && datasets.count(name) == 0) {
+      datasets[name] = data::load_dataset(name, data_folder);
+    }
+    page.models.push_back(section_of(
+        group.name, group.runs.front(),
+        generated ? load_run_data(config, data_folder) : make_run_data(config, datasets[name])));
   }
   return page;
 }

@@ -15,10 +15,10 @@
 namespace moekit::train {
 namespace {
 
-template <typename Optimizer, typename Options>
+template <typename Optimizer, typename Options, typename... More>
 std::unique_ptr<torch::optim::Optimizer> build(const TrainConfig& config,
                                                std::vector<std::vector<torch::Tensor>> parameters,
-                                               Options base) {
+                                               Options base, const More&... more) {
   std::vector<torch::optim::OptimizerParamGroup> groups;
   for (size_t g = 0; g < parameters.size(); ++g) {
     auto options = std::make_unique<Options>(base);
@@ -28,7 +28,7 @@ std::unique_ptr<torch::optim::Optimizer> build(const TrainConfig& config,
     }
     groups.emplace_back(std::move(parameters[g]), std::move(options));
   }
-  return std::make_unique<Optimizer>(std::move(groups), base);
+  return std::make_unique<Optimizer>(std::move(groups), base, more...);
 }
 
 }  // namespace
@@ -51,6 +51,12 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& confi
   using torch::optim::AdamOptions;
   using torch::optim::AdamWOptions;
   using torch::optim::SGDOptions;
+  std::vector<size_t> normalized;
+  for (size_t g = 0; g < config.groups.size(); ++g) {
+    if (config.groups[g].normalize) normalized.push_back(g + 1);
+  }
+  const auto sgd =
+      SGDOptions(config.lr).momentum(config.momentum).weight_decay(config.weight_decay);
   switch (config.optimizer) {
     case OptimizerKind::kAdam:
       return build<torch::optim::Adam>(config, std::move(parameters),
@@ -59,9 +65,10 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& confi
       return build<torch::optim::AdamW>(config, std::move(parameters),
                                         AdamWOptions(config.lr).weight_decay(config.weight_decay));
     case OptimizerKind::kSgd:
-      return build<torch::optim::SGD>(
-          config, std::move(parameters),
-          SGDOptions(config.lr).momentum(config.momentum).weight_decay(config.weight_decay));
+      return build<torch::optim::SGD>(config, std::move(parameters), sgd);
+    case OptimizerKind::kNormalizedGd:
+      return build<NormalizedGd>(config, std::move(parameters), sgd, normalized,
+                                 config.gradient_norm);
   }
   throw ArgumentError("train.optimizer: unknown");
 }
@@ -93,6 +100,9 @@ Trainer::Trainer(RunConfig config, std::shared_ptr<models::ClassifierImpl> model
       frozen_(std::move(frozen)),
       optimizer_(make_optimizer(config_.train, *model_)) {
   MOEKIT_CHECK(train_set_.size() > 0, "Trainer: the training set is empty");
+  MOEKIT_CHECK(!config_.data.augment || !train_set_.images.is_floating_point(),
+               "data.augment: flips and crops are for images; data set ", config_.data.name,
+               " holds numbers");
   for (auto& group : optimizer_->param_groups()) base_lr_.push_back(group.options().get_lr());
 }
 
@@ -112,8 +122,16 @@ void Trainer::report_non_finite(const std::string& where) const {
                             state.epoch + 1, "): ", first, " is not finite"));
 }
 
-double Trainer::train_batch(const torch::Tensor& index, const TrainerHooks& hooks) {
-  const auto batch = train_set_.select(index);
+bool Trainer::loss_says_stop() {
+  const TrainConfig& train = config_.train;
+  const double loss = state.loss_sum / static_cast<double>(std::max<int64_t>(state.seen, 1));
+  state.lowest_loss = state.epoch == 1 ? loss : std::min(state.lowest_loss, loss);
+  if (state.epoch < train.stop_from_epoch) return false;
+  return (train.stop_below > 0 && loss <= train.stop_below) ||
+         (train.stop_rise > 0 && loss > state.lowest_loss + train.stop_rise);
+}
+
+double Trainer::train_batch(const data::ImageSet& batch, const TrainerHooks& hooks) {
   const auto seed = static_cast<uint64_t>(config_.seed);
   const auto step = static_cast<uint64_t>(state.step);
   auto pixels = batch.images;
@@ -161,19 +179,25 @@ void Trainer::run(const TrainerHooks& hooks) {
   model_->train();
   frozen_.apply();
   while (state.epoch < config_.train.epochs && !state.stopped_early) {
-    const auto order = random_permutation(
-        train_set_.size(), derive_seed(static_cast<uint64_t>(config_.seed), "data-order",
-                                       static_cast<uint64_t>(state.epoch)));
-    const auto index = torch::tensor(order, torch::kLong);
+    torch::Tensor index;
+    if (steps_per_epoch() > 1) {  // one full batch needs no order
+      index = torch::tensor(
+          random_permutation(train_set_.size(),
+                             derive_seed(static_cast<uint64_t>(config_.seed), "data-order",
+                                         static_cast<uint64_t>(state.epoch))),
+          torch::kLong);
+    }
     while (state.batch < steps_per_epoch()) {
       const int64_t begin = state.batch * config_.train.batch_size;
       const int64_t end = std::min(begin + config_.train.batch_size, train_set_.size());
-      const double loss = train_batch(index.slice(0, begin, end), hooks);
+      const double loss = train_batch(
+          index.defined() ? train_set_.select(index.slice(0, begin, end)) : train_set_, hooks);
       ++state.batch;
       ++state.step;
       if (hooks.on_step && !hooks.on_step(*this, loss)) return;
     }
     ++state.epoch;
+    if (loss_says_stop()) state.stopped_early = true;
     const bool go_on = !hooks.on_epoch || hooks.on_epoch(*this);
     state.batch = 0;
     state.loss_sum = state.aux_sum = 0;

@@ -25,6 +25,7 @@ struct TrainerState {
   int64_t seen = 0;     ///< samples of the running epoch
   double best_validation = 0;
   int64_t epochs_without_gain = 0;
+  double lowest_loss = 0;  ///< training loss of the best epoch so far
   bool stopped_early = false;
 
   template <typename Field>
@@ -38,6 +39,7 @@ struct TrainerState {
     field("seen", seen, "");
     field("best_validation", best_validation, "");
     field("epochs_without_gain", epochs_without_gain, "");
+    field("lowest_loss", lowest_loss, "");
     field("stopped_early", stopped_early, "");
   }
 };
@@ -82,7 +84,9 @@ class Trainer {
   const RunConfig& config() const { return config_; }
 
  private:
-  double train_batch(const torch::Tensor& index, const TrainerHooks& hooks);
+  double train_batch(const data::ImageSet& batch, const TrainerHooks& hooks);
+  /// Whether the training loss says that the run is over.
+  bool loss_says_stop();
   [[noreturn]] void report_non_finite(const std::string& where) const;
 
   RunConfig config_;

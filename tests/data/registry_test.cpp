@@ -16,8 +16,9 @@ TEST(Registry, EveryNameIsKnownOnceAndLoadable) {
   for (const auto& info : known_datasets()) {
     EXPECT_EQ(std::count(names.begin(), names.end(), info.name), 0);
     names.push_back(info.name);
-    EXPECT_TRUE(info.load != nullptr || info.join != nullptr);
-    EXPECT_TRUE(info.generated || info.present != nullptr || !info.parts.empty());
+    EXPECT_EQ((info.load != nullptr) + (info.join != nullptr) + (info.generate != nullptr), 1);
+    EXPECT_EQ(info.load != nullptr, info.present != nullptr);
+    EXPECT_EQ(info.join != nullptr, !info.parts.empty());
     for (const auto& file : info.files) {
       EXPECT_TRUE(file.sha256.size() == 64 || file.archive_sha256.size() == 64) << file.name;
     }

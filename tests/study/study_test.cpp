@@ -53,15 +53,15 @@ TEST_F(StudyTest, JudgesAClaimOnMeansOverSeeds) {
     summary("g/b", seed, 0.2 * seed);
   }
   std::vector<RowResult> rows;
-  for (const auto& row : study.row) rows.push_back(gather_row(row, folder_, 3));
+  for (const auto& row : study.row) rows.push_back(gather_row(row, study.figure, folder_, 3));
   EXPECT_NEAR(rows[0].cells["test_error"].ours.mean, 0.15, 1e-12);
   EXPECT_EQ(rows[0].cells["test_error"].ours.count, 2U);
   EXPECT_EQ(*rows[0].cells["test_error"].paper, 0.5);
-  EXPECT_EQ(judge(study.claim[0], rows).verdict, Verdict::kHeld);
+  EXPECT_EQ(judge(study.claim[0], study.figure, rows).verdict, Verdict::kHeld);
   std::swap(rows[0].cells, rows[1].cells);
-  EXPECT_EQ(judge(study.claim[0], rows).verdict, Verdict::kNotHeld);
+  EXPECT_EQ(judge(study.claim[0], study.figure, rows).verdict, Verdict::kNotHeld);
   rows[1].cells.clear();
-  const auto untested = judge(study.claim[0], rows);
+  const auto untested = judge(study.claim[0], study.figure, rows);
   EXPECT_EQ(untested.verdict, Verdict::kNotTested);
   EXPECT_EQ(untested.detail, "g/b: not run");
 }
@@ -71,19 +71,36 @@ TEST_F(StudyTest, AppliesFactorAndOffset) {
   summary("g/a", 1, 0.30);
   summary("g/b", 1, 0.40);
   std::vector<RowResult> rows;
-  for (const auto& row : study.row) rows.push_back(gather_row(row, folder_, 1));
+  for (const auto& row : study.row) rows.push_back(gather_row(row, study.figure, folder_, 1));
   Claim claim = study.claim[0];
   claim.check[0].factor = 0.7;
-  EXPECT_EQ(judge(claim, rows).verdict, Verdict::kNotHeld);  // 0.28
+  EXPECT_EQ(judge(claim, study.figure, rows).verdict, Verdict::kNotHeld);  // 0.28
   claim.check[0].offset = 0.05;
-  EXPECT_EQ(judge(claim, rows).verdict, Verdict::kHeld);  // 0.33
+  EXPECT_EQ(judge(claim, study.figure, rows).verdict, Verdict::kHeld);  // 0.33
+}
+
+TEST_F(StudyTest, JudgesRowsAgainstThePaperAndCapsSeeds) {
+  Study study = read(std::string(R"(
+figure = [{ name = "test_error", title = "error", pointer = "/test/error", better = "lower" }]
+)") + kRows);
+  for (int seed = 1; seed <= 4; ++seed) summary("g/a", seed, 0.48 + 0.02 * (seed % 2));
+  const auto verdict = [&](double paper) {
+    study.row[0].paper = {{"test_error", paper}};
+    return gather_row(study.row[0], study.figure, folder_, 4).cells["test_error"].verdict;
+  };
+  // Our mean is 0.49 with standard error 0.0058.
+  EXPECT_EQ(verdict(0.50), "reproduced: within 2 s.e.");
+  EXPECT_EQ(verdict(0.55), "reproduced: ours is better");
+  EXPECT_EQ(verdict(0.45), "not reproduced");
+  study.row[0].seeds = 2;
+  EXPECT_EQ(gather_row(study.row[0], study.figure, folder_, 4).runs.size(), 2U);
 }
 
 TEST_F(StudyTest, PrintsTheSameFiguresAsTextMarkdownAndJson) {
   const Study study = read(kRows);
   summary("g/a", 1, 0.1234);
-  std::vector<RowResult> rows = {gather_row(study.row[0], folder_, 1)};
-  const std::vector<ClaimResult> claims = {judge(study.claim[0], rows)};
+  std::vector<RowResult> rows = {gather_row(study.row[0], study.figure, folder_, 1)};
+  const std::vector<ClaimResult> claims = {judge(study.claim[0], study.figure, rows)};
   EXPECT_NE(to_text(study, rows, claims).find("0.1234"), std::string::npos);
   EXPECT_NE(to_markdown(study, rows, claims, "cmd").find("0.1234"), std::string::npos);
   const Json json = to_json(study, rows, claims);

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
 #include "moekit/nn/experts/conv_net.h"
 
@@ -20,7 +20,7 @@ struct ConvExpertsOptions {
 /// features v (before their activation), ReLU, class layer.
 /// Source: Krishnamurthy et al. 2023, arXiv:2302.14703, experts of the MNIST, FashionMNIST and
 /// CIFAR-100 experiments.
-class ConvExpertsImpl : public torch::nn::Cloneable<ConvExpertsImpl>, public ExpertsImpl {
+class ConvExpertsImpl : public Cloneable<ConvExpertsImpl, ExpertsImpl> {
  public:
   explicit ConvExpertsImpl(ConvExpertsOptions options);
   void reset() override;

@@ -1,18 +1,18 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 
 #include <vector>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
 
 namespace moekit::nn {
 
 /// Experts that differ: any modules tensor -> [N, output_size], run one after the other.
 /// For experts that are alike the stacked banks are many times faster.
-class ExpertListImpl : public torch::nn::Cloneable<ExpertListImpl>, public ExpertsImpl {
+class ExpertListImpl : public Cloneable<ExpertListImpl, ExpertsImpl> {
  public:
   /// The list keeps its own deep copies of `experts`.
   /// @throws ArgumentError for an empty list.

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
 
 namespace moekit::nn {
@@ -28,7 +28,7 @@ struct LinearExpertsOptions {
 
 /// Experts that are one linear map each, stacked: weight[e] x + bias[e].
 /// Source: Jacobs et al. 1991, Adaptive Mixtures of Local Experts (linear experts).
-class LinearExpertsImpl : public torch::nn::Cloneable<LinearExpertsImpl>, public ExpertsImpl {
+class LinearExpertsImpl : public Cloneable<LinearExpertsImpl, ExpertsImpl> {
  public:
   /// @throws ArgumentError unless all sizes are at least 1.
   explicit LinearExpertsImpl(LinearExpertsOptions options);

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
 #include "moekit/nn/activation.h"
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
 
 namespace moekit::nn {
@@ -37,7 +37,7 @@ struct MlpExpertsOptions {
 /// Feed-forward experts, stacked: down_proj act(up_proj x), or
 /// down_proj (act(gate_proj x) * up_proj x) for the gated activations.
 /// Source: Shazeer 2020, arXiv:2002.05202, eq. 6 (gated forms).
-class MlpExpertsImpl : public torch::nn::Cloneable<MlpExpertsImpl>, public ExpertsImpl {
+class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
  public:
   /// @throws ArgumentError unless all sizes are at least 1.
   explicit MlpExpertsImpl(MlpExpertsOptions options);

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
 
 namespace moekit::nn {
@@ -32,7 +32,7 @@ struct AttentiveRouterOptions {
 /// Gradient flows through W_q, W_k, the trunk and, through the keys, into the experts.
 /// All experts must run before it can score, so it never skips one.
 /// Source: Krishnamurthy et al. 2023, arXiv:2302.14703 (attentive gate).
-class AttentiveRouterImpl : public torch::nn::Cloneable<AttentiveRouterImpl>, public RouterImpl {
+class AttentiveRouterImpl : public Cloneable<AttentiveRouterImpl, RouterImpl> {
  public:
   /// @param trunk  any module tensor -> [N, hidden_size]; the router keeps its own deep copy.
   explicit AttentiveRouterImpl(AttentiveRouterOptions options, torch::nn::AnyModule trunk = {});

@@ -49,7 +49,7 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
                "LinearRouter: tokens must be [N, ", options.hidden_size(), "]; got ",
                hidden.sizes());
   const auto clean = torch::linear(hidden, weight, bias) / options.temperature();
-  if (!context.training || options.noise() == RouterNoise::kNone) {
+  if (!(context.training || context.always_noise) || options.noise() == RouterNoise::kNone) {
     return route(clean, options.top_k(), options.combine_weights());
   }
   torch::Tensor noise_std;
@@ -60,11 +60,12 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   } else {
     noise = torch::empty_like(clean).uniform_(0, 1, context.generator) * options.noise_scale();
   }
-  auto routing = route(clean + noise, options.top_k(), options.combine_weights());
-  routing.clean_logits = clean;
+  auto routing = route(clean + noise, options.top_k(), options.combine_weights(), clean);
   routing.noise_std = noise_std;
   return routing;
 }
+
+torch::Tensor LinearRouterImpl::directions() const { return weight.detach(); }
 
 void LinearRouterImpl::pretty_print(std::ostream& stream) const {
   stream << "moekit::nn::LinearRouter(hidden_size=" << options.hidden_size()

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
 
 namespace moekit::nn {
@@ -50,7 +50,7 @@ struct LinearRouterOptions {
 /// the K largest. With K = E this is the dense softmax gate.
 /// Source: Shazeer et al. 2017, arXiv:1701.06538, eq. 2 (dense), 3-5 (noisy top-k). Noise none and
 /// uniform depart from it; uniform noise is that of Chen et al. 2022, arXiv:2208.02813.
-class LinearRouterImpl : public torch::nn::Cloneable<LinearRouterImpl>, public RouterImpl {
+class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
  public:
   /// @param trunk  any module tensor -> [N, hidden_size]; the router keeps its own deep copy.
   /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, noise_scale >= 0.
@@ -59,6 +59,7 @@ class LinearRouterImpl : public torch::nn::Cloneable<LinearRouterImpl>, public R
   void reset_parameters(const at::Generator& generator) override;
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
+  torch::Tensor directions() const override;
   int64_t num_experts() const override { return weight.size(0); }
   void pretty_print(std::ostream& stream) const override;
 

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
 #include <vector>
 
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
 
 namespace moekit::nn {
@@ -19,7 +19,7 @@ struct OracleRouterOptions {
 /// Is told the truth: sends a token with task id t to the expert whose group holds t, with
 /// probability 1. For pre-training experts on their own classes, and as the reference a learned
 /// router is measured against. Has no weights; its logits are 0 and -infinity.
-class OracleRouterImpl : public torch::nn::Cloneable<OracleRouterImpl>, public RouterImpl {
+class OracleRouterImpl : public Cloneable<OracleRouterImpl, RouterImpl> {
  public:
   /// @throws ArgumentError when a task id is in two groups or negative.
   explicit OracleRouterImpl(OracleRouterOptions options);

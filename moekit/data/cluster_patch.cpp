@@ -1,0 +1,107 @@
+#include "moekit/data/cluster_patch.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "moekit/core/error.h"
+#include "moekit/core/random.h"
+
+namespace moekit::data {
+namespace {
+
+void check_range(const char* key, const std::vector<double>& range) {
+  MOEKIT_CHECK(range.size() == 2 && range[0] <= range[1] && range[0] >= 0, "cluster-patch: ", key,
+               " must be [low, high] with 0 <= low <= high; got [", range.empty() ? 0.0 : range[0],
+               range.size() > 1 ? concat(", ", range[1]) : "", "]");
+}
+
+void check(const ClusterPatchOptions& o) {
+  MOEKIT_CHECK(o.num_clusters >= 2 && 2 * o.num_clusters <= o.dim,
+               "cluster-patch: num_clusters must be 2..dim/2 = 2..", o.dim / 2, "; got ",
+               o.num_clusters);
+  MOEKIT_CHECK(o.num_patches >= 3, "cluster-patch: num_patches must be at least 3; got ",
+               o.num_patches);
+  MOEKIT_CHECK(o.num_train >= 1 && o.num_test >= 1,
+               "cluster-patch: num_train and num_test must be at least 1; got ", o.num_train,
+               " and ", o.num_test);
+  check_range("alpha", o.alpha);
+  check_range("beta", o.beta);
+  check_range("gamma", o.gamma);
+  MOEKIT_CHECK(o.noise >= 0, "cluster-patch: noise must be at least 0; got ", o.noise);
+  MOEKIT_CHECK(o.input_scale > 0, "cluster-patch: input_scale must be positive; got ",
+               o.input_scale);
+}
+
+/// Rows made orthonormal one after the other (Gram-Schmidt, twice for accuracy), in place.
+void orthonormalize(torch::Tensor& rows) {
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    auto row = rows[i];
+    for (int repeat = 0; repeat < 2 && i > 0; ++repeat) {
+      const auto before = rows.slice(0, 0, i);
+      row.sub_(before.t().matmul(before.matmul(row)));
+    }
+    row.div_(row.norm());
+  }
+}
+
+/// The vectors as [2, K, d]: v, then c.
+torch::Tensor draw_vectors(const ClusterPatchOptions& o, at::Generator& generator) {
+  auto vectors = torch::empty({o.num_clusters, 2, o.dim}, torch::kFloat64).normal_(0, 1, generator);
+  if (o.vectors == ClusterVectors::kOrthonormal) {
+    auto all = vectors.view({2 * o.num_clusters, o.dim});
+    orthonormalize(all);
+  } else {
+    for (int64_t k = 0; k < o.num_clusters; ++k) {
+      auto pair = vectors[k];
+      orthonormalize(pair);
+    }
+  }
+  return vectors.transpose(0, 1).to(torch::kFloat32).contiguous();
+}
+
+ImageSet draw_samples(const ClusterPatchOptions& o, int64_t count, const torch::Tensor& vectors,
+                      at::Generator& generator) {
+  const auto below = [&](int64_t limit) {
+    return torch::empty({count}, torch::kLong).random_(0, limit, generator);
+  };
+  const auto between = [&](const std::vector<double>& range) {
+    return torch::empty({count, 1}).uniform_(range[0], range[1], generator);
+  };
+  const auto cluster = below(o.num_clusters);
+  const auto other = (cluster + 1 + below(o.num_clusters - 1)).remainder(o.num_clusters);
+  const auto label = below(2);
+  const auto sign_of = [](const torch::Tensor& bit) {
+    return (2 * bit - 1).to(torch::kFloat32).unsqueeze(1);
+  };
+  const auto signal = sign_of(label) * between(o.alpha) * vectors[0].index_select(0, cluster);
+  const auto centre = between(o.beta) * vectors[1].index_select(0, cluster);
+  const auto confusing = sign_of(below(2)) * between(o.gamma) * vectors[0].index_select(0, other);
+  const auto noise = torch::empty({count, o.num_patches - 3, o.dim})
+                         .normal_(0, o.noise / std::sqrt(static_cast<double>(o.dim)), generator);
+  const auto patches = torch::cat({torch::stack({signal, centre, confusing}, 1), noise}, 1);
+  const auto order =
+      torch::empty({count, o.num_patches}).uniform_(0, 1, generator).argsort(int64_t{1});
+  auto shuffled = patches.gather(1, order.unsqueeze(2).expand_as(patches)).mul_(o.input_scale);
+  return {shuffled.unsqueeze(1), label, cluster};
+}
+
+}  // namespace
+
+Dataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed) {
+  check(options);
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(derive_seed(seed, "cluster-patch"));
+  const auto vectors = draw_vectors(options, generator);
+  Dataset dataset;
+  dataset.name = "cluster-patch";
+  dataset.train = draw_samples(options, options.num_train, vectors, generator);
+  dataset.test = draw_samples(options, options.num_test, vectors, generator);
+  dataset.class_names = {"-1", "+1"};
+  dataset.normalization = {{0.0}, {1.0}};
+  dataset.source = "generated";
+  dataset.directions = {{"label", vectors[0]}, {"centre", vectors[1]}};
+  return dataset;
+}
+
+}  // namespace moekit::data

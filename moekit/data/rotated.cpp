@@ -1,0 +1,76 @@
+#include "moekit/data/rotated.h"
+
+#include <torch/types.h>
+
+#include <cmath>
+
+namespace moekit::data {
+namespace {
+
+constexpr double kDegrees = 30;
+constexpr double kBlurSigma = 1.65;
+constexpr int64_t kRotateAtOnce = 1000;
+
+torch::Tensor crop_and_resize(const torch::Tensor& images) {
+  const int64_t side = images.size(2);
+  const int64_t kept = side * 3 / 4;
+  const int64_t margin = (side - kept) / 2;
+  const auto middle = images.slice(2, margin, margin + kept).slice(3, margin, margin + kept);
+  return torch::upsample_bilinear2d(middle, {side, side}, /*align_corners=*/false);
+}
+
+torch::Tensor rotate(const torch::Tensor& images) {
+  const double angle = kDegrees * M_PI / 180;
+  const auto matrix = torch::tensor({{std::cos(angle), -std::sin(angle), 0.0},
+                                     {std::sin(angle), std::cos(angle), 0.0}},
+                                    torch::kFloat32)
+                          .unsqueeze(0)
+                          .expand({images.size(0), 2, 3});
+  const auto grid = torch::affine_grid_generator(matrix, images.sizes(), /*align_corners=*/false);
+  return torch::grid_sampler(images, grid, /*bilinear*/ 0, /*zeros*/ 0, /*align_corners=*/false);
+}
+
+torch::Tensor gauss_taps(int64_t taps) {
+  const auto at = torch::arange(taps, torch::kFloat32) - static_cast<double>(taps / 2);
+  const auto weight = torch::exp(-at.square() / (2 * kBlurSigma * kBlurSigma));
+  return weight / weight.sum();
+}
+
+torch::Tensor blur(const torch::Tensor& images) {
+  const int64_t channels = images.size(1);
+  const auto kernel = torch::outer(gauss_taps(7), gauss_taps(3))
+                          .expand({channels, 1, 7, 3})
+                          .contiguous();  // 7 rows, 3 columns
+  const auto padded = torch::reflection_pad2d(images, {1, 1, 3, 3});
+  return torch::conv2d(padded, kernel, torch::Tensor(), at::IntArrayRef{1, 1},
+                       at::IntArrayRef{0, 0}, at::IntArrayRef{1, 1}, channels);
+}
+
+ImageSet rotated_set(const ImageSet& set, bool blurred) {
+  std::vector<torch::Tensor> parts;
+  for (int64_t begin = 0; begin < set.size(); begin += kRotateAtOnce) {
+    const auto images =
+        set.images.slice(0, begin, std::min(begin + kRotateAtOnce, set.size())).to(torch::kFloat32);
+    auto pair = torch::stack({crop_and_resize(images), crop_and_resize(rotate(images))}, 1);
+    pair = pair.flatten(0, 1);
+    if (blurred) pair = blur(pair);
+    parts.push_back(pair.round_().clamp_(0, 255).to(torch::kUInt8));
+  }
+  const auto label = torch::arange(2, torch::kLong).repeat({set.size()});
+  return {torch::cat(parts), label, set.labels.repeat_interleave(2)};
+}
+
+}  // namespace
+
+Dataset make_rotation_task(const Dataset& source) {
+  Dataset out;
+  out.name = source.name + "-rotate";
+  out.train = rotated_set(source.train, /*blurred=*/true);
+  out.test = rotated_set(source.test, /*blurred=*/false);
+  out.class_names = {"as it is", "rotated"};
+  out.normalization = source.normalization;
+  out.source = source.source;
+  return out;
+}
+
+}  // namespace moekit::data

@@ -1,0 +1,10 @@
+#include "moekit/kernels/patch_responses_impl.h"
+
+namespace moekit::kernels {
+
+const PatchKernels* patch_responses_generic() {
+  static constexpr PatchKernels kKernels{"generic", &responses_forward, &responses_backward};
+  return &kKernels;
+}
+
+}  // namespace moekit::kernels
