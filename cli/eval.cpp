@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
+#include "cli/tasks.h"
 #include "moekit/train/evaluate.h"
 #include "moekit/train/run.h"
 
@@ -17,6 +18,9 @@ struct EvalFlags {
 };
 
 void run(const EvalFlags& flags) {
+  MOEKIT_CHECK(&task_of_run(flags.run) == &train::classification_task(), flags.run,
+               ": eval judges classifiers; this is a run of task \"", task_of_run(flags.run).name(),
+               "\": see moekit inspect");
   const auto config = train::read_run_config(flags.run);
   const auto data = train::load_run_data(config, flags.data);
   const auto model = train::load_model(std::filesystem::path(flags.run) / "model");

@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "cli/command.h"
-#include "moekit/train/inspection.h"
-#include "moekit/train/run.h"
+#include "cli/print.h"
+#include "cli/tasks.h"
 
 namespace moekit::cli {
 namespace {
@@ -87,9 +87,8 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
 }
 
 void run(const InspectFlags& flags) {
-  train::read_summary(flags.run);  // refuses what is no finished run before any data is read
-  const auto data = train::load_run_data(train::read_run_config(flags.run), flags.data);
-  const Json report = train::inspect_run(flags.run, data, flags.against);
+  const Json report = task_of_run(flags.run).inspect(flags.run, flags.data, flags.against);
+  if (!flags.json && !report.contains("layers")) return print_summary(report);
   if (flags.json) {
     fmt::print("{}\n", report.dump(2));
     return;

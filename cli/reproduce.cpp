@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "cli/recipes.h"
+#include "cli/tasks.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/data/registry.h"
@@ -38,13 +39,11 @@ struct ReproduceFlags {
 };
 
 /// The recipe of a row with all its changes, to learn its data set and refuse nonsense early.
-train::RunConfig resolve(const fs::path& recipe, const std::vector<std::string>& set) {
+ConfigTree resolve(const fs::path& recipe, const std::vector<std::string>& set) {
   ConfigTree tree = read_toml(recipe);
   for (const auto& assignment : set) apply_override(tree, assignment);
-  train::RunConfig config;
-  bind_config(tree, config);
-  train::validate(config);
-  return config;
+  task_of(tree).check(tree);
+  return tree;
 }
 
 std::string toml_value(const Json& value) {
@@ -64,10 +63,10 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
   for (const auto& row : rows) {
     std::vector<std::string> set = row.set;
     set.insert(set.end(), common.begin(), common.end());
-    const auto config = resolve(folder / row.recipe, set);
-    const auto& info = data::dataset_info(config.data.name);
-    if (info.generate == nullptr && !data::find_dataset(info, flags.data)) {
-      plan.missing[row.name] = concat("data set ", info.name, " was not found");
+    const ConfigTree recipe = resolve(folder / row.recipe, set);
+    const std::string needed = task_of(recipe).data_set(recipe);
+    if (!needed.empty() && !data::find_dataset(data::dataset_info(needed), flags.data)) {
+      plan.missing[row.name] = concat("data set ", needed, " was not found");
     }
     for (const auto& [key, other] : row.needs.items()) {
       if (const auto found = plan.missing.find(other.get<std::string>());
@@ -148,7 +147,7 @@ void write_page(const study::Study& study, const std::vector<study::RowResult>& 
     for (const auto& run : row.runs) groups.back().runs.emplace_back(run);
   }
   if (groups.empty()) return;
-  auto page = train::make_report(groups, flags.data);
+  auto page = train::make_report(groups, section_maker(flags.data));
   page.title = study.title;
   page.introduction = study.source + ". " + page.introduction;
   report::Table table{{"verdict", "claim", "source"}, {}};

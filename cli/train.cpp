@@ -6,8 +6,8 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
+#include "cli/tasks.h"
 #include "moekit/core/interrupt.h"
-#include "moekit/train/run.h"
 
 namespace moekit::cli {
 namespace fs = std::filesystem;
@@ -27,15 +27,16 @@ struct TrainFlags {
 };
 
 void list_keys() {
-  std::vector<ConfigKey> keys;
-  list_config_keys(train::RunConfig{}, "", keys);
-  for (const auto& key : keys) {
-    fmt::print("{:34} {:24} {}\n", key.path, key.default_value, key.doc);
+  for (const auto* task : tasks()) {
+    fmt::print("task = \"{}\"\n", task->name());
+    for (const auto& key : task->keys()) {
+      fmt::print("  {:34} {:24} {}\n", key.path, key.default_value, key.doc);
+    }
   }
 }
 
 /// The recipe with all overrides.
-train::RunConfig read_recipe(const TrainFlags& flags) {
+ConfigTree read_recipe(const TrainFlags& flags) {
   // A finished or interrupted run brings its own recipe: --resume --out RUN is enough.
   const bool own_recipe = flags.recipe.empty();
   MOEKIT_CHECK(!own_recipe || (flags.resume && !flags.out.empty()),
@@ -45,21 +46,21 @@ train::RunConfig read_recipe(const TrainFlags& flags) {
   for (const auto& assignment : flags.set) apply_override(tree, assignment);
   if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
   if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));
-  train::RunConfig config;
-  bind_config(tree, config);
-  return config;
+  return tree;
 }
 
 void run(const TrainFlags& flags, int& exit_code) {
   if (flags.list_keys) return list_keys();
-  const train::RunConfig config = read_recipe(flags);
+  const ConfigTree recipe = read_recipe(flags);
+  const train::Task& task = task_of(recipe);
+  task.check(recipe);
   fs::path out = flags.out;
   if (out.empty()) {
-    out = fs::path("runs") /
-          fmt::format("{}-seed{}", fs::path(flags.recipe).stem().string(), config.seed);
+    const auto seed = recipe.values.value("seed", Json(1)).dump();
+    out = fs::path("runs") / fmt::format("{}-seed{}", fs::path(flags.recipe).stem().string(), seed);
   }
   const InterruptGuard guard;
-  const auto status = train::run_recipe(config, {out, flags.data, flags.resume, flags.quiet});
+  const auto status = task.run(recipe, {out, flags.data, flags.resume, flags.quiet});
   if (status == train::RunStatus::kInterrupted) {
     fmt::print(stderr, "stopped; go on with: moekit train --resume --out {}{}\n", out.string(),
                flags.data.empty() ? "" : " --data " + flags.data);

@@ -10,6 +10,7 @@ rank() {
     nn) echo 2 ;;
     models|metrics) echo 3 ;;
     train) echo 4 ;;
+    theory) echo 5 ;;
     *) echo unknown ;;
   esac
 }

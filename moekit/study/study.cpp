@@ -83,7 +83,10 @@ std::string verdict_of(const Summary& ours, double paper, Better better) {
   return "not reproduced";
 }
 
-std::string number(double value) { return fmt::format("{:.4f}", value); }
+std::string number(double value) {
+  const bool tiny = value != 0 && std::abs(value) < 5e-4;
+  return tiny ? fmt::format("{:.1e}", value) : fmt::format("{:.4f}", value);
+}
 
 /// Rows that share a table: the part of the name before the slash.
 std::string group_of(const std::string& name) { return name.substr(0, name.find('/')); }

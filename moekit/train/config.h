@@ -117,6 +117,7 @@ struct InitConfig {
 
 /// A recipe: everything a run depends on.
 struct RunConfig {
+  std::string task = "classification";
   int64_t seed = 1;
   int64_t threads = 1;
   DataConfig data;
@@ -127,6 +128,7 @@ struct RunConfig {
 
   template <typename Field>
   void visit(Field&& field) {
+    field("task", task, "what kind of run this is");
     field("seed", seed, "of every random choice");
     field("threads", threads, "one is fastest for small models: run seeds side by side instead");
     field("data", data, "");

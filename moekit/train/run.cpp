@@ -1,11 +1,8 @@
 #include "moekit/train/run.h"
 
 #include <ATen/Parallel.h>
-#include <torch/version.h>
 
 #include <chrono>
-#include <regex>
-#include <sstream>
 
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/optimizer_io.h"
@@ -22,16 +19,6 @@
 namespace moekit::train {
 namespace fs = std::filesystem;
 namespace {
-
-Json parse_json_file(const fs::path& path) {
-  const auto json = Json::parse(read_file(path, 1 << 28), nullptr, /*allow_exceptions=*/false);
-  MOEKIT_CHECK_FORMAT(!json.is_discarded(), path.string(), ": is no JSON");
-  return json;
-}
-
-void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, json.dump(2) + "\n");
-}
 
 /// Removes all checkpoints but the newest and the kept ones: those of every n-th epoch.
 void remove_checkpoints(const fs::path& folder, const Trainer& trainer) {
@@ -75,7 +62,7 @@ void load_checkpoint(const fs::path& path, Trainer& trainer, std::vector<Json>& 
   checkpoint::load_optimizer_tensors(trainer.optimizer(), trainer.model(),
                                      checkpoint::read_safetensors(optimizer), optimizer.string());
   const fs::path state = path / "state.json";
-  const Json json = parse_json_file(state);
+  const Json json = read_json(state);
   MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("trainer") && json.contains("metrics"),
                       state.string(), ": lacks trainer or metrics");
   ConfigTree tree;
@@ -83,12 +70,6 @@ void load_checkpoint(const fs::path& path, Trainer& trainer, std::vector<Json>& 
   tree.origins[""] = state.string();
   bind_config(tree, trainer.state);
   metrics = json["metrics"].get<std::vector<Json>>();
-}
-
-void write_metrics(const fs::path& folder, const std::vector<Json>& metrics) {
-  std::string lines;
-  for (const auto& line : metrics) lines += line.dump() + "\n";
-  write_file_atomic(folder / "metrics.jsonl", lines);
 }
 
 /// Copies what `init` asks for out of other runs and freezes what it names.
@@ -133,26 +114,6 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& con
 
 void check_limit(const char* key, int64_t wanted, int64_t available) {
   MOEKIT_CHECK(wanted <= available, key, " = ", wanted, ", but there are ", available, " images");
-}
-
-/// Refuses a folder of another run; returns whether it holds this one.
-bool claim_folder(const RunConfig& config, const RunOptions& options) {
-  const fs::path file = options.folder / "config.toml";
-  const std::string text = to_toml(to_json(config));
-  if (fs::exists(file)) {
-    MOEKIT_CHECK(options.resume, options.folder.string(),
-                 " holds a run already; give --resume to go on with it, or another --out");
-    MOEKIT_CHECK(read_file(file) == text, options.folder.string(),
-                 " was made by another recipe (see its config.toml); --resume wants the same");
-    return true;
-  }
-  create_folders(options.folder);
-  write_json(options.folder / "run.json", {{"moekit", std::string(version())},
-                                           {"libtorch", TORCH_VERSION},
-                                           {"seed", config.seed},
-                                           {"threads", config.threads}});
-  write_file_atomic(file, text);
-  return false;
 }
 
 Json rows_of(const torch::Tensor& table) {
@@ -259,7 +220,7 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   auto model = models::make_classifier(config.model, data.input);
   auto frozen = initialize(*model, config);
   Trainer trainer(config, model, data.train, data.normalization, std::move(frozen));
-  const bool exists = claim_folder(config, options);
+  const bool exists = claim_run_folder(to_json(config), config.seed, config.threads, options);
   if (exists && fs::exists(options.folder / "summary.json")) return RunStatus::kFinished;
   std::vector<Json> metrics;
   if (exists) {
@@ -359,30 +320,9 @@ RunConfig read_run_config(const fs::path& folder) {
   return config;
 }
 
-Json read_summary(const fs::path& folder) {
-  if (!fs::exists(folder / "summary.json")) {
-    throw IoError(concat(folder.string(), fs::exists(folder / "config.toml")
-                                              ? ": the run is not finished; go on with --resume"
-                                              : ": is no run folder"));
-  }
-  return parse_json_file(folder / "summary.json");
-}
-
-std::vector<Json> read_metrics(const fs::path& folder) {
-  const fs::path path = folder / "metrics.jsonl";
-  std::istringstream in(read_file(path, 1 << 28));
-  std::vector<Json> lines;
-  for (std::string line; std::getline(in, line);) {
-    lines.push_back(Json::parse(line, nullptr, false));
-    MOEKIT_CHECK_FORMAT(!lines.back().is_discarded(), path.string(), ":", lines.size(),
-                        ": is no JSON");
-  }
-  return lines;
-}
-
 std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
   const fs::path path = folder / "config.json";
-  const Json json = parse_json_file(path);
+  const Json json = read_json(path);
   MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("model") && json.contains("input"),
                       path.string(), ": lacks model or input");
   ConfigTree model_tree;
@@ -398,18 +338,6 @@ std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
   checkpoint::load_module_tensors(*model, checkpoint::read_safetensors(weights), weights.string());
   model->eval();
   return model;
-}
-
-std::map<int64_t, fs::path> list_checkpoints(const fs::path& folder) {
-  static const std::regex kName("step-([0-9]{1,18})");
-  std::map<int64_t, fs::path> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder / "checkpoints", error)) {
-    std::smatch match;
-    const std::string name = entry.path().filename().string();
-    if (std::regex_match(name, match, kName)) found[std::stoll(match[1])] = entry.path();
-  }
-  return found;
 }
 
 }  // namespace moekit::train

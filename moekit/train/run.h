@@ -7,6 +7,7 @@
 #include "moekit/data/dataset.h"
 #include "moekit/models/classifier.h"
 #include "moekit/train/config.h"
+#include "moekit/train/run_folder.h"
 
 namespace moekit::train {
 
@@ -27,15 +28,6 @@ RunData load_run_data(const RunConfig& config, const std::string& folder);
 /// The same from a data set that is loaded already.
 RunData make_run_data(const RunConfig& config, const data::Dataset& dataset);
 
-struct RunOptions {
-  std::filesystem::path folder;
-  std::string data_folder;
-  bool resume = false;
-  bool quiet = false;  ///< no progress
-};
-
-enum class RunStatus { kFinished, kInterrupted };
-
 /// Trains a recipe in a run folder:
 ///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine
 ///   metrics.jsonl    one line an epoch           summary.json the final figures
@@ -50,16 +42,7 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options);
 /// The recipe of a run folder, as resolved.
 RunConfig read_run_config(const std::filesystem::path& folder);
 
-/// Summary of a finished run. @throws IoError when it is not finished.
-Json read_summary(const std::filesystem::path& folder);
-
-/// The lines of metrics.jsonl.
-std::vector<Json> read_metrics(const std::filesystem::path& folder);
-
 /// The network in a folder with config.json and model.safetensors: RUN/model, or a checkpoint.
 std::shared_ptr<models::ClassifierImpl> load_model(const std::filesystem::path& folder);
-
-/// A run's checkpoints by step, those that `train.keep_every` kept and the newest.
-std::map<int64_t, std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
 }  // namespace moekit::train

@@ -8,7 +8,6 @@
 
 #include "moekit/core/files.h"
 #include "moekit/core/statistics.h"
-#include "moekit/data/registry.h"
 #include "moekit/train/inspection.h"
 #include "moekit/train/run.h"
 
@@ -33,7 +32,7 @@ constexpr ReportFigure kFigures[] = {
 std::optional<double> find_figure(const Json& summary, const char* pointer) {
   const Json::json_pointer at(pointer);
   if (summary.contains(at)) return summary[at].get<double>();
-  if (!summary["test"].contains("layers")) return std::nullopt;
+  if (!summary.contains("test") || !summary["test"].contains("layers")) return std::nullopt;
   const Json& layer = summary["test"]["layers"].begin().value();
   return layer.contains(at) ? std::optional(layer[at].get<double>()) : std::nullopt;
 }
@@ -187,12 +186,34 @@ void add_alignment_charts(report::ModelSection& section, const std::vector<Json>
   }
 }
 
-report::ModelSection section_of(const std::string& name, const fs::path& run, const RunData& data) {
+}  // namespace
+
+std::string recipe_name(const fs::path& run) {
+  static const std::regex kSeed("[-_./]*seed[0-9]+$");
+  const fs::path clean = fs::path(run.string().ends_with('/') ? run.parent_path() : run);
+  const std::string own = std::regex_replace(clean.filename().string(), kSeed, "");
+  return own.empty() ? clean.parent_path().filename().string() : own;
+}
+
+std::vector<RunGroup> group_by_recipe(const std::vector<fs::path>& runs) {
+  std::vector<RunGroup> groups;
+  for (const auto& run : runs) {
+    const std::string name = recipe_name(run);
+    auto found = std::find_if(groups.begin(), groups.end(),
+                              [&](const RunGroup& group) { return group.name == name; });
+    if (found == groups.end()) found = groups.insert(groups.end(), {name, {}});
+    found->runs.push_back(run);
+  }
+  return groups;
+}
+
+report::ModelSection classification_section(const std::string& title, const fs::path& run,
+                                            const RunData& data) {
   const Json inspected = inspect_run(run, data);
   const auto trace = metrics::read_trace(run / "trace.safetensors");
   const auto lines = read_metrics(run);
   report::ModelSection section;
-  section.title = name;
+  section.title = title;
   section.subtitle = fmt::format(
       "{}, seed {}, test error {:.4f}; run folder {}", inspected["data"].get<std::string>(),
       inspected["seed"].get<int64_t>(), inspected["error"].get<double>(), run.string());
@@ -249,28 +270,7 @@ report::ModelSection section_of(const std::string& name, const fs::path& run, co
   return section;
 }
 
-}  // namespace
-
-std::string recipe_name(const fs::path& run) {
-  static const std::regex kSeed("[-_./]*seed[0-9]+$");
-  const fs::path clean = fs::path(run.string().ends_with('/') ? run.parent_path() : run);
-  const std::string own = std::regex_replace(clean.filename().string(), kSeed, "");
-  return own.empty() ? clean.parent_path().filename().string() : own;
-}
-
-std::vector<RunGroup> group_by_recipe(const std::vector<fs::path>& runs) {
-  std::vector<RunGroup> groups;
-  for (const auto& run : runs) {
-    const std::string name = recipe_name(run);
-    auto found = std::find_if(groups.begin(), groups.end(),
-                              [&](const RunGroup& group) { return group.name == name; });
-    if (found == groups.end()) found = groups.insert(groups.end(), {name, {}});
-    found->runs.push_back(run);
-  }
-  return groups;
-}
-
-report::Page make_report(const std::vector<RunGroup>& groups, const std::string& data_folder) {
+report::Page make_report(const std::vector<RunGroup>& groups, const SectionMaker& section) {
   MOEKIT_CHECK(!groups.empty(), "report: needs at least one run");
   report::Page page;
   page.title = "Which expert does what";
@@ -279,17 +279,8 @@ report::Page make_report(const std::vector<RunGroup>& groups, const std::string&
       "entropy of the router's choice for one sample, less is sharper. H_u: entropy of expert "
       "usage, more is more even. Figures are mean ± standard deviation (median) over n seeds.";
   page.tables.emplace_back("Comparison", comparison(groups));
-  std::map<std::string, data::Dataset> datasets;  // each is read once
   for (const auto& group : groups) {
-    const auto config = read_run_config(group.runs.front());
-    const std::string& name = config.data.name;
-    const bool generated = data::dataset_info(name).generate != nullptr;  // another for each run
-    if (!generated && datasets.count(name) == 0) {
-      datasets[name] = data::load_dataset(name, data_folder);
-    }
-    page.models.push_back(section_of(
-        group.name, group.runs.front(),
-        generated ? load_run_data(config, data_folder) : make_run_data(config, datasets[name])));
+    page.models.push_back(section(group.name, group.runs.front()));
   }
   return page;
 }

@@ -9,6 +9,7 @@
 #include "moekit/core/interrupt.h"
 #include "moekit/train/inspection.h"
 #include "moekit/train/run_report.h"
+#include "moekit/train/task.h"
 
 namespace moekit::train {
 namespace {
@@ -77,7 +78,10 @@ TEST_F(RunTest, WritesWhatAFinishedRunNeedsAndInspectsIt) {
   double shares = 0;
   for (const auto& share : layer["usage"]) shares += share.get<double>();
   EXPECT_NEAR(shares, 1, 1e-9);
-  const auto html = report::render(make_report(group_by_recipe({folder_ / "a"}), ""));
+  const auto html = report::render(make_report(
+      group_by_recipe({folder_ / "a"}), [](const std::string& title, const fs::path& run) {
+        return classification_task().section(title, run, "");
+      }));
   EXPECT_NE(html.find("Which expert gets a true cluster"), std::string::npos);
   EXPECT_NE(html.find("data:image/png;base64,"), std::string::npos);
 }

@@ -1,0 +1,71 @@
+#include "moekit/train/task.h"
+
+#include "moekit/data/registry.h"
+#include "moekit/train/inspection.h"
+#include "moekit/train/run.h"
+#include "moekit/train/run_report.h"
+
+namespace moekit::train {
+namespace {
+
+RunConfig bind_run(const ConfigTree& recipe) {
+  RunConfig config;
+  bind_config(recipe, config);
+  return config;
+}
+
+class ClassificationTask : public Task {
+ public:
+  std::string_view name() const override { return "classification"; }
+  std::vector<ConfigKey> keys() const override {
+    std::vector<ConfigKey> keys;
+    list_config_keys(RunConfig{}, "", keys);
+    return keys;
+  }
+  void check(const ConfigTree& recipe) const override { validate(bind_run(recipe)); }
+  std::string data_set(const ConfigTree& recipe) const override {
+    const std::string name = bind_run(recipe).data.name;
+    return data::dataset_info(name).generate == nullptr ? name : "";
+  }
+  RunStatus run(const ConfigTree& recipe, const RunOptions& options) const override {
+    return run_recipe(bind_run(recipe), options);
+  }
+  Json inspect(const std::filesystem::path& run, const std::string& data_folder,
+               const std::string& against) const override {
+    read_summary(run);  // refuses what is no finished run before any data is read
+    return inspect_run(run, load_run_data(read_run_config(run), data_folder), against);
+  }
+  report::ModelSection section(const std::string& title, const std::filesystem::path& run,
+                               const std::string& data_folder) const override {
+    const RunConfig config = read_run_config(run);
+    if (data::dataset_info(config.data.name).generate != nullptr) {  // another for every run
+      return classification_section(title, run, load_run_data(config, data_folder));
+    }
+    if (loaded_.name != config.data.name || loaded_from_ != data_folder) {
+      loaded_ = data::load_dataset(config.data.name, data_folder);
+      loaded_from_ = data_folder;
+    }
+    return classification_section(title, run, make_run_data(config, loaded_));
+  }
+
+ private:
+  mutable data::Dataset loaded_;  // pages show many runs of one data set
+  mutable std::string loaded_from_;
+};
+
+}  // namespace
+
+std::string task_name(const ConfigTree& recipe) {
+  const auto found = recipe.values.find("task");
+  if (found == recipe.values.end()) return "classification";
+  MOEKIT_CHECK(found->is_string(), origin_of(recipe, "task"), ": task: wanted a string; got ",
+               found->dump());
+  return found->get<std::string>();
+}
+
+const Task& classification_task() {
+  static const ClassificationTask kTask;
+  return kTask;
+}
+
+}  // namespace moekit::train
