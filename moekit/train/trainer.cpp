@@ -112,14 +112,21 @@ int64_t Trainer::steps_per_epoch() const {
 
 void Trainer::report_non_finite(const std::string& where) const {
   std::string first = where;
+  std::string largest;
+  double size = -1;
   for (const auto& item : model_->named_parameters()) {
     if (!torch::isfinite(item.value()).all().item<bool>()) {
       first = concat("parameter ", item.key(), " (seen in ", where, ")");
       break;
     }
+    const double own = item.value().numel() > 0 ? item.value().abs().max().item<double>() : 0;
+    if (own > size) {
+      size = own;
+      largest = concat("; the largest parameter is ", item.key(), ", up to ", size);
+    }
   }
   throw NumericError(concat("training stopped at step ", state.step + 1, " (epoch ",
-                            state.epoch + 1, "): ", first, " is not finite"));
+                            state.epoch + 1, "): ", first, " is not finite", largest));
 }
 
 bool Trainer::loss_says_stop() {

@@ -6,6 +6,7 @@
 #include "moekit/nn/experts/expert_list.h"
 #include "moekit/nn/experts/linear_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/experts/patch_experts.h"
 
 namespace moekit::nn {
 namespace {
@@ -47,6 +48,12 @@ const Case kCases[] = {
        return std::make_shared<LinearExpertsImpl>(LinearExpertsOptions(6, 5, kExperts));
      },
      {6}},
+    {"Patch",
+     []() -> std::shared_ptr<ExpertsImpl> {
+       return std::make_shared<PatchExpertsImpl>(
+           PatchExpertsOptions(6, 5, kExperts).num_filters(3));
+     },
+     {1, 4, 6}},
     {"List",
      []() -> std::shared_ptr<ExpertsImpl> {
        return std::make_shared<ExpertListImpl>(

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <csignal>
 
 #include "moekit/core/error.h"
@@ -105,6 +106,96 @@ TEST_F(RunTest, RefusesAFolderOfAnotherRunAndResumesAFinishedOneAtOnce) {
   EXPECT_EQ(run_recipe(config_, options("a", true)), RunStatus::kFinished);
   config_.train.lr = 0.5;
   EXPECT_THROW(run_recipe(config_, options("a", true)), ArgumentError);
+}
+
+/// A small cluster-patch problem on eight two-layer networks, full batch.
+RunConfig cluster_recipe() {
+  RunConfig config;
+  config.data.name = "cluster-patch";
+  config.data.options = {{"num_train", 1000}, {"num_test", 500}};
+  config.model.kind = models::ModelKind::kSparseMixture;
+  config.model.num_experts = 8;
+  config.model.output_loss = models::OutputLoss::kDoubleSoftmax;
+  config.model.expert.kind = models::ExpertKind::kPatch;
+  config.model.expert.activation = nn::Activation::kCubic;
+  config.model.expert.init_scale = 1e-3;
+  auto& router = config.model.router;
+  router.input = models::RouterInput::kPatchSum;
+  router.top_k = 1;
+  router.combine_weights = nn::CombineWeights::kLogits;
+  router.noise = nn::RouterNoise::kUniform;
+  router.init = nn::RouterInit::kZero;
+  router.bias = false;
+  config.train.epochs = 40;
+  config.train.batch_size = 1000;
+  config.train.optimizer = OptimizerKind::kNormalizedGd;
+  config.train.groups = {{"moe.experts", 1, 0, true}, {"moe.router", 100, 0, false}};
+  config.train.evaluate_every = 15;
+  config.train.noisy_test = true;
+  return config;
+}
+
+TEST_F(RunTest, TrainsASparseMixtureOnClustersAndTellsItsAlignment) {
+  run_recipe(cluster_recipe(), options("a"));
+  const auto lines = read_metrics(folder_ / "a");
+  ASSERT_EQ(lines.size(), 3U);  // epochs 15, 30 and the last
+  EXPECT_EQ(lines[2]["epoch"], 40);
+  EXPECT_LT(lines[2]["train_loss"], lines[0]["train_loss"]);
+  const auto& cluster = lines[2]["test"]["layers"]["moe"]["cluster"];
+  EXPECT_LE(cluster["dispatch_entropy"], std::log(4) + 1e-9);
+  const Json summary = read_summary(folder_ / "a");
+  EXPECT_EQ(summary["alignment"]["experts"]["label"].size(), 8U);
+  EXPECT_EQ(summary["alignment"]["router"]["centre"][0].size(), 4U);
+  EXPECT_TRUE(summary["noisy_train"]["layers"]["moe"].contains("cluster"));
+  EXPECT_NE(summary["noisy_test"]["loss"], summary["test"]["loss"]);
+  const auto section = classification_task().section("a", folder_ / "a", "");
+  EXPECT_NE(std::count_if(
+                section.heat_maps.begin(), section.heat_maps.end(),
+                [](const auto& map) { return map.title.find("over time") != std::string::npos; }),
+            0);
+  EXPECT_TRUE(section.sheets.empty());  // numbers are no pictures
+}
+
+TEST_F(RunTest, GoesOnBetweenTestsToTheSameNumbers) {
+  run_recipe(cluster_recipe(), options("whole"));
+  RunStatus status = RunStatus::kInterrupted;
+  for (int stop = 0; stop < 3; ++stop) {
+    const InterruptGuard guard;
+    std::raise(SIGINT);
+    status = run_recipe(cluster_recipe(), options("parts", stop > 0));
+    ASSERT_EQ(status, RunStatus::kInterrupted);  // after one step each: not at a test
+  }
+  const InterruptGuard calm;
+  run_recipe(cluster_recipe(), options("parts", true));
+  for (const char* file : {"model/model.safetensors", "metrics.jsonl"}) {
+    EXPECT_EQ(bytes("whole", file), bytes("parts", file)) << file;
+  }
+}
+
+TEST_F(RunTest, StopsWhenTheTrainingLossRisesOrIsLowEnough) {
+  auto config = cluster_recipe();
+  config.train.stop_below = 10;  // met at once,
+  config.train.stop_from_epoch = 7;
+  run_recipe(config, options("low"));
+  EXPECT_EQ(read_summary(folder_ / "low")["epochs"], 7);
+  config.train.stop_below = 0;
+  config.train.lr = 3;  // jumps about
+  config.train.stop_rise = 1e-6;
+  run_recipe(config, options("rise"));
+  EXPECT_LT(read_summary(folder_ / "rise")["epochs"], 40);
+  EXPECT_EQ(read_summary(folder_ / "rise")["stopped_early"], true);
+}
+
+TEST_F(RunTest, NamesStepAndTensorWhenNumbersAreNoLongerFinite) {
+  auto config = cluster_recipe();
+  config.train.lr = 1e30;
+  try {
+    run_recipe(config, options("a"));
+    FAIL();
+  } catch (const NumericError& error) {
+    EXPECT_NE(std::string(error.what()).find("step"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("moe."), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(RunTest, StopsEarlyWithoutAGainInValidationLoss) {

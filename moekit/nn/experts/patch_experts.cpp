@@ -141,14 +141,19 @@ torch::Tensor PatchExpertsImpl::run(const torch::Tensor& samples, const torch::T
         .view({patches.size(0), patches.size(1), options.num_classes(), -1})
         .sum(at::IntArrayRef{1, 3});
   }
-  auto own_bias = bias;
-  if (activation == Activation::kIdentity) {  // sum_p (w x_p + b) = w sum_p x_p + P b
-    own_bias = bias * static_cast<double>(patches.size(1));
-    patches = patches.sum(1, /*keepdim=*/true);
+  if (activation == Activation::kIdentity) {
+    // sum_j sum_p (w_j x_p + b_j) = (sum_j w_j) (sum_p x_p) + P sum_j b_j
+    const auto count = static_cast<double>(patches.size(1));
+    const auto summed = patches.sum(1);
+    const auto per_class = [&](const torch::Tensor& of) {
+      return of.unflatten(1, {options.num_classes(), options.num_filters()}).sum(2);
+    };
+    return grouped_linear(rows.defined() ? summed.index_select(0, rows) : summed,
+                          per_class(weight), per_class(bias) * count, offsets);
   }
   // An autograd node takes no undefined tensor: an empty one stands for "in order".
   const auto index = rows.defined() ? rows.contiguous() : torch::empty({0}, torch::kLong);
-  return PatchResponses::apply(patches, index, weight, own_bias, offsets, options.num_classes(),
+  return PatchResponses::apply(patches, index, weight, bias, offsets, options.num_classes(),
                                static_cast<int64_t>(activation));
 }
 
