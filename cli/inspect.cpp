@@ -55,7 +55,15 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
              number("load_gini"));
   print_alignment("by predicted class", layer["by_predicted"]);
   print_alignment("by true class", layer["by_label"]);
-  if (layer.contains("by_cluster")) print_alignment("by true cluster", layer["by_cluster"]);
+  if (layer.contains("by_cluster")) {
+    print_alignment("by true cluster", layer["by_cluster"]);
+    fmt::print("  {:24} {:.3f} nat\n", "dispatch entropy",
+               layer["by_cluster"]["label_given_expert"].get<double>() * std::log(2.0));
+    const auto& counts = layer["by_cluster"]["counts"];
+    for (size_t k = 0; k < counts.size() && counts.size() <= 20; ++k) {
+      print_row(fmt::format("cluster {}", k), counts[k], "{:>8.0f}");
+    }
+  }
   if (layer.contains("routing_regret")) {
     fmt::print("  {:24} {:.3f} (random {:.3f})\n", "routing regret",
                layer["routing_regret"]["chosen"].get<double>(),
@@ -86,6 +94,26 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
   }
 }
 
+/// Experts and router along the true directions of generated data.
+void print_directions(const Json& alignment) {
+  for (const auto& [part, tables] : alignment.items()) {
+    if (!tables.is_object()) continue;
+    for (const auto& [name, table] : tables.items()) {
+      fmt::print("\nalignment of the {} with the true directions \"{}\" (expert by direction)\n",
+                 part, name);
+      for (size_t e = 0; e < table.size(); ++e) {
+        print_row(fmt::format("expert {}", e), table[e], "{:>9.3f}");
+      }
+    }
+  }
+  if (alignment.contains("centre_over_label")) {
+    fmt::print("router, centre over label {:.2f}; centres covered {}; experts in use {}\n",
+               alignment["centre_over_label"].get<double>(),
+               alignment["centres_covered"].get<int64_t>(),
+               alignment["experts_in_use"].get<int64_t>());
+  }
+}
+
 void run(const InspectFlags& flags) {
   const Json report = task_of_run(flags.run).inspect(flags.run, flags.data, flags.against);
   if (!flags.json && !report.contains("layers")) return print_summary(report);
@@ -98,6 +126,7 @@ void run(const InspectFlags& flags) {
              report["error"].get<double>());
   const auto classes = report["classes"].get<std::vector<std::string>>();
   for (const auto& layer : report["layers"]) print_layer(layer, classes);
+  if (report.contains("alignment")) print_directions(report["alignment"]);
   if (report["layers"].empty()) fmt::print("a single model: no router to inspect\n");
 }
 

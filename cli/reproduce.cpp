@@ -136,6 +136,37 @@ std::vector<study::Row> choose_rows(const study::Study& study, const std::string
   return rows;
 }
 
+/// The study's own figures: ours, and the paper's in brackets.
+report::Table figure_table(const study::Study& study,
+                           const std::vector<study::RowResult>& results) {
+  report::Table table;
+  table.header = {"row", "n"};
+  std::vector<std::string> shown;
+  for (const auto& figure : study.figure) {
+    const bool any = std::any_of(results.begin(), results.end(), [&](const auto& row) {
+      return row.cells.at(figure.name).ours.count > 0;
+    });
+    if (!any) continue;
+    shown.push_back(figure.name);
+    table.header.push_back(figure.title);
+  }
+  for (const auto& row : results) {
+    if (row.runs.empty()) continue;
+    table.rows.push_back(
+        {fmt::format("{} ({})", row.label, row.name), std::to_string(row.runs.size())});
+    for (const auto& name : shown) {
+      const auto& cell = row.cells.at(name);
+      std::string text;
+      if (cell.ours.count > 0) {
+        text = fmt::format("{:.4g} ± {:.2g}", cell.ours.mean, cell.ours.std_dev);
+        if (cell.paper) text += fmt::format(" [{:.4g}]", *cell.paper);
+      }
+      table.rows.back().push_back(std::move(text));
+    }
+  }
+  return table;
+}
+
 /// The report page over all rows that were run; its path is the last line on stdout.
 void write_page(const study::Study& study, const std::vector<study::RowResult>& results,
                 const std::vector<study::ClaimResult>& claims, const ReproduceFlags& flags,
@@ -150,6 +181,8 @@ void write_page(const study::Study& study, const std::vector<study::RowResult>& 
   auto page = train::make_report(groups, section_maker(flags.data));
   page.title = study.title;
   page.introduction = study.source + ". " + page.introduction;
+  page.tables.insert(page.tables.begin(), {"Figures: mean ± standard deviation [the paper's]",
+                                           figure_table(study, results)});
   report::Table table{{"verdict", "claim", "source"}, {}};
   for (const auto& claim : claims) {
     table.rows.push_back({std::string(enum_name(claim.verdict)), claim.text, claim.source});

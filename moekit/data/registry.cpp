@@ -10,6 +10,7 @@
 #include "moekit/data/idx.h"
 #include "moekit/data/joined.h"
 #include "moekit/data/rotated.h"
+#include "moekit/data/soft_routed_teacher.h"
 #include "moekit/data/synthetic.h"
 
 namespace moekit::data {
@@ -282,6 +283,15 @@ std::vector<DatasetInfo> make_table() {
        {},
        nullptr,
        &generate<ClusterPatchOptions, &make_cluster_patch>},
+      {"soft-routed-teacher",
+       "generated: sign of a soft-routed teacher on Gaussian inputs; its pairs as clusters",
+       {},
+       {},
+       nullptr,
+       nullptr,
+       {},
+       nullptr,
+       &generate<SoftRoutedSetOptions, &make_soft_routed_set>},
       {"synthetic-clusters",
        "12x12 generated images, 4 true clusters, 2 classes",
        {},

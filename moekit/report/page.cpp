@@ -14,7 +14,11 @@ std::string table_html(const Table& table) {
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     out += "<tr>";
-    for (const auto& cell : row) out += "<td>" + escape_html(cell) + "</td>";
+    for (const auto& cell : row) {
+      // Numbers (and names) on one line, to the right; sentences wrap.
+      const bool sentence = cell.size() > 40 && cell.find(' ') != std::string::npos;
+      out += (sentence ? "<td class=\"text\">" : "<td>") + escape_html(cell) + "</td>";
+    }
     out += "</tr>";
   }
   return out + "</tbody></table></div>";

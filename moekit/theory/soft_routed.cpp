@@ -9,15 +9,7 @@
 namespace moekit::theory {
 namespace {
 
-constexpr double kSqrt6 = 2.449489742783178;
 constexpr double kCancelling = -0.9;
-
-torch::Tensor hermite3(const torch::Tensor& z) { return z * (z * z - 3) / kSqrt6; }
-torch::Tensor hermite3_slope(const torch::Tensor& z) { return (z * z - 1) * (3 / kSqrt6); }
-
-torch::Tensor gate_of(const torch::Tensor& z, SoftGate gate) {
-  return gate == SoftGate::kSigmoid ? torch::sigmoid(z) : torch::softmax(z, 1);
-}
 
 torch::Tensor unit_rows(const torch::Tensor& rows) { return rows / rows.norm(2, 1, true); }
 
@@ -31,24 +23,6 @@ void check_sizes(int64_t pairs, int64_t dim) {
 }
 
 }  // namespace
-
-torch::Tensor SoftRouted::parts(const torch::Tensor& x) const {
-  return gate_of(x.matmul(w.t()), gate) * hermite3(x.matmul(v.t()));
-}
-
-SoftRouted SoftRouted::select(const torch::Tensor& index) const {
-  return {w.index_select(0, index), v.index_select(0, index), gate};
-}
-
-SoftRouted make_teacher(int64_t pairs, int64_t dim, SoftGate gate, const at::Generator& generator) {
-  check_sizes(pairs, dim);
-  MOEKIT_CHECK(2 * pairs <= dim, "soft-routed teacher: 2 pairs must be at most dim; got pairs ",
-               pairs, ", dim ", dim);
-  // Gram-Schmidt by QR: the columns of q are orthonormal.
-  const auto q = std::get<0>(torch::linalg_qr(random_rows(dim, 2 * pairs, generator))).t();
-  return {q.slice(0, 0, pairs).to(torch::kFloat32).contiguous(),
-          q.slice(0, pairs, 2 * pairs).to(torch::kFloat32).contiguous(), gate};
-}
 
 SoftRouted make_student(int64_t pairs, int64_t dim, SoftGate gate, const at::Generator& generator) {
   check_sizes(pairs, dim);
@@ -77,16 +51,16 @@ SoftRouted make_overlapping_student(const SoftRouted& teacher, const at::Generat
 
 SoftGradient soft_gradient(const SoftRouted& student, const torch::Tensor& x,
                            const torch::Tensor& target) {
-  const auto gate = gate_of(x.matmul(student.w.t()), student.gate);  // [N, m]
+  const auto gate = data::soft_gate(x.matmul(student.w.t()), student.gate);  // [N, m]
   const auto z = x.matmul(student.v.t());
-  const auto h = hermite3(z);
+  const auto h = data::hermite3(z);
   const auto f = (gate * h).sum(1, /*keepdim=*/true);
   const auto r = (f - target.unsqueeze(1)) / static_cast<double>(x.size(0));
   // d f / d (w_j.x): gate (1 - gate) h_j for sigmoids, gate_j (h_j - f) for a softmax.
   const auto by_gate = student.gate == SoftGate::kSigmoid ? gate * (1 - gate) * h : gate * (h - f);
   SoftGradient out;
   out.w = (r * by_gate).t().matmul(x);
-  out.v = (r * gate * hermite3_slope(z)).t().matmul(x);
+  out.v = (r * gate * data::hermite3_slope(z)).t().matmul(x);
   out.loss = 0.5 * (f.squeeze(1) - target).square().mean().item<double>();
   return out;
 }

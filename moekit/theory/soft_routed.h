@@ -5,37 +5,16 @@
 #include <cstdint>
 #include <vector>
 
-#include "moekit/core/enum_names.h"
+#include "moekit/data/soft_routed_teacher.h"
 
-/// A mixture whose every expert is active, small enough to watch each weight: student and teacher
-/// are sums of pairs of a router neuron w and an expert neuron v.
-/// Source: Liao, Kyrillidis 2025, arXiv:2510.07205. The exact model of the paper could not be read:
-/// gate, activation scale and initial weights are a reconstruction that fits the stated facts
-/// [inferred].
+/// A student that learns a soft-routed teacher (`data/soft_routed_teacher.h`), small enough to
+/// watch each weight. Source: Liao, Kyrillidis 2025, arXiv:2510.07205; initial weights are
+/// inferred.
 namespace moekit::theory {
 
-enum class SoftGate {
-  kSigmoid,  ///< pi(w.x) of each pair alone
-  kSoftmax,  ///< softmax over all pairs
-};
-
-/// f(x) = sum_j gate_j(x) h3(v_j.x) with unit rows w_j, v_j and h3(z) = (z^3 - 3 z) / sqrt 6.
-struct SoftRouted {
-  torch::Tensor w;  ///< [m, d], router
-  torch::Tensor v;  ///< [m, d], experts
-  SoftGate gate = SoftGate::kSigmoid;
-
-  int64_t size() const { return w.size(0); }
-  /// Each pair's part of the output. @param x [N, d] @return [N, m]
-  torch::Tensor parts(const torch::Tensor& x) const;
-  /// @return [N]
-  torch::Tensor forward(const torch::Tensor& x) const { return parts(x).sum(1); }
-  /// The pairs of these indices. @param index [m'] int64
-  SoftRouted select(const torch::Tensor& index) const;
-};
-
-/// m* pairs whose 2 m* vectors are orthonormal. @throws ArgumentError unless 1 <= 2 m* <= d.
-SoftRouted make_teacher(int64_t pairs, int64_t dim, SoftGate gate, const at::Generator& generator);
+using data::make_teacher;
+using data::SoftGate;
+using data::SoftRouted;
 
 /// m pairs, uniform on the sphere.
 SoftRouted make_student(int64_t pairs, int64_t dim, SoftGate gate, const at::Generator& generator);
@@ -80,11 +59,3 @@ std::vector<int64_t> prune_cancelling_pairs(const SoftRouted& student, const tor
                                             int64_t keep);
 
 }  // namespace moekit::theory
-
-template <>
-struct moekit::EnumNames<moekit::theory::SoftGate> {
-  static constexpr std::array<std::pair<theory::SoftGate, std::string_view>, 2> kTable{{
-      {theory::SoftGate::kSigmoid, "sigmoid"},
-      {theory::SoftGate::kSoftmax, "softmax"},
-  }};
-};

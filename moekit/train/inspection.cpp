@@ -173,6 +173,7 @@ Json inspect_run(const std::filesystem::path& folder, const RunData& data,
     }
     out["layers"].push_back(std::move(item));
   }
+  if (summary.contains("alignment")) out["alignment"] = summary["alignment"];
   add_saturation(out["layers"], folder, data, trace);
   return out;
 }

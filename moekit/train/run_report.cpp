@@ -28,6 +28,17 @@ constexpr ReportFigure kFigures[] = {
     {"H_u bit", "/usage_entropy"},
 };
 
+/// Takes out columns in which no row has anything.
+void drop_empty_columns(report::Table& table) {
+  for (size_t c = table.header.size(); c-- > 0;) {
+    const bool empty = std::all_of(table.rows.begin(), table.rows.end(),
+                                   [&](const auto& row) { return row[c].empty(); });
+    if (!empty) continue;
+    table.header.erase(table.header.begin() + static_cast<std::ptrdiff_t>(c));
+    for (auto& row : table.rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(c));
+  }
+}
+
 /// A run's figure: of the run, or of its first layer.
 std::optional<double> find_figure(const Json& summary, const char* pointer) {
   const Json::json_pointer at(pointer);
@@ -67,6 +78,7 @@ report::Table comparison(const std::vector<RunGroup>& groups) {
     row.push_back(fmt::format("{:.0f}", summarize(seconds).mean));
     table.rows.push_back(std::move(row));
   }
+  drop_empty_columns(table);
   return table;
 }
 
@@ -140,7 +152,7 @@ void add_cluster_maps(report::ModelSection& section, const std::string& at,
     if (line.contains(counts)) tested.push_back(&line);
   }
   if (tested.size() < 2) return;
-  const size_t step = (tested.size() + 19) / 20;  // at most 20 columns
+  const size_t step = (tested.size() + 9) / 10;  // at most 10 columns
   std::vector<const Json*> shown;
   for (size_t i = (tested.size() - 1) % step; i < tested.size(); i += step) {
     shown.push_back(tested[i]);
@@ -153,7 +165,7 @@ void add_cluster_maps(report::ModelSection& section, const std::string& at,
                         expert_names(experts),
                         epochs,
                         {},
-                        false};
+                        true};
     map.values.resize(static_cast<size_t>(experts));
     for (const auto* line : shown) {
       const auto shares = row_shares((*line)[counts])[k];
@@ -274,11 +286,17 @@ report::Page make_report(const std::vector<RunGroup>& groups, const SectionMaker
   MOEKIT_CHECK(!groups.empty(), "report: needs at least one run");
   report::Page page;
   page.title = "Which expert does what";
-  page.introduction =
-      "I(E;Y): information between expert and predicted class, more is more specialised. H_s: "
-      "entropy of the router's choice for one sample, less is sharper. H_u: entropy of expert "
-      "usage, more is more even. Figures are mean ± standard deviation (median) over n seeds.";
-  page.tables.emplace_back("Comparison", comparison(groups));
+  auto table = comparison(groups);
+  const bool routed =
+      std::find(table.header.begin(), table.header.end(), "I(E;Y) bit") != table.header.end();
+  if (routed) {
+    page.introduction =
+        "I(E;Y): information between expert and predicted class, more is more specialised. H_s: "
+        "entropy of the router's choice for one sample, less is sharper. H_u: entropy of expert "
+        "usage, more is more even. ";
+  }
+  page.introduction += "Figures are mean ± standard deviation (median) over n seeds.";
+  page.tables.emplace_back("Comparison", std::move(table));
   for (const auto& group : groups) {
     page.models.push_back(section(group.name, group.runs.front()));
   }

@@ -53,6 +53,46 @@ expect 1 "cannot create" "$moekit" report a-seed1 -o /nonexistent/page.html
 head -c 300 a-seed2/model/model.safetensors > cut && mv cut a-seed2/model/model.safetensors
 expect 1 "model.safetensors" "$moekit" eval a-seed2
 
+# Generated data with options, and another kind of run.
+cat > patches.toml <<'TOML'
+[data]
+name = "cluster-patch"
+options = { num_train = 400, num_test = 200 }
+[model]
+kind = "sparse_mixture"
+num_experts = 4
+[model.expert]
+kind = "patch"
+activation = "cubic"
+[model.router]
+input = "patch_sum"
+top_k = 1
+[train]
+epochs = 2
+batch_size = 100
+TOML
+expect 0 "centres_covered" "$moekit" train patches.toml --quiet --out patches-seed1
+expect 0 "dispatch entropy" "$moekit" inspect patches-seed1
+expect 0 "true directions \"centre\"" "$moekit" inspect patches-seed1
+for wrong in "num_clusters=26:2..25; got 26" "num_patches=2:at least 3; got 2" \
+             "gamma=[2.0, 1.0]:gamma must be" "colour=1:unknown key"; do
+  expect 2 "${wrong#*:}" "$moekit" train patches.toml --out refused \
+    --set "data.options.${wrong%%:*}"
+done
+expect 2 "cubic" "$moekit" train patches.toml --out refused --set model.expert.activation=quartic
+expect 2 "model.num_experts must be at least 1; got 0" "$moekit" train patches.toml --out refused \
+  --set model.num_experts=0
+printf 'task = "soft_routed"\ndim = 8\nteacher_pairs = 1\nstudent_pairs = 2\nbatch_size = 64\ntime = 2\nfine_tune_steps = 5\ntest_samples = 500\n' > soft.toml
+expect 0 "loss_final" "$moekit" train soft.toml --quiet --out soft-seed1
+expect 0 "rho_v" "$moekit" inspect soft-seed1
+expect 0 "both.html" "$moekit" report soft-seed1 patches-seed1 -o both.html
+expect 2 "task \"soft_routed\"" "$moekit" eval soft-seed1
+expect 2 "teacher_pairs must be 1..dim/2 = 1..4; got 5" "$moekit" train soft.toml --out refused \
+  --set teacher_pairs=5
+expect 2 "unknown task \"nope\"" "$moekit" train soft.toml --out refused --set task=nope
+[ ! -e refused ] || fail "a refused recipe left a run folder"
+expect 0 "true clusters: 4" "$moekit" data info cluster-patch
+expect 0 "true clusters: 2" "$moekit" data info soft-routed-teacher
 expect 0 "synthetic-clusters" "$moekit" data list
 expect 0 "true clusters: 4" "$moekit" data info synthetic-clusters
 expect 2 "unknown data set" "$moekit" data info nope
