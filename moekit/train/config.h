@@ -82,7 +82,7 @@ struct TrainConfig {
     field("schedule", schedule, "of the learning rate, down to 0 at the end");
     field("warmup_steps", warmup_steps, "steps in which the learning rate rises");
     field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit");
-    field("patience", patience, "stop after so many epochs without a better validation loss");
+    field("patience", patience, "stop after so many tests without a better validation loss");
     field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch");
     field("keep_every", keep_every, "keep the checkpoint of every n-th epoch; 0: the newest only");
     field("evaluate_every", evaluate_every, "epochs between tests and checkpoints");

@@ -263,7 +263,7 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
     if (data.validation.size() > 0) {
       const double loss = evaluate(t.model(), data.validation, data.normalization).loss;
       metrics.back()["validation_loss"] = loss;
-      if (t.state.epoch == 1 || loss < t.state.best_validation) {
+      if (metrics.size() == 1 || loss < t.state.best_validation) {
         t.state.best_validation = loss;
         t.state.epochs_without_gain = 0;
       } else {

@@ -208,6 +208,16 @@ TEST_F(RunTest, StopsEarlyWithoutAGainInValidationLoss) {
   EXPECT_EQ(read_summary(folder_ / "a")["stopped_early"], true);
 }
 
+TEST_F(RunTest, CountsTestsNotEpochsWithoutAGain) {
+  config_.train.epochs = 50;
+  config_.train.lr = 1e-30;
+  config_.train.patience = 2;
+  config_.train.optimizer = OptimizerKind::kSgd;
+  config_.train.evaluate_every = 2;
+  run_recipe(config_, options("a"));
+  EXPECT_EQ(read_summary(folder_ / "a")["epochs"], 6);  // tests at 2, then 4 and 6 without a gain
+}
+
 TEST_F(RunTest, CopiesAndFreezesPartsOfOtherRuns) {
   run_recipe(config_, options("teacher"));
   auto student = config_;
