@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+/// Which instructions the expert kernels use. All give the same numbers up to the order of sums.
+namespace moekit::kernels {
+
+enum class Isa {
+  kReference,   ///< plain loops that define the result; any machine
+  kAvx2,        ///< AVX2 and FMA
+  kAvx512,      ///< AVX-512 F, BW, VL, DQ
+  kAvx512Vnni,  ///< and BF16, VNNI: native products of bfloat16 and int8
+};
+
+std::string_view isa_name(Isa isa);
+
+/// @throws ArgumentError naming what there is, when `name` is none of them.
+Isa parse_isa(std::string_view name);
+
+/// All that this machine runs, the fastest first.
+std::vector<Isa> supported_isas();
+bool isa_supported(Isa isa);
+
+/// What is used where nothing else is asked for: the environment variable MOEKIT_ISA, or else the
+/// fastest. @throws ArgumentError when the variable names one that this machine lacks.
+Isa default_isa();
+
+}  // namespace moekit::kernels

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace moekit::kernels {
+
+/// How the weights of a packed matrix are stored. w = scale * (code - offset) for integer formats.
+enum class WeightFormat {
+  kF32,
+  kBf16,      ///< rounded to nearest even; tokens and hidden values too
+  kInt8,      ///< one scale an output channel, codes -127..127
+  kInt4G128,  ///< one bfloat16 scale for 128 inputs of a channel, codes -8..7
+  kInt4G32,   ///< one bfloat16 scale for 32 inputs of a channel
+  kTernary,   ///< 2 bits, -1, 0 or 1; one scale a matrix: the mean of |w|
+};
+
+/// What is known of a format.
+struct FormatInfo {
+  WeightFormat format;
+  std::string_view name;
+  double bits_per_weight;  ///< scales included where they grow with the matrix; without padding
+  std::int64_t group;      ///< inputs that share a scale; 0: all of them
+  std::int64_t k_multiple; ///< inputs are padded to a multiple of this
+  std::int64_t per_step;   ///< inputs in 32 bits of a left operand: 1 f32, 2 bf16, 4 int8
+  std::int64_t code_bits;  ///< stored bits of one weight, without scales
+  int code_offset;         ///< what is taken off a stored code
+  std::string_view error_bound;  ///< of one weight
+};
+
+/// All formats, the largest first.
+const std::vector<FormatInfo>& weight_formats();
+const FormatInfo& format_info(WeightFormat format);
+
+/// @throws ArgumentError naming what there is, when `name` is none of them.
+WeightFormat parse_weight_format(std::string_view name);
+
+/// Inputs of a product whose int32 sums cannot overflow: 65,536 * 255 * 127 < 2^31.
+inline constexpr std::int64_t kMaxQuantizedInputs = 65536;
+
+/// Nearest bfloat16, ties to even; NaN stays NaN.
+std::uint16_t to_bf16(float value);
+/// The smallest bfloat16 that is not below a finite value >= 0.
+std::uint16_t to_bf16_up(float value);
+float from_bf16(std::uint16_t value);
+
+}  // namespace moekit::kernels
