@@ -273,6 +273,7 @@ BankView view_bank(const FfnBank& bank) {
   view_shape(view, experts.shape());
   view_plan(view, *bank.plan);
   view.product = product_of(experts.info());
+  view.weight_bits = experts.info().code_bits;
   view.group = experts.info().group;
   view.weights = experts.panel(0, experts.up_layout(), 0);  // the slab's start
   view.expert_bytes = experts.expert_bytes();
@@ -288,8 +289,10 @@ BankView view_bank(const FfnBank& bank) {
 void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& pool) {
   const auto& views = buffers.views;
   const auto& scratch = buffers.threads;
-  // A piece of about 2^23 multiply-adds takes some 100 us; fewer rows make more panels.
-  constexpr std::int64_t kPieceWork = std::int64_t{1} << 23;
+  // Some 100 to 300 us: of multiply-adds where there are many rows, of reading where few. Within a
+  // piece the next panel is fetched ahead, so that larger ones run faster.
+  constexpr std::int64_t kPieceWork = std::int64_t{1} << 25;
+  constexpr std::int64_t kPieceBytes = std::int64_t{2} << 20;
   auto& pieces = buffers.pieces;
   pieces.clear();
   for (std::size_t b = 0; b < views.size(); ++b) {
@@ -297,8 +300,11 @@ void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& 
     for (std::int64_t i = 0; i < view.num_active; ++i) {
       const std::int64_t expert = view.active[i];
       const std::int64_t rows = view.offsets[expert + 1] - view.offsets[expert];
-      const std::int64_t panel_work = std::max<std::int64_t>(rows, 6) * view.up.inputs * kPanelColumns;
-      const std::int64_t step = std::clamp<std::int64_t>(kPieceWork / panel_work, 1, view.up.panels);
+      const std::int64_t panel_work = rows * view.up.steps * kPanelColumns;
+      const std::int64_t panel_bytes = view.up.inputs * kPanelColumns * view.weight_bits / 8;
+      const std::int64_t step =
+          std::clamp<std::int64_t>(std::min(kPieceWork / panel_work, kPieceBytes / panel_bytes), 1,
+                                   view.up.panels);
       for (std::int64_t p = 0; p < view.up.panels; p += step) {
         pieces.push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(expert),
                           static_cast<std::int32_t>(p),
@@ -435,6 +441,7 @@ BankView view_train_bank(const TrainBank& bank) {
   const bool bf16 = bank.compute == ComputeType::kBf16;
   view.product = bf16 ? ProductKind::kBf16 : ProductKind::kF32;
   const FormatInfo& info = format_info(bf16 ? WeightFormat::kBf16 : WeightFormat::kF32);
+  view.weight_bits = 32;
   const std::int64_t up_columns =
       view.gated ? 2 * view.hidden_stride : view.intermediate_size;
   view.up = view_of(make_panel_layout(view.hidden_size, up_columns, info, 0), info);

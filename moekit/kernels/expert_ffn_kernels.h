@@ -54,6 +54,7 @@ struct BankView {
   bool gated;
   ProductKind product;
   std::int64_t group;       ///< int4
+  std::int64_t weight_bits; ///< read for one weight
   std::int64_t num_tokens, hidden_size, intermediate_size, output_size;
   // Packed weights, or else stacked parameters.
   const char* weights;
