@@ -141,7 +141,9 @@ void check_execution(const Execution& execution) {
                isa_name(execution.isa));
 }
 
-void check_finite(const char* name, const float* values, std::int64_t rows, std::int64_t size) {
+void check_finite(const Execution& execution, const char* name, const float* values, std::int64_t rows,
+                  std::int64_t size) {
+  if (!execution.check_finite) return;
   for (std::int64_t n = 0; n < rows; ++n) {
     const float* row = values + n * size;
     // Zero times a finite number is zero, and times any other one is not: no branch in the loop.
@@ -349,7 +351,7 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
                  s.hidden_size, " to ", s.output_size, " values in one call");
     check_plan(*bank.plan, s.num_experts, n);
   }
-  check_finite("token", tokens, n, first.hidden_size);
+  check_finite(execution, "token", tokens, n, first.hidden_size);
   if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
 
   const FfnKernels& kernels = kernels_of(execution.isa);
@@ -428,10 +430,6 @@ void check_train_bank(const TrainBank& bank, const Execution& execution) {
   check_plan(*bank.plan, bank.shape.num_experts, bank.plan->num_tokens);
 }
 
-std::int64_t tape_floats(const TrainBank& bank, const BankView& view) {
-  return bank.plan->num_rows() * view.hidden_stride * (view.gated ? 2 : 1);
-}
-
 /// The view of a bank on unpacked parameters; operands are still missing.
 BankView view_train_bank(const TrainBank& bank) {
   BankView view{};
@@ -452,7 +450,7 @@ BankView view_train_bank(const TrainBank& bank) {
 
 /// Points a view at the values that the tape keeps, as many as the plan has rows.
 void use_tape(BankView& view, const TrainBank& bank, FfnTape& tape) {
-  tape.memory().reserve(static_cast<std::size_t>(tape_floats(bank, view)) * sizeof(float));
+  tape.memory().reserve(tape_bytes(bank.shape, bank.plan->num_rows()));
   auto* values = reinterpret_cast<float*>(tape.memory().data());
   view.kept_up = values;
   if (view.gated) view.kept_gate = values + bank.plan->num_rows() * view.hidden_stride;
@@ -460,11 +458,18 @@ void use_tape(BankView& view, const TrainBank& bank, FfnTape& tape) {
 
 }  // namespace
 
+std::size_t tape_bytes(const FfnShape& shape, std::int64_t num_rows) {
+  BankView view{};
+  view_shape(view, shape);
+  return static_cast<std::size_t>(num_rows * view.hidden_stride * (view.gated ? 2 : 1)) *
+         sizeof(float);
+}
+
 void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float* output,
                               FfnTape* tape, const Execution& execution) {
   check_train_bank(bank, execution);
   const std::int64_t n = bank.plan->num_tokens;
-  check_finite("token", tokens, n, bank.shape.hidden_size);
+  check_finite(execution, "token", tokens, n, bank.shape.hidden_size);
   if (execution.isa == Isa::kReference) return reference_train_forward(bank, tokens, output);
 
   const FfnKernels& kernels = kernels_of(execution.isa);
@@ -531,7 +536,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   MOEKIT_CHECK((grad.down != nullptr) == wants_weights &&
                    (grad.gate != nullptr) == (wants_weights && gated),
                "expert kernels: gradients of all matrices are wanted, or of none");
-  check_finite("gradient of token", grad_output, n, bank.shape.output_size);
+  check_finite(execution, "gradient of token", grad_output, n, bank.shape.output_size);
   if (gradients.combine_weight != nullptr) {
     // Assignments beyond a capacity are in no row.
     std::fill_n(gradients.combine_weight, n * plan.top_k, 0.0F);
@@ -561,7 +566,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
     view.bank = again;
   } else {
     view.bank = view_train_bank(bank);
-    MOEKIT_CHECK(static_cast<std::int64_t>(tape.bytes()) >= tape_floats(bank, view.bank) * 4,
+    MOEKIT_CHECK(tape.bytes() >= tape_bytes(bank.shape, plan.num_rows()),
                  "expert kernels: the tape is not of a forward pass of this size");
     use_tape(view.bank, bank, tape);
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "moekit/kernels/isa.h"
@@ -36,6 +37,8 @@ struct Execution {
   ThreadPool* pool;
   Workspace* workspace;
   Isa isa = default_isa();
+  /// Refuse tokens and gradients that are NaN or infinite: once a call, before the work.
+  bool check_finite = true;
 };
 
 /// A bank and who goes to it; a call may have several, whose outputs add up: routed experts and
@@ -55,9 +58,6 @@ struct FfnBank {
 void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output,
                         const Execution& execution);
 
-/// What the products of a training step are made in. Sums and weights are float in both.
-enum class ComputeType { kF32, kBf16 };
-
 /// Stacked parameters of a bank as they are trained, [E, F, D], [E, F, D], [E, O, F] and biases
 /// [E, F], [E, F], [E, O]: the pointers of `ExpertMatrices` to the first expert's.
 struct TrainBank {
@@ -72,6 +72,8 @@ struct TrainBank {
 class FfnTape {
  public:
   explicit FfnTape(bool keep_activations = true) : keep_(keep_activations) {}
+  /// Keeps activations in memory that was used before.
+  explicit FfnTape(Slab memory) : keep_(true), memory_(std::move(memory)) {}
   bool keeps_activations() const { return keep_; }
   std::size_t bytes() const { return memory_.size(); }
   Slab& memory() { return memory_; }
@@ -80,6 +82,9 @@ class FfnTape {
   bool keep_;
   Slab memory_;
 };
+
+/// What a tape that keeps activations holds after such a forward pass.
+std::size_t tape_bytes(const FfnShape& shape, std::int64_t num_rows);
 
 /// As expert_ffn_forward() on unpacked parameters. @param tape  null when no backward will follow.
 void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float* output,

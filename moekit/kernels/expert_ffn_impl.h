@@ -141,11 +141,11 @@ MOEKIT_INLINE void activate(FfnActivation activation, const typename I::Float& x
   switch (activation) {
     case FfnActivation::kRelu:
     case FfnActivation::kReglu:
-      value = x > zero ? x : zero;
+      value = x < zero ? zero : x;  // NaN stays NaN
       derivative = x > zero ? broadcast<I>(1.0F) : zero;
       break;
     case FfnActivation::kSquaredRelu: {
-      const F positive = x > zero ? x : zero;
+      const F positive = x < zero ? zero : x;
       value = positive * positive;
       derivative = 2.0F * positive;
       break;

@@ -16,6 +16,9 @@ enum class WeightFormat {
   kTernary,   ///< 2 bits, -1, 0 or 1; one scale a matrix: the mean of |w|
 };
 
+/// What the products of a training step are made in. Sums and weights are float in both.
+enum class ComputeType { kF32, kBf16 };
+
 /// What is known of a format.
 struct FormatInfo {
   WeightFormat format;

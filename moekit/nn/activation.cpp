@@ -28,6 +28,8 @@ torch::Tensor activate(const torch::Tensor& x, Activation activation) {
       return torch::tanh(x);
     case Activation::kCelu:
       return torch::celu(x);
+    case Activation::kSquaredRelu:
+      return torch::relu(x).square();
   }
   throw ArgumentError("activate: unknown activation");
 }

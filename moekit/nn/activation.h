@@ -18,6 +18,7 @@ enum class Activation {
   kCubic,  ///< z^3
   kTanh,
   kCelu,
+  kSquaredRelu,  ///< max(z, 0)^2
 };
 
 bool is_gated(Activation activation);
@@ -29,7 +30,7 @@ torch::Tensor activate(const torch::Tensor& x, Activation activation);
 
 template <>
 struct moekit::EnumNames<moekit::nn::Activation> {
-  static constexpr std::array<std::pair<nn::Activation, std::string_view>, 10> kTable{{
+  static constexpr std::array<std::pair<nn::Activation, std::string_view>, 11> kTable{{
       {nn::Activation::kIdentity, "identity"},
       {nn::Activation::kRelu, "relu"},
       {nn::Activation::kGelu, "gelu"},
@@ -40,5 +41,6 @@ struct moekit::EnumNames<moekit::nn::Activation> {
       {nn::Activation::kCubic, "cubic"},
       {nn::Activation::kTanh, "tanh"},
       {nn::Activation::kCelu, "celu"},
+      {nn::Activation::kSquaredRelu, "squared_relu"},
   }};
 };

@@ -2,6 +2,9 @@
 
 #include <torch/nn/module.h>
 
+#include <string>
+
+#include "moekit/core/error.h"
 #include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
@@ -33,6 +36,17 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   /// An expert without rows costs nothing and gets a gradient of exact zeros.
   /// @return [A, O]
   virtual torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) = 0;
+  /// Dispatch, experts and combine in one call that neither copies tokens nor keeps the experts'
+  /// rows, where why_not_fused() is empty. @param tokens [N, D] @param combine_weight [N, K]
+  /// @return [N, O]; gradient flows to tokens, combine_weight and parameters.
+  virtual torch::Tensor forward_fused(const torch::Tensor& /*tokens*/, const DispatchPlan& /*plan*/,
+                                      const torch::Tensor& /*combine_weight*/) {
+    throw ArgumentError("forward_fused: " + why_not_fused({}));
+  }
+  /// Why this bank cannot do that for such tokens; empty where it can.
+  virtual std::string why_not_fused(const torch::Tensor& /*tokens*/) const {
+    return "this kind of experts has no fused kernel";
+  }
   /// [E, J, d] where experts take products of inputs with J filters first; undefined for others.
   virtual torch::Tensor directions() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.

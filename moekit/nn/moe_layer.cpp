@@ -49,7 +49,10 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterConte
   const auto& routing = output.routing;
   const int64_t capacity = expert_capacity(options.capacity_factor(), routing.num_tokens(),
                                            routing.top_k(), routing.num_experts());
-  if (routing.top_k() == routing.num_experts() && capacity == 0) {
+  if (why_not_fused(tokens).empty()) {
+    output.plan = make_dispatch_plan(routing.expert_index, routing.num_experts(), capacity);
+    output.values = experts->forward_fused(tokens, output.plan, routing.combine_weight);
+  } else if (routing.top_k() == routing.num_experts() && capacity == 0) {
     if (!all.values.defined()) all = experts->forward_all(tokens);
     output.values = (all.values * routing.combine_weight.t().unsqueeze(2)).sum(0);
   } else {
@@ -60,6 +63,14 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterConte
   if (shared_experts)
     output.values = output.values + shared_experts->forward_all(tokens).values.sum(0);
   return output;
+}
+
+std::string MoEImpl::why_not_fused(const torch::Tensor& tokens) const {
+  if (!options.fused()) return "the layer's option fused is off";
+  if (router->needs_expert_features()) {
+    return "the router takes the features of all experts, so all of them run";
+  }
+  return experts->why_not_fused(tokens);
 }
 
 }  // namespace moekit::nn

@@ -4,6 +4,7 @@
 #include <torch/nn/pimpl.h>
 
 #include <memory>
+#include <string>
 
 #include "moekit/nn/experts.h"
 #include "moekit/nn/router.h"
@@ -13,6 +14,8 @@ namespace moekit::nn {
 struct MoEOptions {
   /// C = ceil(capacity_factor * N * K / E) assignments an expert takes; 0: dropless.
   TORCH_ARG(double, capacity_factor) = 0.0;
+  /// Use the experts' fused kernel where they have one; the numbers differ by the order of sums.
+  TORCH_ARG(bool, fused) = true;
 };
 
 struct MoEOutput {
@@ -35,6 +38,8 @@ class MoEImpl : public torch::nn::Cloneable<MoEImpl> {
   torch::Tensor forward(const torch::Tensor& tokens);
   /// @param tokens [N, D]
   MoEOutput forward_with_routing(const torch::Tensor& tokens, RouterContext context = {});
+  /// Why such tokens do not go through the experts' fused kernel; empty where they do.
+  std::string why_not_fused(const torch::Tensor& tokens) const;
 
   MoEOptions options;
   std::shared_ptr<RouterImpl> router;

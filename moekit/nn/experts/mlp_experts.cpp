@@ -60,6 +60,18 @@ torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const Di
   return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
 }
 
+torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const DispatchPlan& plan,
+                                            const torch::Tensor& combine_weight) {
+  return fused_.forward(tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias},
+                        plan, combine_weight, options.activation(), options.compute(),
+                        options.keep_activations());
+}
+
+std::string MlpExpertsImpl::why_not_fused(const torch::Tensor& tokens) const {
+  return FusedFfn::why_not(
+      tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias}, options.activation());
+}
+
 void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
   for (auto* parameter : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
     edit.take_rows(*parameter);

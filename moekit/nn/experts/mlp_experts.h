@@ -5,6 +5,7 @@
 #include "moekit/nn/activation.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
+#include "moekit/nn/fused_ffn.h"
 
 namespace moekit::nn {
 
@@ -21,6 +22,10 @@ struct MlpExpertsOptions {
   TORCH_ARG(int64_t, output_size);        ///< O, D unless set
   TORCH_ARG(Activation, activation) = Activation::kRelu;
   TORCH_ARG(bool, bias) = true;
+  /// What the fused kernels multiply in: bf16 rounds operands, weights and sums stay float.
+  TORCH_ARG(kernels::ComputeType, compute) = kernels::ComputeType::kF32;
+  /// Keep gate and up values for the backward pass (8 * A * F bytes, gated) or compute them again.
+  TORCH_ARG(bool, keep_activations) = true;
 
  public:
   template <typename Field>
@@ -31,6 +36,8 @@ struct MlpExpertsOptions {
     field("output_size", output_size_, "O");
     field("activation", activation_, "of the hidden layer; gated kinds have a gate_proj");
     field("bias", bias_, "whether the projections have one");
+    field("compute", compute_, "operands of the fused kernels' products: f32 or bf16");
+    field("keep_activations", keep_activations_, "for the backward pass, or compute them again");
   }
 };
 
@@ -48,6 +55,9 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   int64_t feature_size() const override { return options.intermediate_size(); }
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  torch::Tensor forward_fused(const torch::Tensor& tokens, const DispatchPlan& plan,
+                              const torch::Tensor& combine_weight) override;
+  std::string why_not_fused(const torch::Tensor& tokens) const override;
   void take_experts(ExpertEdit& edit) override;
 
   MlpExpertsOptions options;
@@ -57,6 +67,9 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   torch::Tensor gate_bias;  ///< [E, F], undefined without bias or gate
   torch::Tensor up_bias;    ///< [E, F]
   torch::Tensor down_bias;  ///< [E, O]
+
+ private:
+  FusedFfn fused_;
 };
 TORCH_MODULE(MlpExperts);
 

@@ -1,0 +1,294 @@
+#include "moekit/nn/fused_ffn.h"
+
+#include <ATen/Parallel.h>
+#include <torch/autograd.h>
+#include <torch/custom_class.h>
+
+#include <array>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "moekit/core/error.h"
+#include "moekit/kernels/expert_ffn.h"
+
+namespace moekit::nn {
+
+struct FusedFfn::Memory {
+  std::mutex mutex;
+  std::vector<kernels::Slab> free;
+
+  /// A slab of just that size that was used before, or a new one.
+  kernels::Slab take(size_t bytes) {
+    const std::lock_guard lock(mutex);
+    for (auto& slab : free) {
+      if (slab.size() != bytes) continue;
+      auto found = std::move(slab);
+      slab = std::move(free.back());
+      free.pop_back();
+      return found;
+    }
+    return kernels::Slab(bytes);
+  }
+  void give_back(kernels::Slab slab) {
+    const std::lock_guard lock(mutex);
+    free.push_back(std::move(slab));
+  }
+};
+
+namespace {
+
+using Memory = std::shared_ptr<FusedFfn::Memory>;
+
+std::optional<kernels::FfnActivation> kernel_activation(Activation activation) {
+  using K = kernels::FfnActivation;
+  constexpr std::array<std::pair<Activation, K>, 6> kTable{{{Activation::kRelu, K::kRelu},
+                                                            {Activation::kGelu, K::kGelu},
+                                                            {Activation::kSquaredRelu,
+                                                             K::kSquaredRelu},
+                                                            {Activation::kReglu, K::kReglu},
+                                                            {Activation::kGeglu, K::kGeglu},
+                                                            {Activation::kSwiglu, K::kSwiglu}}};
+  for (const auto& [ours, theirs] : kTable) {
+    if (ours == activation) return theirs;
+  }
+  return std::nullopt;
+}
+
+/// The process's threads and workspace for these kernels: calls take turns.
+class Runtime {
+ public:
+  template <typename Call>
+  void run(const Call& call) {
+    const std::lock_guard lock(mutex_);
+    // Inside a parallel region of libtorch the other processors are taken.
+    const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+    if (!pool_ || pool_->num_threads() != threads) {
+      pool_ = std::make_unique<kernels::ThreadPool>(threads);
+    }
+    kernels::Execution execution{pool_.get(), &workspace_};
+    execution.check_finite = false;  // as libtorch's operations: NaN goes through, the trainer looks
+    call(execution);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unique_ptr<kernels::ThreadPool> pool_;
+  kernels::Workspace workspace_;
+};
+
+Runtime& runtime() {
+  static Runtime instance;
+  return instance;
+}
+
+/// What the backward pass needs besides tensors.
+struct Call : torch::CustomClassHolder {
+  Memory memory;
+  kernels::FfnShape shape{};
+  kernels::ComputeType compute{};
+  kernels::RoutingPlan plan;
+  std::optional<kernels::FfnTape> tape;
+  std::array<bool, 3> wants{};  ///< gradients of tokens, combine weights, parameters
+
+  ~Call() override {
+    if (tape && tape->memory().size() > 0) memory->give_back(std::move(tape->memory()));
+  }
+};
+
+kernels::RoutingPlan kernel_plan(const DispatchPlan& plan, const torch::Tensor& combine_weight) {
+  const auto weights = combine_weight.detach().contiguous();
+  const auto* weight = weights.data_ptr<float>();
+  const auto* assignment = plan.assignment.data_ptr<int64_t>();
+  const auto* token = plan.token.data_ptr<int64_t>();
+  kernels::RoutingPlan out;
+  out.num_tokens = combine_weight.size(0);
+  out.num_experts = plan.num_experts();
+  out.top_k = plan.top_k;
+  out.offsets = plan.offsets;
+  const int64_t rows = plan.offsets.back();
+  out.token.reserve(static_cast<size_t>(rows));
+  out.weight.reserve(static_cast<size_t>(rows));
+  for (int64_t a = 0; a < rows; ++a) {
+    out.token.push_back(static_cast<int32_t>(token[a]));
+    out.weight.push_back(weight[assignment[a]]);
+  }
+  out.assignment.assign(assignment, assignment + rows);
+  out.find_active();
+  return out;
+}
+
+float* data_of(const torch::Tensor& tensor) {
+  return tensor.numel() > 0 ? tensor.data_ptr<float>() : nullptr;
+}
+
+template <typename Matrices>
+Matrices matrices_of(const std::vector<torch::Tensor>& p) {
+  return {data_of(p[0]), data_of(p[1]), data_of(p[2]),
+          data_of(p[3]), data_of(p[4]), data_of(p[5])};
+}
+
+/// A gradient in memory that comes back when its last tensor is gone. Experts without tokens get
+/// zeros; the others are left to the kernels.
+torch::Tensor make_gradient(const Memory& memory, const torch::Tensor& parameter,
+                            const kernels::RoutingPlan& plan) {
+  if (parameter.numel() == 0) return {};
+  const auto bytes = static_cast<size_t>(parameter.nbytes());
+  auto slab = std::make_shared<kernels::Slab>(memory->take(bytes));
+  auto* data = slab->data();
+  const auto of_expert = bytes / static_cast<size_t>(plan.num_experts);
+  for (int64_t e = 0; e < plan.num_experts; ++e) {
+    if (plan.count(e) == 0) std::memset(data + static_cast<size_t>(e) * of_expert, 0, of_expert);
+  }
+  return torch::from_blob(
+      data, parameter.sizes(),
+      [memory, slab](void*) { memory->give_back(std::move(*slab)); },
+      torch::TensorOptions().dtype(torch::kFloat32));
+}
+
+class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
+ public:
+  // Parameters that are absent come as empty tensors: a node takes no undefined ones.
+  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& tokens,
+                               const torch::Tensor& /*combine_weight*/,
+                               const torch::Tensor& gate,
+                               const torch::Tensor& up, const torch::Tensor& down,
+                               const torch::Tensor& gate_bias, const torch::Tensor& up_bias,
+                               const torch::Tensor& down_bias,
+                               const c10::intrusive_ptr<Call>& call) {
+    const std::vector<torch::Tensor> parameters{gate, up, down, gate_bias, up_bias, down_bias};
+    auto output = torch::empty({tokens.size(0), down.size(1)}, tokens.options());
+    runtime().run([&](const kernels::Execution& execution) {
+      kernels::expert_ffn_train_forward(bank_of(*call, parameters), data_of(tokens),
+                                        data_of(output), call->tape ? &*call->tape : nullptr,
+                                        execution);
+    });
+    ctx->save_for_backward({tokens, gate, up, down, gate_bias, up_bias, down_bias});
+    ctx->saved_data["call"] = c10::IValue::make_capsule(call);
+    return output;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto& tokens = saved[0];
+    const std::vector<torch::Tensor> parameters(saved.begin() + 1, saved.end());
+    const auto capsule = ctx->saved_data["call"].toCapsule();
+    auto& call = static_cast<Call&>(*capsule);
+    const auto grad_output = grads[0].contiguous();
+    const auto grad_tokens = call.wants[0] ? torch::empty_like(tokens) : torch::Tensor();
+    const auto grad_weight =
+        call.wants[1] ? torch::empty({tokens.size(0), call.plan.top_k}, tokens.options())
+                      : torch::Tensor();
+    std::vector<torch::Tensor> grad_parameters(6);
+    kernels::FfnGradients gradients;
+    if (call.wants[0]) gradients.tokens = data_of(grad_tokens);
+    if (call.wants[1]) gradients.combine_weight = data_of(grad_weight);
+    if (call.wants[2]) {
+      for (size_t i = 0; i < 6; ++i) {
+        grad_parameters[i] = make_gradient(call.memory, parameters[i], call.plan);
+        if (!grad_parameters[i].defined()) grad_parameters[i] = torch::empty({0});
+      }
+      gradients.parameters = matrices_of<kernels::MutableExpertMatrices>(grad_parameters);
+    }
+    runtime().run([&](const kernels::Execution& execution) {
+      kernels::expert_ffn_backward(bank_of(call, parameters), data_of(tokens),
+                                   data_of(grad_output), *call.tape, gradients, execution);
+    });
+    torch::autograd::variable_list out{grad_tokens, grad_weight};
+    for (size_t i = 0; i < 6; ++i) {
+      out.push_back(parameters[i].numel() > 0 ? grad_parameters[i] : torch::Tensor());
+    }
+    out.emplace_back();
+    return out;
+  }
+
+ private:
+  static kernels::TrainBank bank_of(const Call& call,
+                                    const std::vector<torch::Tensor>& parameters) {
+    return {call.shape, matrices_of<kernels::ExpertMatrices>(parameters), &call.plan,
+            call.compute};
+  }
+};
+
+}  // namespace
+
+FusedFfn::FusedFfn() : memory_(std::make_shared<Memory>()) {}
+FusedFfn::FusedFfn(const FusedFfn&) : FusedFfn() {}
+FusedFfn& FusedFfn::operator=(const FusedFfn&) { return *this; }
+
+std::string FusedFfn::why_not(const torch::Tensor& tokens, const FfnParameters& parameters,
+                              Activation activation) {
+  if (!kernel_activation(activation)) {
+    return concat("activation ", enum_name(activation), " has no kernel");
+  }
+  if (kernels::default_isa() == kernels::Isa::kReference) {
+    return "the kernels' instruction set is the reference, which is slower than libtorch";
+  }
+  if (tokens.defined()) {
+    if (tokens.dim() != 2) return concat("tokens are ", tokens.sizes(), "; the kernels take [N, D]");
+    if (!tokens.is_cpu()) return concat("tokens are on ", tokens.device());
+    if (tokens.scalar_type() != torch::kFloat32) {
+      return concat("tokens are ", tokens.dtype(), "; the kernels take float");
+    }
+  }
+  for (const auto& p : {parameters.gate, parameters.up, parameters.down, parameters.gate_bias,
+                        parameters.up_bias, parameters.down_bias}) {
+    if (!p.defined()) continue;
+    if (!p.is_cpu()) return concat("parameters are on ", p.device());
+    if (p.scalar_type() != torch::kFloat32) {
+      return concat("parameters are ", p.dtype(), "; the kernels take float");
+    }
+    if (!p.is_contiguous()) return "parameters are not contiguous";
+  }
+  return {};
+}
+
+torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters& parameters,
+                                const DispatchPlan& plan, const torch::Tensor& combine_weight,
+                                Activation activation, kernels::ComputeType compute,
+                                bool keep_activations) {
+  const auto reason = why_not(tokens, parameters, activation);
+  MOEKIT_CHECK(reason.empty(), "FusedFfn: ", reason);
+  const auto& up = parameters.up;
+  MOEKIT_CHECK(tokens.size(1) == up.size(2), "FusedFfn: tokens have ", tokens.size(1),
+               " features; the experts take ", up.size(2));
+  MOEKIT_CHECK(combine_weight.dim() == 2 && combine_weight.size(0) == tokens.size(0) &&
+                   combine_weight.size(1) == plan.top_k,
+               "FusedFfn: combine_weight must be [", tokens.size(0), ", ", plan.top_k, "]; got ",
+               combine_weight.sizes());
+  auto call = c10::make_intrusive<Call>();
+  call->memory = memory_;
+  call->shape = {up.size(0),
+                 up.size(2),
+                 up.size(1),
+                 parameters.down.size(1),
+                 *kernel_activation(activation),
+                 parameters.up_bias.defined()};
+  call->compute = compute;
+  call->plan = kernel_plan(plan, combine_weight);
+  if (at::GradMode::is_enabled()) {
+    bool of_parameters = false;
+    for (const auto* p : {&parameters.gate, &parameters.up, &parameters.down,
+                          &parameters.gate_bias, &parameters.up_bias, &parameters.down_bias}) {
+      of_parameters = of_parameters || (p->defined() && p->requires_grad());
+    }
+    call->wants = {tokens.requires_grad(), combine_weight.requires_grad(), of_parameters};
+  }
+  if (call->wants[0] || call->wants[1] || call->wants[2]) {
+    if (keep_activations) {
+      call->tape.emplace(memory_->take(kernels::tape_bytes(call->shape, call->plan.num_rows())));
+    } else {
+      call->tape.emplace(false);
+    }
+  }
+  const auto or_empty = [&](const torch::Tensor& p) { return p.defined() ? p : up.new_empty({0}); };
+  return FusedFfnNode::apply(tokens.contiguous(), combine_weight.to(torch::kFloat32),
+                             or_empty(parameters.gate), up, parameters.down,
+                             or_empty(parameters.gate_bias), or_empty(parameters.up_bias),
+                             or_empty(parameters.down_bias), call);
+}
+
+}  // namespace moekit::nn

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+#include <string>
+
+#include "moekit/core/enum_names.h"
+#include "moekit/kernels/weight_format.h"
+#include "moekit/nn/activation.h"
+#include "moekit/nn/routing.h"
+
+namespace moekit::nn {
+
+/// Parameters of stacked feed-forward experts; gate and biases may be undefined.
+struct FfnParameters {
+  torch::Tensor gate;       ///< [E, F, D]
+  torch::Tensor up;         ///< [E, F, D]
+  torch::Tensor down;       ///< [E, O, F]
+  torch::Tensor gate_bias;  ///< [E, F]
+  torch::Tensor up_bias;    ///< [E, F]
+  torch::Tensor down_bias;  ///< [E, O]
+};
+
+/// The sparse feed-forward layer as one autograd node on the kernels of kernels/expert_ffn.h, with
+/// as many threads as libtorch uses. Only experts that received tokens are read; the others get a
+/// gradient of zeros. Memory of gradients and activations is used again from step to step. Results
+/// are the same for any number of threads. Once differentiable.
+class FusedFfn {
+ public:
+  FusedFfn();
+  /// A copy has memory of its own.
+  FusedFfn(const FusedFfn& other);
+  FusedFfn& operator=(const FusedFfn& other);
+  FusedFfn(FusedFfn&&) noexcept = default;
+  FusedFfn& operator=(FusedFfn&&) noexcept = default;
+  ~FusedFfn() = default;
+
+  /// Why the kernels cannot take such a call; empty where they can.
+  static std::string why_not(const torch::Tensor& tokens, const FfnParameters& parameters,
+                             Activation activation);
+
+  /// @param tokens          [N, D] float32 on the CPU
+  /// @param combine_weight  [N, K]
+  /// @return [N, O]; zeros for a token whose assignments were all dropped. Gradient flows to
+  ///         tokens, combine_weight and parameters.
+  /// @throws ArgumentError when why_not() has a reason.
+  torch::Tensor forward(const torch::Tensor& tokens, const FfnParameters& parameters,
+                        const DispatchPlan& plan, const torch::Tensor& combine_weight,
+                        Activation activation, kernels::ComputeType compute,
+                        bool keep_activations);
+
+  struct Memory;  ///< slabs that no tensor uses any more
+
+ private:
+  std::shared_ptr<Memory> memory_;
+};
+
+}  // namespace moekit::nn
+
+template <>
+struct moekit::EnumNames<moekit::kernels::ComputeType> {
+  static constexpr std::array<std::pair<kernels::ComputeType, std::string_view>, 2> kTable{{
+      {kernels::ComputeType::kF32, "f32"},
+      {kernels::ComputeType::kBf16, "bf16"},
+  }};
+};

@@ -1,0 +1,180 @@
+#include "moekit/nn/fused_ffn.h"
+
+#include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
+
+#include "moekit/core/error.h"
+#include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/moe_layer.h"
+#include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/linear_router.h"
+
+namespace moekit::nn {
+namespace {
+
+constexpr std::array<Activation, 6> kFused{Activation::kRelu,  Activation::kGelu,
+                                           Activation::kSquaredRelu, Activation::kReglu,
+                                           Activation::kGeglu, Activation::kSwiglu};
+
+/// Two layers with the same weights, one fused and one composed of libtorch's operations.
+struct Pair {
+  Pair(const MlpExpertsOptions& options, int64_t top_k, double capacity = 0) {
+    torch::manual_seed(5);
+    fused = MoE(std::make_shared<LinearRouterImpl>(
+                    LinearRouterOptions(options.hidden_size(), options.num_experts())
+                        .top_k(top_k)),
+                std::make_shared<MlpExpertsImpl>(options), MoEOptions().capacity_factor(capacity));
+    composed = MoE(std::dynamic_pointer_cast<MoEImpl>(fused->clone()));
+    composed->options.fused(false);
+  }
+  MoE fused{nullptr};
+  MoE composed{nullptr};
+};
+
+/// Runs both and compares values and the gradients of tokens, router and experts.
+void expect_same(Pair& pair, int64_t tokens, double tolerance) {
+  torch::manual_seed(9);
+  const auto x = torch::randn({tokens, pair.fused->router->parameters()[0].size(1)});
+  const auto weight = torch::randn({tokens, pair.fused->experts->output_size()});
+  std::vector<torch::Tensor> values, inputs;
+  for (auto* layer : {&pair.fused, &pair.composed}) {
+    auto input = x.clone().requires_grad_();
+    (*layer)->zero_grad();
+    const auto output = (*layer)->forward(input);
+    (output * weight).sum().backward();
+    values.push_back(output.detach());
+    inputs.push_back(input.grad());
+  }
+  const auto close = [&](const torch::Tensor& a, const torch::Tensor& b) {
+    if (a.numel() == 0) return a.sizes() == b.sizes();
+    return (a - b).abs().max().item<double>() <=
+           tolerance * (b.abs().max().item<double>() + 1e-3);
+  };
+  EXPECT_TRUE(close(values[0], values[1]));
+  EXPECT_TRUE(close(inputs[0], inputs[1]));
+  const auto mine = pair.fused->named_parameters();
+  const auto theirs = pair.composed->named_parameters();
+  for (const auto& p : mine) {
+    const auto& want = theirs[p.key()].grad();
+    ASSERT_TRUE(p.value().grad().defined()) << p.key();
+    EXPECT_TRUE(close(p.value().grad(), want)) << p.key();
+  }
+}
+
+TEST(FusedFfn, GivesTheComposedLayersNumbersAndGradients) {
+  for (const auto activation : kFused) {
+    for (const bool bias : {false, true}) {
+      Pair pair(MlpExpertsOptions(18, 21, 5).output_size(10).activation(activation).bias(bias), 2);
+      EXPECT_EQ(pair.fused->why_not_fused(torch::zeros({1, 18})), "");
+      EXPECT_EQ(pair.composed->why_not_fused({}), "the layer's option fused is off");
+      expect_same(pair, 33, 1e-5);
+    }
+  }
+}
+
+TEST(FusedFfn, WorksWithAllExpertsCapacityAndRecomputation) {
+  Pair all(MlpExpertsOptions(8, 12, 4).activation(Activation::kSwiglu), 4);
+  expect_same(all, 9, 1e-5);
+  Pair dropping(MlpExpertsOptions(8, 12, 4), 2, 0.5);
+  EXPECT_GT(dropping.fused->forward_with_routing(torch::randn({16, 8})).plan.num_dropped(), 0);
+  expect_same(dropping, 16, 1e-5);
+  Pair again(MlpExpertsOptions(8, 12, 4).activation(Activation::kGeglu).keep_activations(false), 2);
+  expect_same(again, 16, 1e-5);
+  Pair none(MlpExpertsOptions(8, 12, 4), 2);
+  EXPECT_EQ(none.fused->forward(torch::zeros({0, 8})).sizes(), (std::vector<int64_t>{0, 8}));
+}
+
+TEST(FusedFfn, RoundsOperandsToBfloat16WhereAsked) {
+  Pair pair(MlpExpertsOptions(32, 48, 4)
+                .activation(Activation::kSwiglu)
+                .compute(kernels::ComputeType::kBf16),
+            2);
+  // bfloat16 has 8 bits: a relative 2^-9 an operand, against the largest value.
+  expect_same(pair, 40, 3e-2);
+  const auto x = torch::randn({40, 32});
+  EXPECT_FALSE(torch::equal(pair.fused->forward(x), pair.composed->forward(x)));
+}
+
+TEST(FusedFfn, GivesUnusedExpertsZeroGradientAlsoInMemoryUsedBefore) {
+  MlpExperts experts(MlpExpertsOptions(6, 8, 3));
+  const auto step = [&](int64_t expert) {
+    experts->zero_grad();
+    for (auto& p : experts->parameters()) p.mutable_grad() = torch::Tensor();
+    const auto index = torch::full({4, 1}, expert, torch::kLong);
+    const auto plan = make_dispatch_plan(index, 3);
+    experts->forward_fused(torch::ones({4, 6}), plan, torch::ones({4, 1})).sum().backward();
+  };
+  for (const int64_t expert : {0, 2, 1, 0}) {
+    step(expert);
+    for (const auto& p : experts->parameters()) {
+      for (int64_t e = 0; e < 3; ++e) {
+        EXPECT_EQ(p.grad()[e].abs().sum().item<double>() > 0, e == expert);
+      }
+    }
+  }
+}
+
+TEST(FusedFfn, KeepsApartWhatIsStillInUse) {
+  // Two forward passes before the first backward; gradients kept by the caller stay as they are.
+  Pair pair(MlpExpertsOptions(6, 8, 3), 1);
+  auto& layer = pair.fused;
+  const auto a = torch::randn({5, 6}), b = torch::randn({5, 6});
+  const auto first = layer->forward(a), second = layer->forward(b);
+  second.sum().backward();
+  const auto up = [&] { return layer->experts->named_parameters()["up_proj"].grad(); };
+  const auto of_second = up();
+  const auto copy = of_second.clone();
+  layer->experts->named_parameters()["up_proj"].mutable_grad() = torch::Tensor();
+  first.sum().backward();
+  EXPECT_TRUE(torch::equal(of_second, copy));
+  pair.composed->forward(a).sum().backward();
+  const auto want = pair.composed->experts->named_parameters()["up_proj"].grad();
+  EXPECT_TRUE(torch::allclose(up(), want, 1e-4, 1e-5));
+}
+
+TEST(FusedFfn, LeavesFrozenParametersAloneAndNeedsNoGraph) {
+  Pair pair(MlpExpertsOptions(6, 8, 3), 2);
+  for (auto& p : pair.fused->experts->parameters()) p.requires_grad_(false);
+  auto x = torch::randn({7, 6}).requires_grad_();
+  pair.fused->forward(x).sum().backward();
+  EXPECT_TRUE(x.grad().defined());
+  for (const auto& p : pair.fused->experts->parameters()) EXPECT_FALSE(p.grad().defined());
+  const torch::NoGradGuard no_grad;
+  EXPECT_FALSE(pair.fused->forward(x).requires_grad());
+}
+
+TEST(FusedFfn, SaysWhyNot) {
+  const auto router = [](int64_t e) {
+    return std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, e).top_k(1));
+  };
+  MoE tanh(router(3),
+           std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 3).activation(Activation::kTanh)));
+  EXPECT_EQ(tanh->why_not_fused({}), "activation tanh has no kernel");
+  MoE linear(router(3), std::make_shared<LinearExpertsImpl>(LinearExpertsOptions(6, 6, 3)));
+  EXPECT_EQ(linear->why_not_fused({}), "this kind of experts has no fused kernel");
+  MoE attentive(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(8, 3).top_k(1)),
+                std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 3)));
+  EXPECT_EQ(attentive->why_not_fused({}),
+            "the router takes the features of all experts, so all of them run");
+  MoE doubles(router(3), std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 3)));
+  doubles->to(torch::kFloat64);
+  EXPECT_EQ(doubles->why_not_fused(torch::zeros({2, 6}, torch::kFloat64)),
+            "tokens are double; the kernels take float");
+  EXPECT_EQ(doubles->forward(torch::zeros({2, 6}, torch::kFloat64)).scalar_type(),
+            torch::kFloat64);
+  EXPECT_THROW(linear->experts->forward_fused({}, {}, {}), ArgumentError);
+}
+
+TEST(FusedFfn, LetsNanThroughForTheTrainerToFind) {
+  Pair pair(MlpExpertsOptions(6, 8, 3), 1);
+  auto x = torch::zeros({2, 6});
+  x[1][2] = std::numeric_limits<float>::quiet_NaN();
+  const auto plan = make_dispatch_plan(torch::zeros({2, 1}, torch::kLong), 3);
+  const auto y = pair.fused->experts->forward_fused(x, plan, torch::ones({2, 1}));
+  EXPECT_FALSE(torch::isnan(y[0]).any().item<bool>());
+  EXPECT_TRUE(torch::isnan(y[1]).any().item<bool>());
+}
+
+}  // namespace
+}  // namespace moekit::nn
