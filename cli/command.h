@@ -12,6 +12,7 @@ void setup_inspect(CLI::App& app, int& exit_code);
 void setup_report(CLI::App& app, int& exit_code);
 void setup_reproduce(CLI::App& app, int& exit_code);
 void setup_data(CLI::App& app, int& exit_code);
+void setup_bench(CLI::App& app, int& exit_code);
 void setup_version(CLI::App& app, int& exit_code);
 
 /// Exit code of a run that was interrupted and saved: 128 + SIGINT.

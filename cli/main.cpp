@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   moekit::cli::setup_report(app, exit_code);
   moekit::cli::setup_reproduce(app, exit_code);
   moekit::cli::setup_data(app, exit_code);
+  moekit::cli::setup_bench(app, exit_code);
   moekit::cli::setup_version(app, exit_code);
   try {
     app.parse(argc, argv);

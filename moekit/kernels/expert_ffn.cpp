@@ -113,9 +113,7 @@ std::size_t Workspace::bytes() const {
          buffers_->recomputed.bytes();
 }
 
-namespace {
-
-const FfnKernels& kernels_of(Isa isa) {
+const FfnKernels& ffn_kernels(Isa isa) {
   const FfnKernels* kernels = nullptr;
   switch (isa) {
     case Isa::kAvx512Vnni:
@@ -130,9 +128,11 @@ const FfnKernels& kernels_of(Isa isa) {
     case Isa::kReference:
       break;
   }
-  MOEKIT_CHECK(kernels != nullptr, "expert kernels: ", isa_name(isa), " was not built");
+  MOEKIT_CHECK(kernels != nullptr, "expert kernels: there are none for ", isa_name(isa));
   return *kernels;
 }
+
+namespace {
 
 void check_execution(const Execution& execution) {
   MOEKIT_CHECK(execution.pool != nullptr && execution.workspace != nullptr,
@@ -354,7 +354,7 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
   check_finite(execution, "token", tokens, n, first.hidden_size);
   if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
 
-  const FfnKernels& kernels = kernels_of(execution.isa);
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
   auto& views = buffers.views;
@@ -472,7 +472,7 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   check_finite(execution, "token", tokens, n, bank.shape.hidden_size);
   if (execution.isa == Isa::kReference) return reference_train_forward(bank, tokens, output);
 
-  const FfnKernels& kernels = kernels_of(execution.isa);
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   auto& views = buffers.views;
   views.assign(1, view_train_bank(bank));
@@ -545,7 +545,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
     return reference_backward(bank, tokens, grad_output, gradients);
   }
 
-  const FfnKernels& kernels = kernels_of(execution.isa);
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
   const bool bf16 = bank.compute == ComputeType::kBf16;

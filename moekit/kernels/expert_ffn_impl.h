@@ -1143,12 +1143,35 @@ void spin(std::int64_t count) {
 }
 
 template <typename I>
+std::uint32_t read(const char* data, std::int64_t bytes) {
+  using U = typename I::Unsigned;
+  constexpr std::int64_t kAhead = 4096;
+  U sums[4] = {};
+  std::int64_t i = 0;
+  for (; i + 256 <= bytes; i += 256) {
+    for (int line = 0; line < 4; ++line) __builtin_prefetch(data + i + kAhead + 64 * line);
+    for (std::int64_t j = 0; j < 256; j += 4 * sizeof(U)) {
+      each<4>([&](auto v) MOEKIT_LAMBDA {
+        if (j + (v + 1) * static_cast<std::int64_t>(sizeof(U)) <= 256) {
+          sums[v] += load<U>(data + i + j + v * static_cast<std::int64_t>(sizeof(U)));
+        }
+      });
+    }
+  }
+  const U all = sums[0] + sums[1] + sums[2] + sums[3];
+  std::uint32_t sum = 0;
+  for (int l = 0; l < I::kLanes; ++l) sum += all[l];
+  return sum;
+}
+
+template <typename I>
 constexpr FfnKernels make_kernels() {
   constexpr std::int64_t lanes = kTileRows * I::kTileVectors * I::kLanes;
   return {up<I>,          down<I>,           round_rows<I>,
           quantize_rows<I>, grad_hidden<I>,  pack_left<I>,
           grad_weights<I>, grad_tokens<I>,   spin<I, typename I::F32>,
-          spin<I, typename I::Bf16>, spin<I, typename I::Int8>, {2 * lanes, 4 * lanes, 8 * lanes}};
+          spin<I, typename I::Bf16>, spin<I, typename I::Int8>, {2 * lanes, 4 * lanes, 8 * lanes},
+          read<I>};
 }
 
 }  // namespace

@@ -124,7 +124,12 @@ struct FfnKernels {
   void (*spin_bf16)(std::int64_t count);
   void (*spin_int8)(std::int64_t count);
   std::int64_t spin_operations[3];  ///< operations of one count of each
+  /// Reads memory once, as fast as one thread can; the sum of its words.
+  std::uint32_t (*read)(const char* data, std::int64_t bytes);
 };
+
+/// @throws ArgumentError for the reference, which has none.
+const FfnKernels& ffn_kernels(Isa isa);
 
 const FfnKernels* ffn_kernels_avx2();
 const FfnKernels* ffn_kernels_avx512();

@@ -296,6 +296,22 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
               static_cast<std::size_t>(s.output_size) * sizeof(float));
 }
 
+void PackedExperts::copy(std::int64_t expert, const PackedExperts& from,
+                         std::int64_t from_expert) {
+  const auto& a = shape_;
+  const auto& b = from.shape_;
+  MOEKIT_CHECK(a.hidden_size == b.hidden_size && a.intermediate_size == b.intermediate_size &&
+                   a.output_size == b.output_size && a.activation == b.activation &&
+                   a.bias == b.bias && info_ == from.info_,
+               "PackedExperts: cannot copy an expert of another shape or format");
+  MOEKIT_CHECK(expert >= 0 && expert < a.num_experts && from_expert >= 0 &&
+                   from_expert < b.num_experts,
+               "PackedExperts: cannot copy expert ", from_expert, " of ", b.num_experts, " to ",
+               expert, " of ", a.num_experts);
+  std::memmove(slab_.data() + expert * expert_bytes_, from.expert_data(from_expert),
+               static_cast<std::size_t>(expert_bytes_));
+}
+
 void PackedExperts::unpack(std::int64_t expert, const MutableExpertMatrices& to) const {
   MOEKIT_CHECK(expert >= 0 && expert < shape_.num_experts, "PackedExperts: expert ", expert,
                "; there are ", shape_.num_experts);

@@ -76,6 +76,9 @@ class PackedExperts {
   /// @throws ArgumentError when expert is not 0..E-1, a matrix is null that the shape has (or the
   /// other way round), or a weight is not finite.
   void pack(std::int64_t expert, const ExpertMatrices& from);
+  /// Takes an expert of another bank of the same shape and format, or of this one, as it is packed.
+  /// @throws ArgumentError when shapes, bias or formats differ or an expert is not there.
+  void copy(std::int64_t expert, const PackedExperts& from, std::int64_t from_expert);
   /// The weights as the kernels see them: rounded, in float.
   void unpack(std::int64_t expert, const MutableExpertMatrices& to) const;
 

@@ -1,0 +1,59 @@
+#include "moekit/kernels/machine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "moekit/kernels/expert_ffn_kernels.h"
+#include "moekit/kernels/slab.h"
+
+namespace moekit::kernels {
+namespace {
+
+/// Seconds of the fastest of `tries` runs.
+template <typename Work>
+double fastest(int tries, const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  double best = 1e30;
+  for (int t = 0; t < tries; ++t) {
+    const auto start = Clock::now();
+    work();
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+double MachineLimits::operations_per_second(const FormatInfo& format) const {
+  if (format.per_step == 1) return f32_per_second;
+  return format.per_step == 2 ? bf16_per_second : int8_per_second;
+}
+
+MachineLimits measure_machine(ThreadPool& pool, Isa isa) {
+  const FfnKernels& kernels = ffn_kernels(isa);
+  const std::int64_t threads = pool.num_threads();
+  MachineLimits limits;
+  const auto peak = [&](void (*spin)(std::int64_t), std::int64_t operations) {
+    constexpr std::int64_t kRounds = 200'000;
+    const double seconds =
+        fastest(20, [&] { pool.run(threads, [&](std::int64_t, int) { spin(kRounds); }); });
+    return static_cast<double>(threads * kRounds * operations) / seconds;
+  };
+  limits.f32_per_second = peak(kernels.spin_f32, kernels.spin_operations[0]);
+  limits.bf16_per_second = peak(kernels.spin_bf16, kernels.spin_operations[1]);
+  limits.int8_per_second = peak(kernels.spin_int8, kernels.spin_operations[2]);
+  constexpr std::int64_t kPiece = std::int64_t{1} << 20;
+  constexpr std::int64_t kPieces = 512;
+  const Slab slab(static_cast<std::size_t>(kPiece * kPieces));
+  const auto* data = reinterpret_cast<const char*>(slab.data());
+  std::atomic<std::uint32_t> sum{0};
+  const double seconds = fastest(8, [&] {
+    pool.run(kPieces, [&](std::int64_t piece, int) {
+      sum.fetch_add(kernels.read(data + piece * kPiece, kPiece), std::memory_order_relaxed);
+    });
+  });
+  limits.read_bytes_per_second = static_cast<double>(kPiece * kPieces) / seconds;
+  return limits;
+}
+
+}  // namespace moekit::kernels
