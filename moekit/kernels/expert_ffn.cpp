@@ -41,8 +41,14 @@ class Arena {
   std::int64_t bytes_ = 0;
 };
 
-/// The rows of a left operand: float as they are, or a rounded copy in memory of the workspace.
+/// A row's stride that no power of two divides far: rows 8 KiB apart would share few cache sets.
+std::int64_t spread_stride(std::int64_t size, std::int64_t multiple = 32) {
+  return round_up(size, multiple) + multiple;
+}
+
+/// The rows of a left operand, copied into memory of the workspace: spread, and rounded.
 struct LeftBuffers {
+  float* copy = nullptr;
   std::uint16_t* half = nullptr;
   std::int8_t* codes = nullptr;
   float* scale = nullptr;
@@ -52,24 +58,26 @@ struct LeftBuffers {
 
   void reserve(Arena& arena, ProductKind product, std::int64_t group, std::int64_t rows,
                std::int64_t padded) {
-    // Rows apart by more than a multiple of 4 KiB: else all of them share few cache sets.
-    stride = round_up(padded, 64) + 64;
-    if (product == ProductKind::kBf16) arena.add(half, rows * stride);
-    if (product == ProductKind::kF32 || product == ProductKind::kBf16) return;
-    stride = group > 0 ? round_up(padded, group) : stride;
-    groups = group > 0 ? stride / group : 1;
-    arena.add(codes, rows * stride);
-    arena.add(scale, rows);
-    arena.add(sums, rows * groups);
+    stride = spread_stride(padded, std::max<std::int64_t>(64, group));
+    if (product == ProductKind::kF32) {
+      arena.add(copy, rows * stride);
+    } else if (product == ProductKind::kBf16) {
+      arena.add(half, rows * stride);
+    } else {
+      groups = group > 0 ? stride / group : 1;
+      arena.add(codes, rows * stride);
+      arena.add(scale, rows);
+      arena.add(sums, rows * groups);
+    }
   }
-  LeftRows rows(const float* from, std::int64_t from_stride, const std::int32_t* index) const {
+  LeftRows rows(const std::int32_t* index) const {
+    if (copy != nullptr) {
+      return {reinterpret_cast<const char*>(copy), stride * 4, index, nullptr, nullptr, 0};
+    }
     if (half != nullptr) {
       return {reinterpret_cast<const char*>(half), stride * 2, index, nullptr, nullptr, 0};
     }
-    if (codes != nullptr) {
-      return {reinterpret_cast<const char*>(codes), stride, index, scale, sums, groups};
-    }
-    return {reinterpret_cast<const char*>(from), from_stride * 4, index, nullptr, nullptr, 0};
+    return {reinterpret_cast<const char*>(codes), stride, index, scale, sums, groups};
   }
 };
 
@@ -201,7 +209,14 @@ void run_rows(ThreadPool& pool, std::int64_t rows, const Convert& convert) {
 void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers& to,
                   std::int64_t group, const float* from, std::int64_t stride, std::int64_t columns,
                   std::int64_t rows) {
-  if (to.half != nullptr) {
+  if (to.copy != nullptr) {
+    run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        std::memcpy(to.copy + r * to.stride, from + r * stride,
+                    static_cast<std::size_t>(columns) * sizeof(float));
+      }
+    });
+  } else if (to.half != nullptr) {
     run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
       kernels.round_rows(from, stride, columns, begin, end, to.half, to.stride);
     });
@@ -261,8 +276,17 @@ void view_shape(BankView& view, const FfnShape& shape) {
   view.hidden_size = shape.hidden_size;
   view.intermediate_size = shape.intermediate_size;
   view.output_size = shape.output_size;
-  view.hidden_stride =
-      round_up(shape.intermediate_size, view.gated ? kPanelColumns / 2 : kPanelColumns);
+  view.hidden_stride = spread_stride(shape.intermediate_size, kPanelColumns);
+}
+
+/// Hidden values as a left operand, where they are written as one.
+LeftRows hidden_rows(const BankView& view) {
+  if (view.hidden16 != nullptr) {
+    return {reinterpret_cast<const char*>(view.hidden16), view.hidden_stride * 2, nullptr, nullptr,
+            nullptr, 0};
+  }
+  return {reinterpret_cast<const char*>(view.hidden), view.hidden_stride * 4, nullptr, nullptr,
+          nullptr, 0};
 }
 
 std::int64_t offset_from(const char* base, const float* pointer) {
@@ -379,15 +403,14 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
       operand.tokens.reserve(arena, view.product, view.group, n,
                              banks[b].experts->up_layout().padded_inputs);
     }
-    operand.hidden.reserve(arena, view.product, view.group, rows,
-                           banks[b].experts->down_layout().padded_inputs);
-    if (view.product == ProductKind::kBf16) {
-      // Written as bfloat16 at once; its rows are as far apart as the panels fill.
-      operand.hidden.stride = std::max(operand.hidden.stride, view.hidden_stride);
-      view.hidden_stride = operand.hidden.stride;
-    } else {
-      view.hidden_stride += 16;
+    if (view.product == ProductKind::kF32) {
       arena.add(view.hidden, rows * view.hidden_stride);
+    } else if (view.product == ProductKind::kBf16) {
+      arena.add(view.hidden16, rows * view.hidden_stride);
+    } else {
+      arena.add(view.hidden, rows * view.hidden_stride);
+      operand.hidden.reserve(arena, view.product, view.group, rows,
+                             banks[b].experts->down_layout().padded_inputs);
     }
   }
   arena.place(buffers.forward);
@@ -400,9 +423,9 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
       convert_rows(kernels, pool, token_buffers, view.group, tokens, view.hidden_size,
                    view.hidden_size, n);
     }
-    view.tokens = token_buffers.rows(tokens, view.hidden_size, view.token);
-    view.hidden16 = operand.hidden.half;
-    view.hidden_left = operand.hidden.rows(view.hidden, view.hidden_stride, nullptr);
+    view.tokens = token_buffers.rows(view.token);
+    view.hidden_left = operand.hidden.codes != nullptr ? operand.hidden.rows(nullptr)
+                                                       : hidden_rows(view);
   }
   run_up(kernels, buffers, pool);
   for (std::size_t b = 0; b < banks.size(); ++b) {
@@ -441,7 +464,7 @@ BankView view_train_bank(const TrainBank& bank) {
   const FormatInfo& info = format_info(bf16 ? WeightFormat::kBf16 : WeightFormat::kF32);
   view.weight_bits = 32;
   const std::int64_t up_columns =
-      view.gated ? 2 * view.hidden_stride : view.intermediate_size;
+      view.gated ? 2 * round_up(view.intermediate_size, kPanelColumns / 2) : view.intermediate_size;
   view.up = view_of(make_panel_layout(view.hidden_size, up_columns, info, 0), info);
   view.down =
       view_of(make_panel_layout(view.intermediate_size, view.output_size, info, 0), info);
@@ -491,11 +514,8 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   const auto& scratch = thread_scratch(buffers, execution.pool->num_threads(), 0);
   convert_rows(kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
                view.hidden_size, n);
-  view.tokens = token_buffers.rows(tokens, view.hidden_size, view.token);
-  view.hidden_left = {};
-  view.hidden_left.data = view.hidden16 != nullptr ? reinterpret_cast<const char*>(view.hidden16)
-                                                   : reinterpret_cast<const char*>(view.hidden);
-  view.hidden_left.row_bytes = view.hidden_stride * (view.hidden16 != nullptr ? 2 : 4);
+  view.tokens = token_buffers.rows(view.token);
+  view.hidden_left = hidden_rows(view);
   run_up(kernels, buffers, *execution.pool);
   run_down(kernels, views, output, *execution.pool, scratch);
 }
@@ -561,7 +581,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
     arena.place(buffers.forward);
     thread_scratch(buffers, pool.num_threads(), 0);
     convert_rows(kernels, pool, token_buffers, 0, tokens, again.hidden_size, again.hidden_size, n);
-    again.tokens = token_buffers.rows(tokens, again.hidden_size, again.token);
+    again.tokens = token_buffers.rows(again.token);
     run_up(kernels, buffers, pool);
     view.bank = again;
   } else {
@@ -608,7 +628,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   arena.place(buffers.backward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_rows);
   convert_rows(kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
-  view.grad_output = grad_buffers.rows(grad_output, b.output_size, b.token);
+  view.grad_output = grad_buffers.rows(b.token);
 
   const auto for_experts = [&](std::int64_t each, const auto& run) {
     pool.run(b.num_active * each, [&](std::int64_t piece, int thread) {

@@ -322,6 +322,7 @@ MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const
 
 /// Packed weights that are used as they lie.
 struct PackedSource {
+  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t, const ThreadScratch&) const {
     return panel + k * kStepBytes;
@@ -334,6 +335,7 @@ struct PackedSource {
 /// 2-bit codes: four steps in 256 bytes.
 template <typename I>
 struct TernarySource {
+  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
@@ -359,6 +361,7 @@ struct TernarySource {
 /// 4-bit codes in groups: 64 bfloat16 scales, then two steps in every 256 bytes.
 template <typename I>
 struct Int4Source {
+  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const char* panel;
   std::int64_t group_steps;
   MOEKIT_INLINE std::int64_t group_bytes() const { return 128 + group_steps * kStepBytes / 2; }
@@ -419,6 +422,8 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
 template <typename I, bool bf16>
 struct RowSource {
+  // Rows a power of two apart share few sets of the second-level cache: of 8 KiB apart it holds 128.
+  static constexpr std::int64_t kMostSteps = 512;
   const float* matrix;  ///< at the panel's first column
   std::int64_t stride;
   std::int64_t inputs;
@@ -446,6 +451,7 @@ struct RowSource {
 /// Rows of a matrix [columns, inputs]: transposed in squares of one vector.
 template <typename I, bool bf16>
 struct TransposedSource {
+  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const float* first;   ///< columns 0..block-1 of the panel
   const float* second;  ///< columns block..63, gated: block is 32; else null
   std::int64_t inputs;
@@ -526,7 +532,8 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     const std::int64_t rows = (count - begin) / (row_blocks - rb);
     const auto tiles = static_cast<int>(ceil_div(rows, kTileRows));
     // Few rows: the block stays in the first-level cache and the fetching ahead near.
-    const std::int64_t block_steps = tiles <= 2 ? 64 : kBlockSteps;
+    const std::int64_t block_steps =
+        tiles <= 2 ? 64 : min_of(kBlockSteps, Source::kMostSteps);
     const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : 1;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
@@ -875,7 +882,9 @@ MOEKIT_INLINE void grad_hidden_as(const BackwardView& view, std::int64_t expert,
   const bool last = p + 1 == view.hidden_panels;
   const RowSource<I, bf16> then{last ? nullptr : matrix + kPanelColumns, f, o, columns};
   const std::int64_t steps = bf16 ? (o + 1) / 2 : o;
-  const std::int64_t filled = min_of(kPanelColumns, bank.hidden_stride - p * kPanelColumns);
+  // Kept values are there for whole panels of the forward pass: 32 columns where it is gated.
+  const std::int64_t width = bank.gated ? kHalfPanel : kPanelColumns;
+  const std::int64_t filled = ceil_div(columns, width) * width;
   using Op = typename I::template Product<bf16>;
   const auto finish = [&](std::int64_t row, const float* sums) MOEKIT_LAMBDA {
     const std::int64_t a = first + row;
