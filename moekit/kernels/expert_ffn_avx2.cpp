@@ -57,28 +57,26 @@ struct Avx2 {
     asm volatile("" : "+x"(v));
   }
 
-  static MOEKIT_INLINE void transpose(Float* rows) {
-    __m256 a[8], b[8];
-    each<4>([&](auto i) MOEKIT_LAMBDA {
-      a[2 * i] = _mm256_unpacklo_ps((__m256)rows[2 * i], (__m256)rows[2 * i + 1]);
-      a[2 * i + 1] = _mm256_unpackhi_ps((__m256)rows[2 * i], (__m256)rows[2 * i + 1]);
-    });
-    const auto low = [](const __m256& x, const __m256& y) MOEKIT_LAMBDA {
-      return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(x), _mm256_castps_pd(y)));
-    };
-    const auto high = [](const __m256& x, const __m256& y) MOEKIT_LAMBDA {
-      return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(x), _mm256_castps_pd(y)));
-    };
-    // b[4 q + j], half l: column 4 l + j of rows 4 q .. 4 q + 3.
+  /// emit(q, a, b, c, d) with columns 4 q .. 4 q + 3 of 8 rows of 8 floats: row 4 l + i lies at
+  /// quarter[l] + i * stride.
+  template <typename Emit>
+  static MOEKIT_INLINE void transpose(const char* const* quarter, std::int64_t stride,
+                                      std::int64_t stride3, const Emit& emit) {
     each<2>([&](auto q) MOEKIT_LAMBDA {
-      b[4 * q] = low(a[4 * q], a[4 * q + 2]);
-      b[4 * q + 1] = high(a[4 * q], a[4 * q + 2]);
-      b[4 * q + 2] = low(a[4 * q + 1], a[4 * q + 3]);
-      b[4 * q + 3] = high(a[4 * q + 1], a[4 * q + 3]);
-    });
-    each<4>([&](auto j) MOEKIT_LAMBDA {
-      rows[j] = (Float)_mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
-      rows[4 + j] = (Float)_mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+      __m256 part[4];  // part[i], half l: those columns of row 4 l + i
+      each<4>([&](auto i) MOEKIT_LAMBDA {
+        const std::int64_t at = (i == 3 ? stride3 : i * stride) + 16 * q;
+        const auto four = [&](int l) MOEKIT_LAMBDA {
+          return _mm_loadu_ps(reinterpret_cast<const float*>(quarter[l] + at));
+        };
+        part[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(four(0)), four(1), 1);
+      });
+      const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(part[0], part[1]));
+      const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(part[0], part[1]));
+      const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(part[2], part[3]));
+      const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(part[2], part[3]));
+      emit(q, (Float)_mm256_unpacklo_pd(a, c), (Float)_mm256_unpackhi_pd(a, c),
+           (Float)_mm256_unpacklo_pd(b, d), (Float)_mm256_unpackhi_pd(b, d));
     });
   }
 };

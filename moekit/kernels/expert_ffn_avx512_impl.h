@@ -48,34 +48,30 @@ struct Avx512Base {
     asm volatile("" : "+v"(v));
   }
 
-  static MOEKIT_INLINE void transpose(Float* rows) {
-    __m512 a[16], b[16];
-    each<8>([&](auto i) MOEKIT_LAMBDA {
-      a[2 * i] = _mm512_unpacklo_ps((__m512)rows[2 * i], (__m512)rows[2 * i + 1]);
-      a[2 * i + 1] = _mm512_unpackhi_ps((__m512)rows[2 * i], (__m512)rows[2 * i + 1]);
-    });
-    const auto low = [](const __m512& x, const __m512& y) MOEKIT_LAMBDA {
-      return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-    };
-    const auto high = [](const __m512& x, const __m512& y) MOEKIT_LAMBDA {
-      return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-    };
-    // b[4 q + j], quarter l: column 4 l + j of rows 4 q .. 4 q + 3.
+  /// emit(q, a, b, c, d) with columns 4 q .. 4 q + 3 of 16 rows of 16 floats: row 4 l + i lies at
+  /// quarter[l] + i * stride. Quarters of rows are put together by masked loads, which leaves two
+  /// stages of shuffles in place of four.
+  template <typename Emit>
+  static MOEKIT_INLINE void transpose(const char* const* quarter, std::int64_t stride,
+                                      std::int64_t stride3, const Emit& emit) {
     each<4>([&](auto q) MOEKIT_LAMBDA {
-      b[4 * q] = low(a[4 * q], a[4 * q + 2]);
-      b[4 * q + 1] = high(a[4 * q], a[4 * q + 2]);
-      b[4 * q + 2] = low(a[4 * q + 1], a[4 * q + 3]);
-      b[4 * q + 3] = high(a[4 * q + 1], a[4 * q + 3]);
-    });
-    each<4>([&](auto j) MOEKIT_LAMBDA {
-      const __m512 even01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
-      const __m512 odd01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
-      const __m512 even23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
-      const __m512 odd23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
-      rows[j] = (Float)_mm512_shuffle_f32x4(even01, even23, 0x88);
-      rows[8 + j] = (Float)_mm512_shuffle_f32x4(even01, even23, 0xdd);
-      rows[4 + j] = (Float)_mm512_shuffle_f32x4(odd01, odd23, 0x88);
-      rows[12 + j] = (Float)_mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+      __m512 part[4];  // part[i], quarter l: those columns of row 4 l + i
+      each<4>([&](auto i) MOEKIT_LAMBDA {
+        const std::int64_t at = (i == 3 ? stride3 : i * stride) + 16 * q;
+        const auto four = [&](int l) MOEKIT_LAMBDA {
+          return _mm_loadu_ps(reinterpret_cast<const float*>(quarter[l] + at));
+        };
+        __m512 v = _mm512_castps128_ps512(four(0));
+        v = _mm512_mask_broadcast_f32x4(v, 0x00f0, four(1));
+        v = _mm512_mask_broadcast_f32x4(v, 0x0f00, four(2));
+        part[i] = _mm512_mask_broadcast_f32x4(v, 0xf000, four(3));
+      });
+      const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(part[0], part[1]));
+      const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(part[0], part[1]));
+      const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(part[2], part[3]));
+      const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(part[2], part[3]));
+      emit(q, (Float)_mm512_unpacklo_pd(a, c), (Float)_mm512_unpackhi_pd(a, c),
+           (Float)_mm512_unpacklo_pd(b, d), (Float)_mm512_unpackhi_pd(b, d));
     });
   }
 };

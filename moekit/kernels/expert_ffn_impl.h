@@ -458,35 +458,10 @@ struct TransposedSource {
   std::int64_t valid;  ///< columns of each of the two that are there
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
-    using F = typename I::Float;
-    constexpr std::int64_t per = bf16 ? 2 : 1;
-    constexpr std::int64_t lanes = I::kLanes;
     const std::int64_t half = second == nullptr ? kPanelColumns : kHalfPanel;
-    for (std::int64_t c = 0; c < kPanelColumns; c += lanes) {
-      const float* matrix = c < half ? first : second;
+    for (std::int64_t c = 0; c < kPanelColumns; c += kLanes) {
       const std::int64_t column = c < half ? c : c - half;
-      for (std::int64_t s = 0; s < steps; s += lanes / per) {
-        F square[lanes];
-        const std::int64_t input = (k + s) * per;
-        const std::int64_t count = min_of(lanes, inputs - input);
-        for (std::int64_t r = 0; r < lanes; ++r) {
-          const float* row = matrix + (column + r) * inputs + input;
-          if (column + r >= valid || count <= 0) {
-            square[r] = F{};
-          } else if (count == lanes) {
-            square[r] = load<F>(row);
-          } else {
-            square[r] = F{};
-            std::memcpy(&square[r], row, static_cast<std::size_t>(count) * sizeof(float));
-          }
-        }
-        I::transpose(square);
-        const std::int64_t out_steps = min_of(lanes / per, steps - s);
-        for (std::int64_t o = 0; o < out_steps; ++o) {
-          write_step_part(scratch.block + (s + o) * kStepBytes + 4 * c, square[o * per],
-                          square[o * per + per - 1]);
-        }
-      }
+      strip(c < half ? first : second, column, k, steps, scratch.block + 4 * c);
     }
     return scratch.block;
   }
@@ -504,15 +479,74 @@ struct TransposedSource {
   }
 
  private:
-  static MOEKIT_INLINE void write_step_part(char* to, const typename I::Float& low,
-                                            const typename I::Float& high) {
-    using U = typename I::Unsigned;
-    if constexpr (!bf16) {
-      store(to, low);
-    } else {
-      store(to, __builtin_convertvector(round_to_bf16<I>(low), U) |
-                    (__builtin_convertvector(round_to_bf16<I>(high), U) << 16));
+  static constexpr std::int64_t kLanes = I::kLanes;
+  static constexpr std::int64_t kPer = bf16 ? 2 : 1;
+
+  /// One vector of columns of a block.
+  __attribute__((noinline)) void strip(const float* matrix, std::int64_t column, std::int64_t k,
+                                       std::int64_t steps, char* to) const {
+    const std::int64_t filled = column + kLanes <= valid ? (inputs - k * kPer) / kLanes : 0;
+    const std::int64_t squares = min_of(filled, steps * kPer / kLanes);
+    const std::int64_t stride = inputs * 4;
+    const char* quarter[kLanes / 4];
+    for (std::int64_t q = 0; q < kLanes / 4; ++q) {
+      quarter[q] = reinterpret_cast<const char*>(matrix + (column + 4 * q) * inputs + k * kPer);
     }
+    for (std::int64_t s = 0; s < squares; ++s) {
+      square(quarter, stride, to);
+      for (auto& part : quarter) part += 4 * kLanes;
+      to += kLanes / kPer * kStepBytes;
+    }
+    // At the edges: what is there, among zeros.
+    for (std::int64_t s = squares * kLanes / kPer; s < steps; s += kLanes / kPer) {
+      float copy[kLanes * kLanes] = {};
+      const std::int64_t input = (k + s) * kPer;
+      const std::int64_t count = min_of(kLanes, inputs - input);
+      for (std::int64_t r = 0; r < min_of(kLanes, valid - column); ++r) {
+        std::memcpy(copy + r * kLanes, matrix + (column + r) * inputs + input,
+                    static_cast<std::size_t>(count) * sizeof(float));
+      }
+      char part[kLanes / kPer * kStepBytes];
+      for (std::int64_t q = 0; q < kLanes / 4; ++q) {
+        quarter[q] = reinterpret_cast<const char*>(copy + 4 * q * kLanes);
+      }
+      square(quarter, 4 * kLanes, part);
+      for (std::int64_t o = 0; o < min_of(kLanes / kPer, steps - s); ++o) {
+        std::memcpy(to + o * kStepBytes, part + o * kStepBytes, 4 * kLanes);
+      }
+      to += kLanes / kPer * kStepBytes;
+    }
+  }
+
+  static MOEKIT_INLINE void square(const char* const* quarters, std::int64_t stride, char* to) {
+    using F = typename I::Float;
+    const char* quarter[kLanes / 4];
+    std::int64_t stride3 = 3 * stride;
+    for (std::int64_t q = 0; q < kLanes / 4; ++q) {
+      quarter[q] = quarters[q];
+      asm("" : "+r"(quarter[q]));  // else every row gets a pointer of its own, on the stack
+    }
+    asm("" : "+r"(stride3));
+    I::transpose(quarter, stride, stride3,
+                 [&](auto q, const F& a, const F& b, const F& c, const F& d) MOEKIT_LAMBDA {
+                   char* out = to + q * 4 / kPer * kStepBytes;
+                   if constexpr (!bf16) {
+                     store(out, a);
+                     store(out + kStepBytes, b);
+                     store(out + 2 * kStepBytes, c);
+                     store(out + 3 * kStepBytes, d);
+                   } else {
+                     store(out, pair(a, b));
+                     store(out + kStepBytes, pair(c, d));
+                   }
+                 });
+  }
+
+  static MOEKIT_INLINE typename I::Unsigned pair(const typename I::Float& low,
+                                                 const typename I::Float& high) {
+    using U = typename I::Unsigned;
+    return __builtin_convertvector(round_to_bf16<I>(low), U) |
+           (__builtin_convertvector(round_to_bf16<I>(high), U) << 16);
   }
 };
 
