@@ -193,6 +193,9 @@ MOEKIT_INLINE Prefetch contiguous_lines(const char* base, std::int64_t bytes) {
   return {base, 0, 62, 0, base == nullptr ? 0 : ceil_div(bytes, 64), 0, 0};
 }
 
+/// Lines fetched a step: 0, 1, 2, 4 or this, one in two steps.
+constexpr int kEverySecond = -2;
+
 // ---- tiles ----------------------------------------------------------------------------------
 
 /// Sums over `steps` of rows x panel, added to `c` [rows, 64] (or written where `first`).
@@ -217,7 +220,11 @@ void tile(const std::uint32_t* const* a, const char* b, std::int64_t steps, char
     for (std::int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
       typename Op::Right right[vectors];
       each<vectors>([&](auto v) MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
-      each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+      if constexpr (prefetches == kEverySecond) {
+        if ((k & 1) == 0) lines.one();
+      } else {
+        each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+      }
       each<rows>([&](auto r) MOEKIT_LAMBDA {
         const typename Op::Left left = Op::left(from[r][k * a_step]);
         each<vectors>([&](auto v) MOEKIT_LAMBDA {
@@ -230,6 +237,38 @@ void tile(const std::uint32_t* const* a, const char* b, std::int64_t steps, char
     });
   }
   prefetch.next = lines.next;
+}
+
+/// As `tile` for the left operand of pack_left(), straight to rows `stride` bytes apart and past the
+/// caches: a gradient is not read again soon, and a line is not fetched first. 64-byte aligned.
+template <typename I, typename Op, int rows>
+void stream_tile(const std::uint32_t* left, const char* b, std::int64_t steps, char* to,
+                 std::int64_t stride) {
+  using Acc = typename Op::Acc;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    Acc acc[rows * vectors];
+    each<rows * vectors>([&](auto i) MOEKIT_LAMBDA { acc[i] = Acc{}; });
+    const std::uint32_t* from = left;
+    const char* weights = b + part;
+    for (std::int64_t k = 0; k < steps; ++k, weights += kStepBytes, from += kTileRows) {
+      typename Op::Right right[vectors];
+      each<vectors>([&](auto v) MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
+      each<rows>([&](auto r) MOEKIT_LAMBDA {
+        const typename Op::Left value = Op::left(from[r]);
+        each<vectors>([&](auto v) MOEKIT_LAMBDA {
+          acc[r * vectors + v] = Op::dot(acc[r * vectors + v], value, right[v]);
+        });
+      });
+    }
+    each<rows>([&](auto r) MOEKIT_LAMBDA {
+      each<vectors>([&](auto v) MOEKIT_LAMBDA {
+        I::stream(reinterpret_cast<float*>(to + r * stride + part + v * I::kLanes * 4),
+                  acc[r * vectors + v]);
+      });
+    });
+  }
 }
 
 /// What a tile of int4 needs besides: scales [group][64] and, per row, sums of the codes.
@@ -262,7 +301,11 @@ void grouped_tile(const std::uint32_t* const* a, const char* b, std::int64_t ste
         typename Op::Right right[vectors];
         each<vectors>(
             [&](auto v) MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
-        each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+        if constexpr (prefetches == kEverySecond) {
+          if ((k & 1) == 0) lines.one();
+        } else {
+          each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+        }
         each<rows>([&](auto r) MOEKIT_LAMBDA {
           const typename Op::Left left = Op::left(from[r][k]);
           each<vectors>([&](auto v) MOEKIT_LAMBDA {
@@ -305,6 +348,8 @@ MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const
                             std::int64_t steps, char* c, bool first, Prefetch& prefetch,
                             const More&... more) {
   switch (prefetch.next < prefetch.end ? prefetches : 0) {
+    case kEverySecond:
+      return tile_rows<I, Op, a_step, kEverySecond>(rows, a, b, steps, c, first, prefetch, more...);
     case 0:
       return tile_rows<I, Op, a_step, 0>(rows, a, b, steps, c, first, prefetch, more...);
     case 1:
@@ -422,8 +467,7 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
 template <typename I, bool bf16>
 struct RowSource {
-  // Rows a power of two apart share few sets of the second-level cache: of 8 KiB apart it holds 128.
-  static constexpr std::int64_t kMostSteps = 512;
+  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const float* matrix;  ///< at the panel's first column
   std::int64_t stride;
   std::int64_t inputs;
@@ -568,7 +612,7 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     // Few rows: the block stays in the first-level cache and the fetching ahead near.
     const std::int64_t block_steps =
         tiles <= 2 ? 64 : min_of(kBlockSteps, Source::kMostSteps);
-    const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : 1;
+    const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
       const char* block = source.block(k, n, scratch);
@@ -1040,28 +1084,28 @@ template <typename I, typename Op>
 MOEKIT_INLINE void weight_panel(const char* left, std::int64_t width, std::int64_t steps,
                                 float* grad, std::int64_t stride, std::int64_t columns,
                                 const ThreadScratch& scratch) {
-  using F = typename I::Float;
   const bool aligned = columns == kPanelColumns && stride % 16 == 0 &&
                        reinterpret_cast<std::uintptr_t>(grad) % 64 == 0;
   for (std::int64_t i = 0; i < width; i += kTileRows) {
     const auto rows = static_cast<int>(min_of(kTileRows, width - i));
     const auto* tile_left = reinterpret_cast<const std::uint32_t*>(left + i * steps * 4);
+    if (aligned) {
+      each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
+        if (rows == r + 1) {
+          stream_tile<I, Op, r + 1>(tile_left, scratch.panel, steps,
+                                    reinterpret_cast<char*>(grad + i * stride), stride * 4);
+        }
+      });
+      continue;
+    }
     const std::uint32_t* a[kTileRows];
     for (int r = 0; r < rows; ++r) a[r] = tile_left + r;
     char* c = reinterpret_cast<char*>(scratch.sums);
     Prefetch none;
     tile_rows<I, Op, kTileRows, 0>(rows, a, scratch.panel, steps, c, true, none);
     for (int r = 0; r < rows; ++r) {
-      float* out = grad + (i + r) * stride;
-      const float* sums = scratch.sums + r * kPanelColumns;
-      if (aligned) {
-        // Past the caches: a gradient is not read again soon, and a line is not fetched first.
-        for (std::int64_t v = 0; v < kPanelColumns; v += I::kLanes) {
-          I::stream(out + v, load<F>(sums + v));
-        }
-      } else {
-        std::memcpy(out, sums, static_cast<std::size_t>(columns) * sizeof(float));
-      }
+      std::memcpy(grad + (i + r) * stride, scratch.sums + r * kPanelColumns,
+                  static_cast<std::size_t>(columns) * sizeof(float));
     }
   }
 }
