@@ -155,9 +155,14 @@ void check_finite(const Execution& execution, const char* name, const float* val
   for (std::int64_t n = 0; n < rows; ++n) {
     const float* row = values + n * size;
     // Zero times a finite number is zero, and times any other one is not: no branch in the loop.
-    float sum = 0;
-    for (std::int64_t i = 0; i < size; ++i) sum += row[i] * 0.0F;
-    if (sum == 0.0F) continue;
+    constexpr std::int64_t kSums = 16;
+    float sums[kSums] = {};
+    std::int64_t start = 0;
+    for (; start + kSums <= size; start += kSums) {
+      for (std::int64_t i = 0; i < kSums; ++i) sums[i] += row[start + i] * 0.0F;
+    }
+    for (std::int64_t i = start; i < size; ++i) sums[0] += row[i] * 0.0F;
+    if (std::all_of(std::begin(sums), std::end(sums), [](float s) { return s == 0.0F; })) continue;
     for (std::int64_t i = 0; i < size; ++i) {
       MOEKIT_CHECK(std::isfinite(row[i]), "expert kernels: ", name, " ", n, " is ", row[i],
                    " at position ", i);

@@ -190,7 +190,7 @@ struct Prefetch {
 };
 
 MOEKIT_INLINE Prefetch contiguous_lines(const char* base, std::int64_t bytes) {
-  return {base, 0, 62, 0, base == nullptr ? 0 : ceil_div(bytes, 64), 0, 0};
+  return {base, 0, 62, 0, base == nullptr ? 0 : ceil_div(bytes, 64)};
 }
 
 /// Lines fetched a step: 0, 1, 2, 4 or this, one in two steps.
@@ -199,10 +199,10 @@ constexpr int kEverySecond = -2;
 // ---- tiles ----------------------------------------------------------------------------------
 
 /// Sums over `steps` of rows x panel, added to `c` [rows, 64] (or written where `first`).
-/// a[r] points at row r; its steps lie `a_step` words apart.
+/// a[r] points at row r; its steps lie `a_step` words apart, those of the panel `b_stride` bytes.
 template <typename I, typename Op, int rows, int a_step, int prefetches>
-void tile(const std::uint32_t* const* a, const char* b, std::int64_t steps, char* c, bool first,
-          Prefetch& prefetch) {
+void tile(const std::uint32_t* const* a, const char* b, std::int64_t b_stride, std::int64_t steps,
+          char* c, bool first, Prefetch& prefetch) {
   using Acc = typename Op::Acc;
   constexpr int vectors = I::kTileVectors;
   constexpr int width = vectors * I::kLanes * 4;  // bytes of a step
@@ -217,7 +217,7 @@ void tile(const std::uint32_t* const* a, const char* b, std::int64_t steps, char
     const std::uint32_t* from[rows];
     each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
     const char* weights = b + part;
-    for (std::int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
+    for (std::int64_t k = 0; k < steps; ++k, weights += b_stride) {
       typename Op::Right right[vectors];
       each<vectors>([&](auto v) MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
       if constexpr (prefetches == kEverySecond) {
@@ -329,11 +329,11 @@ void grouped_tile(const std::uint32_t* const* a, const char* b, std::int64_t ste
 
 template <typename I, typename Op, int a_step, int prefetches, typename... More>
 MOEKIT_INLINE void tile_rows(int rows, const std::uint32_t* const* a, const char* b,
-                             std::int64_t steps, char* c, bool first, Prefetch& prefetch,
+                             std::int64_t b_stride, std::int64_t steps, char* c, bool first, Prefetch& prefetch,
                              const More&... more) {
   const auto run = [&](auto r) MOEKIT_LAMBDA {
     if constexpr (sizeof...(More) == 0) {
-      tile<I, Op, r + 1, a_step, prefetches>(a, b, steps, c, first, prefetch);
+      tile<I, Op, r + 1, a_step, prefetches>(a, b, b_stride, steps, c, first, prefetch);
     } else {
       grouped_tile<I, r + 1, prefetches>(a, b, steps, c, first, prefetch, more...);
     }
@@ -345,19 +345,19 @@ MOEKIT_INLINE void tile_rows(int rows, const std::uint32_t* const* a, const char
 
 template <typename I, typename Op, int a_step, typename... More>
 MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const* a, const char* b,
-                            std::int64_t steps, char* c, bool first, Prefetch& prefetch,
-                            const More&... more) {
+                            std::int64_t b_stride, std::int64_t steps, char* c, bool first,
+                            Prefetch& prefetch, const More&... more) {
   switch (prefetch.next < prefetch.end ? prefetches : 0) {
     case kEverySecond:
-      return tile_rows<I, Op, a_step, kEverySecond>(rows, a, b, steps, c, first, prefetch, more...);
+      return tile_rows<I, Op, a_step, kEverySecond>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
     case 0:
-      return tile_rows<I, Op, a_step, 0>(rows, a, b, steps, c, first, prefetch, more...);
+      return tile_rows<I, Op, a_step, 0>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
     case 1:
-      return tile_rows<I, Op, a_step, 1>(rows, a, b, steps, c, first, prefetch, more...);
+      return tile_rows<I, Op, a_step, 1>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
     case 2:
-      return tile_rows<I, Op, a_step, 2>(rows, a, b, steps, c, first, prefetch, more...);
+      return tile_rows<I, Op, a_step, 2>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
     default:
-      return tile_rows<I, Op, a_step, 4>(rows, a, b, steps, c, first, prefetch, more...);
+      return tile_rows<I, Op, a_step, 4>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
   }
 }
 
@@ -367,7 +367,7 @@ MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const
 
 /// Packed weights that are used as they lie.
 struct PackedSource {
-  static constexpr std::int64_t kMostSteps = kBlockSteps;
+  static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t, const ThreadScratch&) const {
     return panel + k * kStepBytes;
@@ -380,7 +380,7 @@ struct PackedSource {
 /// 2-bit codes: four steps in 256 bytes.
 template <typename I>
 struct TernarySource {
-  static constexpr std::int64_t kMostSteps = kBlockSteps;
+  static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
@@ -406,7 +406,7 @@ struct TernarySource {
 /// 4-bit codes in groups: 64 bfloat16 scales, then two steps in every 256 bytes.
 template <typename I>
 struct Int4Source {
-  static constexpr std::int64_t kMostSteps = kBlockSteps;
+  static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   std::int64_t group_steps;
   MOEKIT_INLINE std::int64_t group_bytes() const { return 128 + group_steps * kStepBytes / 2; }
@@ -467,13 +467,18 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
 template <typename I, bool bf16>
 struct RowSource {
-  static constexpr std::int64_t kMostSteps = kBlockSteps;
   const float* matrix;  ///< at the panel's first column
   std::int64_t stride;
   std::int64_t inputs;
   std::int64_t columns;  ///< valid ones, 1..64
+  /// Rows so near that a block of them fits the caches are used where they lie.
+  MOEKIT_INLINE bool near() const { return !bf16 && columns == kPanelColumns && stride <= 512; }
+  MOEKIT_INLINE std::int64_t step_stride() const {
+    return near() ? stride * 4 : kStepBytes;
+  }
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
+    if (near()) return reinterpret_cast<const char*>(matrix + k * stride);
     constexpr std::int64_t per = bf16 ? 2 : 1;
     for (std::int64_t s = 0; s < steps; ++s) {
       const std::int64_t input = (k + s) * per;
@@ -487,15 +492,14 @@ struct RowSource {
     constexpr std::int64_t per = bf16 ? 2 : 1;
     if (matrix == nullptr) return {};
     const std::int64_t rows = min_of(steps * per, inputs - k * per);
-    return {reinterpret_cast<const char*>(matrix + k * per * stride), stride * 4, 2, 0, 4 * rows,
-            0, 0};
+    return {reinterpret_cast<const char*>(matrix + k * per * stride), stride * 4, 2, 0, 4 * rows};
   }
 };
 
 /// Rows of a matrix [columns, inputs]: transposed in squares of one vector.
 template <typename I, bool bf16>
 struct TransposedSource {
-  static constexpr std::int64_t kMostSteps = kBlockSteps;
+  static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const float* first;   ///< columns 0..block-1 of the panel
   const float* second;  ///< columns block..63, gated: block is 32; else null
   std::int64_t inputs;
@@ -516,7 +520,7 @@ struct TransposedSource {
     while ((std::int64_t{16} << shift) < steps * per) ++shift;
     const std::int64_t row_bytes = inputs * 4;
     const auto* base = reinterpret_cast<const char*>(first + k * per);
-    if (second == nullptr) return {base, row_bytes, shift, 0, valid << shift, 0, 0};
+    if (second == nullptr) return {base, row_bytes, shift, 0, valid << shift};
     const auto* other = reinterpret_cast<const char*>(second + k * per);
     return {base,  row_bytes, shift, 0, 2 * valid << shift,
             valid, (other - base) - valid * row_bytes};
@@ -610,12 +614,12 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     const std::int64_t rows = (count - begin) / (row_blocks - rb);
     const auto tiles = static_cast<int>(ceil_div(rows, kTileRows));
     // Few rows: the block stays in the first-level cache and the fetching ahead near.
-    const std::int64_t block_steps =
-        tiles <= 2 ? 64 : min_of(kBlockSteps, Source::kMostSteps);
+    const std::int64_t block_steps = tiles <= 2 ? 64 : kBlockSteps;
     const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
       const char* block = source.block(k, n, scratch);
+      const std::int64_t b_stride = source.step_stride();
       Prefetch lines;
       if (k + n < steps) {
         lines = source.lines(k + n, min_of(block_steps, steps - k - n));
@@ -638,10 +642,11 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
         char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);
         if (group_steps > 0) {
           const Groups groups{scratch.scales, sums, group_steps};
-          tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, n, c, k == 0, lines,
-                                           groups);
+          tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0,
+                                           lines, groups);
         } else {
-          tile_any<I, Op, 1>(of_tile, prefetches, a, block, n, c, k == 0, lines);
+          tile_any<I, Op, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0,
+                             lines);
         }
         row += of_tile;
       }
@@ -1102,7 +1107,7 @@ MOEKIT_INLINE void weight_panel(const char* left, std::int64_t width, std::int64
     for (int r = 0; r < rows; ++r) a[r] = tile_left + r;
     char* c = reinterpret_cast<char*>(scratch.sums);
     Prefetch none;
-    tile_rows<I, Op, kTileRows, 0>(rows, a, scratch.panel, steps, c, true, none);
+    tile_rows<I, Op, kTileRows, 0>(rows, a, scratch.panel, kStepBytes, steps, c, true, none);
     for (int r = 0; r < rows; ++r) {
       std::memcpy(grad + (i + r) * stride, scratch.sums + r * kPanelColumns,
                   static_cast<std::size_t>(columns) * sizeof(float));

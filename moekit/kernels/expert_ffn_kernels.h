@@ -17,7 +17,7 @@ inline constexpr std::int64_t kBlockSteps = 512;
 
 /// A thread's own memory, 64-byte aligned.
 struct ThreadScratch {
-  char* block;   ///< [kBlockSteps, 256 bytes] decoded weights
+  char* block;   ///< [kBlockSteps, 256 bytes] decoded or copied weights
   float* sums;   ///< [kRowBlock, 64] products, float or int32
   float* scales; ///< [kBlockSteps / 8, 64]
   char* panel;   ///< [most rows of an expert, 256 bytes], backward alone
