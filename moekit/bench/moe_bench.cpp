@@ -122,6 +122,13 @@ struct PackedLayer {
     fill(routed, values);
     if (shape.shared_size > 0) fill(shared, values);
   }
+  PackedLayer(const PackedLayer& other)
+      : routed(other.routed.shape(), other.routed.format()),
+        shared(other.shared.shape(), other.shared.format()) {
+    for (std::int64_t e = 0; e < routed.shape().num_experts; ++e) routed.copy(e, other.routed, e);
+    shared.copy(0, other.shared, 0);
+  }
+  PackedLayer(PackedLayer&&) = default;
   static void fill(kernels::PackedExperts& bank, const std::vector<float>& values) {
     const float* v = values.data();
     bank.pack(0, {v, v, v});
@@ -165,7 +172,8 @@ class Bench {
 
   /// So many layers that four times the last-level cache pass before one is read again.
   std::int64_t layers_for(double bytes_per_step, double bytes_per_layer) const {
-    const double wanted = std::ceil(4 * cache_bytes() / bytes_per_step);
+    const double cache = options_.cache_bytes > 0 ? options_.cache_bytes : cache_bytes();
+    const double wanted = std::ceil(4 * cache / bytes_per_step);
     return std::max<std::int64_t>(
         1, static_cast<std::int64_t>(std::min(wanted, kMostBytes / bytes_per_layer)));
   }
@@ -384,12 +392,15 @@ MoeBenchReport run_moe_bench(
         bench.layers_for(smallest, layer_weights * bits / 8 * (train ? 2 : 1));
     std::vector<PackedLayer> packed;
     std::vector<TrainLayer> trained;
+    packed.reserve(static_cast<size_t>(layers));
     for (std::int64_t l = 0; l < layers; ++l) {
       if (!go_on()) return report;
       if (train) {
         trained.emplace_back(shape, bench.values());
-      } else {
+      } else if (l == 0) {
         packed.emplace_back(shape, format, bench.values());
+      } else {
+        packed.emplace_back(packed.front());
       }
     }
     for (size_t n = 0; n < plans.size(); ++n) {

@@ -40,6 +40,7 @@ struct MoeBenchOptions {
   bool baselines = true;
   int min_runs = 20;
   double min_seconds = 1;
+  double cache_bytes = 0;  ///< of the last-level cache; 0: what the system says
   std::uint64_t seed = 1;
 };
 

@@ -1,3 +1,7 @@
-#include <moekit/kernels/conv_maxpool.h>
+#include <moekit/kernels/expert_ffn.h>
 
-int main() { return moekit::kernels::conv_maxpool_isa().empty() ? 1 : 0; }
+int main() {
+  using namespace moekit::kernels;
+  const PackedExperts experts({1, 4, 4, 4, FfnActivation::kRelu, false}, WeightFormat::kTernary);
+  return experts.expert_bytes() > 0 && !supported_isas().empty() ? 0 : 1;
+}
