@@ -36,10 +36,12 @@ void print_row(const bench::MoeBenchRow& row) {
   for (const auto& [name, ratio] : row.ratios) {
     ratios += fmt::format("{}{:.2f} x {}", ratios.empty() ? "" : "; ", ratio, name);
   }
-  fmt::print("{:9} {:>6} {:>3} {:>7.1f} {:>9.3f} {:>9.3f} {:>8.1f} {:>6.1f} {:>6.0f} {:>6.0f}  {}\n",
-             row.format, row.tokens, row.threads, row.distinct_experts, row.median_ms, row.p10_ms,
-             row.operations_per_second / 1e9, row.bytes_per_second / 1e9,
-             100 * row.peak_fraction, 100 * row.bound_fraction, ratios);
+  fmt::print(
+      "{:9} {:>6} {:>3} {:>7.1f} {:>9.3f} {:>9.3f} {:>8.1f} {:>6.1f} {:>6.0f} {:>6.0f} {:>6.0f}  "
+      "{}\n",
+      row.format, row.tokens, row.threads, row.distinct_experts, row.median_ms, row.p10_ms,
+      row.operations_per_second / 1e9, row.bytes_per_second / 1e9, 100 * row.peak_fraction,
+      100 * row.read_fraction, 100 * row.bound_fraction, ratios);
   std::fflush(stdout);
 }
 
@@ -78,9 +80,10 @@ void run(BenchFlags& flags, int& exit_code) {
         progress.update(++done, row.format);
         if (flags.json) return;
         if (!header) {
-          fmt::print("{:9} {:>6} {:>3} {:>7} {:>9} {:>9} {:>8} {:>6} {:>6} {:>6}  as fast as\n",
-                     "format", "tokens", "thr", "experts", "ms", "p10 ms", "Gop/s", "GB/s", "%peak",
-                     "%bound");
+          fmt::print(
+              "{:9} {:>6} {:>3} {:>7} {:>9} {:>9} {:>8} {:>6} {:>6} {:>6} {:>6}  as fast as\n",
+              "format", "tokens", "thr", "experts", "ms", "p10 ms", "Gop/s", "GB/s", "%peak",
+              "%read", "%bound");
           header = true;
         }
         print_row(row);

@@ -327,12 +327,14 @@ MoeBenchReport run_moe_bench(
   Bench bench(options, shape);
   MoeBenchReport report{options.isa, {}, {}};
   std::vector<std::unique_ptr<kernels::ThreadPool>> pools;
+  kernels::MachineProbe probe;
+  const auto measure = [&](kernels::ThreadPool& pool) {
+    return options.isa == kernels::Isa::kReference ? kernels::MachineLimits{}
+                                                   : probe.measure(pool, options.isa);
+  };
   for (const int threads : options.threads) {
     pools.push_back(std::make_unique<kernels::ThreadPool>(threads));
-    kernels::MachineLimits limits;
-    if (options.isa != kernels::Isa::kReference) {
-      limits = kernels::measure_machine(*pools.back(), options.isa);
-    }
+    const auto limits = measure(*pools.back());
     report.limits.emplace_back(threads, limits);
     if (on_limits) on_limits(threads, limits);
   }
@@ -407,14 +409,15 @@ MoeBenchReport run_moe_bench(
       for (size_t t = 0; t < pools.size(); ++t) {
         if (!go_on()) return report;
         const kernels::Execution execution{pools[t].get(), &workspace, options.isa};
+        const auto before = measure(*pools[t]);
         const auto ms =
             train ? bench.time_train(trained, plans[n], tokens[n],
                                      format == WeightFormat::kBf16 ? kernels::ComputeType::kBf16
                                                                    : kernels::ComputeType::kF32,
                                      execution)
                   : bench.time_forward(packed, plans[n], tokens[n], execution);
-        const auto& limits = report.limits[t].second;
         MoeBenchRow row;
+        const auto& limits = row.limits = kernels::best_of(before, measure(*pools[t]));
         row.format = info.name;
         row.tokens = options.tokens[n];
         row.threads = options.threads[t];
@@ -483,6 +486,10 @@ Json to_json(const MoeBenchOptions& options, const MoeBenchReport& report) {
                            {"p10_ms", row.p10_ms},
                            {"operations_per_second", row.operations_per_second},
                            {"bytes_per_second", row.bytes_per_second},
+                           {"peak_per_second", row.limits.operations_per_second(
+                                                   kernels::format_info(kernels::parse_weight_format(
+                                                       row.format)))},
+                           {"read_bytes_per_second", row.limits.read_bytes_per_second},
                            {"bound_ms", row.bound_ms},
                            {"bound_fraction", row.bound_fraction},
                            {"peak_fraction", row.peak_fraction},

@@ -56,6 +56,8 @@ struct MoeBenchRow {
   double p10_ms = 0;
   double operations_per_second = 0;
   double bytes_per_second = 0;  ///< of weights (train: read twice, gradients written once)
+  /// The better of the machine's figures just before and just after: what the fractions are of.
+  kernels::MachineLimits limits;
   double bound_ms = 0;          ///< the larger of operations at peak and bytes at read bandwidth
   double peak_fraction = 0;
   double read_fraction = 0;
@@ -66,7 +68,7 @@ struct MoeBenchRow {
 
 struct MoeBenchReport {
   kernels::Isa isa;
-  std::vector<std::pair<int, kernels::MachineLimits>> limits;  ///< by number of threads
+  std::vector<std::pair<int, kernels::MachineLimits>> limits;  ///< by number of threads, at first
   std::vector<MoeBenchRow> rows;
 };
 

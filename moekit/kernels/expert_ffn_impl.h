@@ -1237,7 +1237,7 @@ void spin(std::int64_t count) {
 template <typename I>
 std::uint32_t read(const char* data, std::int64_t bytes) {
   using U = typename I::Unsigned;
-  constexpr std::int64_t kAhead = 4096;
+  constexpr std::int64_t kAhead = 16384;
   U sums[4] = {};
   std::int64_t i = 0;
   for (; i + 256 <= bytes; i += 256) {

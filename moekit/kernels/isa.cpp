@@ -66,7 +66,7 @@ Isa parse_isa(std::string_view name) {
     if (row.name == name) return row.isa;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  throw ArgumentError(concat("instruction set \"", name, "\" is unknown; wanted one of ", known));
+  throw ArgumentError(concat("instruction set ", name, " is unknown; wanted one of ", known));
 }
 
 bool isa_supported(Isa isa) { return row_of(isa).supported(); }
@@ -82,7 +82,12 @@ std::vector<Isa> supported_isas() {
 Isa default_isa() {
   const char* forced = std::getenv("MOEKIT_ISA");
   if (forced == nullptr || *forced == '\0') return supported_isas().front();
-  const Isa isa = parse_isa(forced);
+  Isa isa{};
+  try {
+    isa = parse_isa(forced);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat("MOEKIT_ISA: ", error.what()));
+  }
   MOEKIT_CHECK(isa_supported(isa), "MOEKIT_ISA=", forced, ": this machine lacks it");
   return isa;
 }

@@ -4,10 +4,12 @@
 #include <chrono>
 
 #include "moekit/kernels/expert_ffn_kernels.h"
-#include "moekit/kernels/slab.h"
 
 namespace moekit::kernels {
 namespace {
+
+constexpr std::int64_t kPiece = std::int64_t{2} << 20;
+constexpr std::int64_t kPieces = 256;
 
 /// Seconds of the fastest of `tries` runs.
 template <typename Work>
@@ -29,7 +31,9 @@ double MachineLimits::operations_per_second(const FormatInfo& format) const {
   return format.per_step == 2 ? bf16_per_second : int8_per_second;
 }
 
-MachineLimits measure_machine(ThreadPool& pool, Isa isa) {
+MachineProbe::MachineProbe() : memory_(static_cast<std::size_t>(kPiece * kPieces)) {}
+
+MachineLimits MachineProbe::measure(ThreadPool& pool, Isa isa) {
   const FfnKernels& kernels = ffn_kernels(isa);
   const std::int64_t threads = pool.num_threads();
   MachineLimits limits;
@@ -42,10 +46,7 @@ MachineLimits measure_machine(ThreadPool& pool, Isa isa) {
   limits.f32_per_second = peak(kernels.spin_f32, kernels.spin_operations[0]);
   limits.bf16_per_second = peak(kernels.spin_bf16, kernels.spin_operations[1]);
   limits.int8_per_second = peak(kernels.spin_int8, kernels.spin_operations[2]);
-  constexpr std::int64_t kPiece = std::int64_t{1} << 20;
-  constexpr std::int64_t kPieces = 512;
-  const Slab slab(static_cast<std::size_t>(kPiece * kPieces));
-  const auto* data = reinterpret_cast<const char*>(slab.data());
+  const auto* data = reinterpret_cast<const char*>(memory_.data());
   std::atomic<std::uint32_t> sum{0};
   const double seconds = fastest(8, [&] {
     pool.run(kPieces, [&](std::int64_t piece, int) {
@@ -54,6 +55,13 @@ MachineLimits measure_machine(ThreadPool& pool, Isa isa) {
   });
   limits.read_bytes_per_second = static_cast<double>(kPiece * kPieces) / seconds;
   return limits;
+}
+
+MachineLimits best_of(const MachineLimits& a, const MachineLimits& b) {
+  return {std::max(a.f32_per_second, b.f32_per_second),
+          std::max(a.bf16_per_second, b.bf16_per_second),
+          std::max(a.int8_per_second, b.int8_per_second),
+          std::max(a.read_bytes_per_second, b.read_bytes_per_second)};
 }
 
 }  // namespace moekit::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "moekit/kernels/isa.h"
+#include "moekit/kernels/slab.h"
 #include "moekit/kernels/thread_pool.h"
 #include "moekit/kernels/weight_format.h"
 
@@ -18,9 +19,20 @@ struct MachineLimits {
   double operations_per_second(const FormatInfo& format) const;
 };
 
-/// The best of several tries, about a second in all: register-only multiply-adds with the
-/// instructions of `isa`, and reading with all threads at once. @throws ArgumentError for the
-/// reference, which has no instructions of its own.
-MachineLimits measure_machine(ThreadPool& pool, Isa isa);
+/// Measures a machine again and again: on a shared one, memory can be twice as fast a minute later.
+class MachineProbe {
+ public:
+  MachineProbe();  ///< takes the 512 MiB that are read
+  /// The best of several tries, about a fifth of a second in all: register-only multiply-adds with
+  /// the instructions of `isa`, and reading with all threads at once. @throws ArgumentError for the
+  /// reference, which has no instructions of its own.
+  MachineLimits measure(ThreadPool& pool, Isa isa);
+
+ private:
+  Slab memory_;
+};
+
+/// The larger of each figure.
+MachineLimits best_of(const MachineLimits& a, const MachineLimits& b);
 
 }  // namespace moekit::kernels

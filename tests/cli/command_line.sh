@@ -7,7 +7,7 @@ fresh_folder "$2"
 write_recipe
 
 expect 0 "reproduce" "$moekit" --help
-for command in train eval inspect report reproduce data version; do
+for command in train eval inspect report reproduce data bench version; do
   expect 0 "Usage" "$moekit" $command --help
 done
 expect 0 "libtorch" "$moekit" version
@@ -48,6 +48,26 @@ expect 1 "is no run folder" "$moekit" inspect nowhere
 expect 0 "page.html" "$moekit" report a-seed1 a-seed2 -o page.html
 [ "$(ls page.html* | wc -l)" = 1 ] || fail "a temporary file was left"
 expect 1 "cannot create" "$moekit" report a-seed1 -o /nonexistent/page.html
+
+# Measuring: every option refused with what there is; a small measurement as text and JSON, and on
+# the routing of a run.
+expect 0 "reference" "$moekit" bench isa
+expect 0 "reference  (used)" env MOEKIT_ISA=reference "$moekit" bench isa
+expect 2 "wanted one of avx512-vnni, avx512, avx2, reference" "$moekit" bench moe --isa sse9
+expect 2 "MOEKIT_ISA: instruction set avx9 is unknown" env MOEKIT_ISA=avx9 "$moekit" bench isa
+expect 2 "wanted one of f32, bf16, int8" "$moekit" bench moe --format int3
+expect 2 "wanted one of mixtral4" "$moekit" bench moe --shape huge
+expect 2 "is none of uniform, zipf, one or trace" "$moekit" bench moe --routing best
+expect 2 "tokens must be 1..65536; got 0" "$moekit" bench moe --tokens 0
+expect 2 "a training step takes formats f32 and bf16; got int8" \
+  "$moekit" bench moe --pass train --format int8
+expect 1 "nowhere.safetensors" \
+  "$moekit" bench moe --shape tiny --routing trace --trace nowhere.safetensors
+small="--shape tiny --tokens 4 --format f32,int8 --routing one --runs 2 --seconds 0"
+expect 0 "as fast as" "$moekit" bench moe $small
+expect 0 '"bound_fraction"' "$moekit" bench moe $small --no-baselines --json
+expect 2 "shape tiny has 2 of 16" \
+  "$moekit" bench moe --shape tiny --routing trace --trace a-seed1/trace.safetensors
 
 # A broken model is refused by name.
 head -c 300 a-seed2/model/model.safetensors > cut && mv cut a-seed2/model/model.safetensors

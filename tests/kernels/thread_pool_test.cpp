@@ -101,12 +101,13 @@ TEST(Isa, ListsTheReferenceLastAndCanBeForced) {
 TEST(Machine, MeasuresSomethingOfEveryKind) {
   if (supported_isas().size() == 1) GTEST_SKIP() << "only the reference runs here";
   ThreadPool pool(1);
-  const auto limits = measure_machine(pool, default_isa());
+  MachineProbe probe;
+  const auto limits = probe.measure(pool, default_isa());
   EXPECT_GT(limits.f32_per_second, 1e8);
   EXPECT_GT(limits.bf16_per_second, 1e8);
   EXPECT_GT(limits.int8_per_second, 1e8);
   EXPECT_GT(limits.read_bytes_per_second, 1e7);
-  EXPECT_THROW(measure_machine(pool, Isa::kReference), ArgumentError);
+  EXPECT_THROW(probe.measure(pool, Isa::kReference), ArgumentError);
 }
 
 }  // namespace
