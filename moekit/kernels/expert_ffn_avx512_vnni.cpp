@@ -26,6 +26,7 @@ struct Avx512Vnni : Avx512Base<Avx512Vnni> {
     using Right = Int;
     using Left = Int;
     static MOEKIT_INLINE Right right(const void* from) { return load<Int>(from); }
+    static MOEKIT_INLINE Right right(const Unsigned& codes) { return (Int)codes; }
     static MOEKIT_INLINE Left left(std::uint32_t quad) {
       return broadcast<Avx512Vnni>(static_cast<std::int32_t>(quad));
     }

@@ -327,6 +327,75 @@ void grouped_tile(const std::uint32_t* const* a, const char* b, std::int64_t ste
   prefetch.next = lines.next;
 }
 
+/// The same out of packed codes, two steps (int4) or four (ternary) in 256 bytes, for a panel that
+/// only one tile reads: nothing is written down decoded. Without groups c is int32, as `tile`.
+template <typename I, int rows, int packed>
+void packed_tile(const std::uint32_t* const* a, const char* codes, std::int64_t steps, char* c,
+                 bool first, Prefetch& prefetch, const std::int32_t* const* sums,
+                 std::int64_t group_steps) {
+  using Op = typename I::Int8;
+  using Acc = typename Op::Acc;
+  using U = typename I::Unsigned;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;
+  constexpr std::uint32_t mask = packed == 2 ? 0x0f0f0f0fU : 0x03030303U;
+  const std::int64_t length = group_steps > 0 ? group_steps : steps;
+  Prefetch lines = prefetch;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    const std::uint32_t* from[rows];
+    each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
+    const auto at = [&](auto i) MOEKIT_LAMBDA {
+      return c + (i / vectors) * kStepBytes + part + (i % vectors) * I::kLanes * 4;
+    };
+    const char* weights = codes;
+    for (std::int64_t begin = 0; begin < steps; begin += length) {
+      const char* scales = weights + part / 2;
+      Acc acc[rows * vectors];
+      each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+        if (group_steps > 0) {
+          acc[i] = broadcast<I>(-8 * sums[i / vectors][begin / length]);
+        } else {
+          acc[i] = first ? Acc{} : load<Acc>(at(i));
+        }
+      });
+      if (group_steps > 0) {
+        weights += 128;
+        each<2>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+      }
+      for (std::int64_t k = 0; k < length; k += packed, weights += kStepBytes) {
+        U code[vectors];
+        each<vectors>([&](auto v) MOEKIT_LAMBDA {
+          code[v] = load<U>(weights + part + v * I::kLanes * 4);
+        });
+        each<4>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+        each<packed>([&](auto j) MOEKIT_LAMBDA {
+          each<rows>([&](auto r) MOEKIT_LAMBDA {
+            const typename Op::Left left = Op::left(from[r][k + j]);
+            each<vectors>([&](auto v) MOEKIT_LAMBDA {
+              acc[r * vectors + v] =
+                  Op::dot(acc[r * vectors + v], left,
+                          Op::right((code[v] >> (j * (8 / packed))) & mask));
+            });
+          });
+        });
+      }
+      each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] += length; });
+      each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+        if (group_steps > 0) {
+          const auto half = load<typename I::Half>(scales + (i % vectors) * I::kLanes * 2);
+          const auto scale = (typename I::Float)(__builtin_convertvector(half, U) << 16);
+          const auto product = to_float<I>(acc[i]) * scale;
+          store(at(i), first && begin == 0 ? product
+                                           : load<typename I::Float>(at(i)) + product);
+        } else {
+          store(at(i), acc[i]);
+        }
+      });
+    }
+  }
+  prefetch.next = lines.next;
+}
+
 template <typename I, typename Op, int a_step, int prefetches, typename... More>
 MOEKIT_INLINE void tile_rows(int rows, const std::uint32_t* const* a, const char* b,
                              std::int64_t b_stride, std::int64_t steps, char* c, bool first, Prefetch& prefetch,
@@ -367,6 +436,8 @@ MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const
 
 /// Packed weights that are used as they lie.
 struct PackedSource {
+  static constexpr int kPacked = 1;
+  static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t, const ThreadScratch&) const {
@@ -380,12 +451,14 @@ struct PackedSource {
 /// 2-bit codes: four steps in 256 bytes.
 template <typename I>
 struct TernarySource {
+  static constexpr int kPacked = 4;  // steps in 256 bytes
+  MOEKIT_INLINE const char* packed(std::int64_t k) const { return panel + k * kStepBytes / 4; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
     using U = typename I::Unsigned;
-    const char* from = panel + k * kStepBytes / 4;
+    const char* from = packed(k);
     for (std::int64_t s = 0; s < steps; s += 4, from += kStepBytes) {
       for (std::int64_t v = 0; v < kStepBytes; v += sizeof(U)) {
         const U codes = load<U>(from + v);
@@ -399,13 +472,15 @@ struct TernarySource {
     return scratch.block;
   }
   MOEKIT_INLINE Prefetch lines(std::int64_t k, std::int64_t steps) const {
-    return contiguous_lines(panel + k * kStepBytes / 4, steps * kStepBytes / 4);
+    return contiguous_lines(packed(k), steps * kStepBytes / 4);
   }
 };
 
 /// 4-bit codes in groups: 64 bfloat16 scales, then two steps in every 256 bytes.
 template <typename I>
 struct Int4Source {
+  static constexpr int kPacked = 2;  // steps in 256 bytes
+  MOEKIT_INLINE const char* packed(std::int64_t k) const { return panel + k / group_steps * group_bytes(); }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   std::int64_t group_steps;
@@ -413,7 +488,7 @@ struct Int4Source {
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
     using U = typename I::Unsigned;
-    const char* from = panel + k / group_steps * group_bytes();
+    const char* from = packed(k);
     char* to = scratch.block;
     float* scales = scratch.scales;
     for (std::int64_t g = 0; g < steps; g += group_steps, scales += kPanelColumns) {
@@ -433,7 +508,7 @@ struct Int4Source {
     return scratch.block;
   }
   MOEKIT_INLINE Prefetch lines(std::int64_t k, std::int64_t steps) const {
-    return contiguous_lines(panel + k / group_steps * group_bytes(),
+    return contiguous_lines(packed(k),
                             steps / group_steps * group_bytes());
   }
 };
@@ -467,6 +542,8 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
 template <typename I, bool bf16>
 struct RowSource {
+  static constexpr int kPacked = 1;
+  static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   const float* matrix;  ///< at the panel's first column
   std::int64_t stride;
   std::int64_t inputs;
@@ -499,6 +576,8 @@ struct RowSource {
 /// Rows of a matrix [columns, inputs]: transposed in squares of one vector.
 template <typename I, bool bf16>
 struct TransposedSource {
+  static constexpr int kPacked = 1;
+  static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const float* first;   ///< columns 0..block-1 of the panel
   const float* second;  ///< columns block..63, gated: block is 32; else null
@@ -614,11 +693,12 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     const std::int64_t rows = (count - begin) / (row_blocks - rb);
     const auto tiles = static_cast<int>(ceil_div(rows, kTileRows));
     // Few rows: the block stays in the first-level cache and the fetching ahead near.
-    const std::int64_t block_steps = tiles <= 2 ? 64 : kBlockSteps;
+    const bool as_packed = Source::kPacked > 1 && tiles == 1;
+    const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 ? 64 : kBlockSteps;
     const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
-      const char* block = source.block(k, n, scratch);
+      const char* block = as_packed ? source.packed(k) : source.block(k, n, scratch);
       const std::int64_t b_stride = source.step_stride();
       Prefetch lines;
       if (k + n < steps) {
@@ -640,6 +720,18 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
           if (group_steps > 0) sums[r] = left.sums + from * left.groups + k / group_steps;
         }
         char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);
+        if constexpr (Source::kPacked > 1) {
+          if (as_packed) {
+            each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
+              if (of_tile == r + 1) {
+                packed_tile<I, r + 1, Source::kPacked>(a, block, n, c, k == 0, lines, sums,
+                                                       group_steps);
+              }
+            });
+            row += of_tile;
+            continue;
+          }
+        }
         if (group_steps > 0) {
           const Groups groups{scratch.scales, sums, group_steps};
           tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0,

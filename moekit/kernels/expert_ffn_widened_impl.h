@@ -42,7 +42,10 @@ struct WidenedInt8 {
   using Right = Pair;
   using Left = Pair;
   static MOEKIT_INLINE Right right(const void* from) {
-    const auto bytes = load<typename I::UnsignedWords>(from);
+    return right(load<typename I::Unsigned>(from));
+  }
+  static MOEKIT_INLINE Right right(const typename I::Unsigned& codes) {
+    const auto bytes = (typename I::UnsignedWords)codes;
     return {(typename I::Int)(bytes & 0x00ff), (typename I::Int)(bytes >> 8)};
   }
   static MOEKIT_INLINE Left left(std::uint32_t quad) {
