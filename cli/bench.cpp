@@ -60,14 +60,14 @@ void run(BenchFlags& flags, int& exit_code) {
     fmt::print("{}: {} experts, {} a token, {} to {}{}; {}, {} routing, {}\n", shape.name,
                shape.num_experts, shape.top_k, shape.hidden_size, shape.intermediate_size,
                shape.shared_size > 0 ? fmt::format(", shared {}", shape.shared_size) : "",
-               enum_name(options.pass), enum_name(options.routing),
-               kernels::isa_name(options.isa));
+               enum_name(options.pass), enum_name(options.routing), kernels::isa_name(options.isa));
   }
-  const auto formats = options.formats.empty()
-                           ? (options.pass == bench::Pass::kTrain ? 2 : kernels::weight_formats().size())
-                           : options.formats.size();
-  const auto total = static_cast<std::int64_t>(formats * options.tokens.size() *
-                                               options.threads.size());
+  const auto formats =
+      options.formats.empty()
+          ? (options.pass == bench::Pass::kTrain ? 2 : kernels::weight_formats().size())
+          : options.formats.size();
+  const auto total =
+      static_cast<std::int64_t>(formats * options.tokens.size() * options.threads.size());
   Progress progress("bench", total);
   bool header = false;
   std::int64_t done = 0;

@@ -69,11 +69,10 @@ Baseline dense(const LayerShape& shape, Pass pass, torch::ScalarType type, std::
   const auto up = make(shape.intermediate_size, shape.hidden_size);
   const auto down = make(shape.hidden_size, shape.intermediate_size);
   const std::int64_t top_k = shape.top_k;
-  return {std::move(name), [=](std::int64_t, const torch::Tensor& x, const torch::Tensor&,
-                               const torch::Tensor&) {
+  return {std::move(name),
+          [=](std::int64_t, const torch::Tensor& x, const torch::Tensor&, const torch::Tensor&) {
             const at::AutoGradMode mode(pass == Pass::kTrain);
-            auto tokens =
-                x.repeat({top_k, 1}).to(type).requires_grad_(pass == Pass::kTrain);
+            auto tokens = x.repeat({top_k, 1}).to(type).requires_grad_(pass == Pass::kTrain);
             const auto hidden = torch::silu(at::linear(tokens, gate)) * at::linear(tokens, up);
             const auto y = at::linear(hidden, down);
             if (pass != Pass::kTrain) return;
@@ -100,16 +99,16 @@ Baseline autograd_node(const LayerShape& shape, std::int64_t layers) {
     layer.parameters.down = make(shape.hidden_size, shape.intermediate_size);
   }
   const std::int64_t num_experts = shape.num_experts;
-  return {"moekit autograd", [all, num_experts](std::int64_t l, const torch::Tensor& x,
-                                                const torch::Tensor& index,
-                                                const torch::Tensor& weight) {
+  return {"moekit autograd",
+          [all, num_experts](std::int64_t l, const torch::Tensor& x, const torch::Tensor& index,
+                             const torch::Tensor& weight) {
             auto& layer = (*all)[static_cast<size_t>(l)];
             auto tokens = x.detach().requires_grad_();
             auto weights = weight.detach().requires_grad_();
             const auto plan = nn::make_dispatch_plan(index, num_experts);
-            const auto y = layer.fused.forward(tokens, layer.parameters, plan, weights,
-                                               nn::Activation::kSwiglu,
-                                               kernels::ComputeType::kF32, true);
+            const auto y =
+                layer.fused.forward(tokens, layer.parameters, plan, weights,
+                                    nn::Activation::kSwiglu, kernels::ComputeType::kF32, true);
             y.backward(torch::ones_like(y));
             for (auto* p : {&layer.parameters.gate, &layer.parameters.up, &layer.parameters.down}) {
               p->mutable_grad() = torch::Tensor();

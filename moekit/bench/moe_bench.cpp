@@ -77,8 +77,7 @@ Routed make_routing(const MoeBenchOptions& options, const LayerShape& shape, std
     }
   }
   routed.weight = torch::full({tokens, shape.top_k}, 1.0 / static_cast<double>(shape.top_k));
-  routed.plan.build(tokens, shape.num_experts, shape.top_k, index,
-                    routed.weight.data_ptr<float>());
+  routed.plan.build(tokens, shape.num_experts, shape.top_k, index, routed.weight.data_ptr<float>());
   if (shape.shared_size > 0) routed.shared.build_shared(tokens, 1);
   return routed;
 }
@@ -164,9 +163,9 @@ class Bench {
  public:
   Bench(const MoeBenchOptions& options, const LayerShape& shape)
       : options_(options), shape_(shape), generator_(options.seed) {
-    values_ = normal_values(
-        std::max(shape.intermediate_size, shape.shared_size) * shape.hidden_size, 0.02F,
-        generator_);
+    values_ =
+        normal_values(std::max(shape.intermediate_size, shape.shared_size) * shape.hidden_size,
+                      0.02F, generator_);
     if (options.routing == RoutingKind::kTrace) load_trace();
   }
 
@@ -260,8 +259,9 @@ class Bench {
     MOEKIT_CHECK(layer.num_experts() == shape_.num_experts &&
                      layer.expert_index.size(1) >= shape_.top_k && layer.expert_index.size(0) > 0,
                  options_.trace.string(), ": layer ", layer.name, " has ",
-                 layer.expert_index.size(1), " of ", layer.num_experts(), " experts a token; shape ",
-                 shape_.name, " has ", shape_.top_k, " of ", shape_.num_experts);
+                 layer.expert_index.size(1), " of ", layer.num_experts(),
+                 " experts a token; shape ", shape_.name, " has ", shape_.top_k, " of ",
+                 shape_.num_experts);
     trace_ = layer.expert_index.slice(1, 0, shape_.top_k).contiguous();
   }
 
@@ -360,8 +360,7 @@ MoeBenchReport run_moe_bench(
   const auto bytes_of = [&](size_t n, double bits) {
     return (distinct_of(n) * weights + shared_weights) * bits / 8;
   };
-  const double layer_weights =
-      static_cast<double>(shape.num_experts) * weights + shared_weights;
+  const double layer_weights = static_cast<double>(shape.num_experts) * weights + shared_weights;
   struct BaselineTimes {
     std::string name;
     std::vector<double> ms;  // [tokens][threads]
@@ -390,8 +389,7 @@ MoeBenchReport run_moe_bench(
     const double bits = train ? 32 : info.bits_per_weight;
     double smallest = 1e30;
     for (size_t n = 0; n < plans.size(); ++n) smallest = std::min(smallest, bytes_of(n, bits));
-    const auto layers =
-        bench.layers_for(smallest, layer_weights * bits / 8 * (train ? 2 : 1));
+    const auto layers = bench.layers_for(smallest, layer_weights * bits / 8 * (train ? 2 : 1));
     std::vector<PackedLayer> packed;
     std::vector<TrainLayer> trained;
     packed.reserve(static_cast<size_t>(layers));
@@ -476,25 +474,25 @@ Json to_json(const MoeBenchOptions& options, const MoeBenchReport& report) {
   for (const auto& row : report.rows) {
     Json ratios = Json::object();
     for (const auto& [name, ratio] : row.ratios) ratios[name] = ratio;
-    out["rows"].push_back({{"format", row.format},
-                           {"tokens", row.tokens},
-                           {"threads", row.threads},
-                           {"runs", row.runs},
-                           {"layers", row.layers},
-                           {"distinct_experts", row.distinct_experts},
-                           {"median_ms", row.median_ms},
-                           {"p10_ms", row.p10_ms},
-                           {"operations_per_second", row.operations_per_second},
-                           {"bytes_per_second", row.bytes_per_second},
-                           {"peak_per_second", row.limits.operations_per_second(
-                                                   kernels::format_info(kernels::parse_weight_format(
-                                                       row.format)))},
-                           {"read_bytes_per_second", row.limits.read_bytes_per_second},
-                           {"bound_ms", row.bound_ms},
-                           {"bound_fraction", row.bound_fraction},
-                           {"peak_fraction", row.peak_fraction},
-                           {"read_fraction", row.read_fraction},
-                           {"times_as_fast_as", ratios}});
+    out["rows"].push_back(
+        {{"format", row.format},
+         {"tokens", row.tokens},
+         {"threads", row.threads},
+         {"runs", row.runs},
+         {"layers", row.layers},
+         {"distinct_experts", row.distinct_experts},
+         {"median_ms", row.median_ms},
+         {"p10_ms", row.p10_ms},
+         {"operations_per_second", row.operations_per_second},
+         {"bytes_per_second", row.bytes_per_second},
+         {"peak_per_second", row.limits.operations_per_second(
+                                 kernels::format_info(kernels::parse_weight_format(row.format)))},
+         {"read_bytes_per_second", row.limits.read_bytes_per_second},
+         {"bound_ms", row.bound_ms},
+         {"bound_fraction", row.bound_fraction},
+         {"peak_fraction", row.peak_fraction},
+         {"read_fraction", row.read_fraction},
+         {"times_as_fast_as", ratios}});
   }
   return out;
 }

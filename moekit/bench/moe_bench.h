@@ -50,15 +50,15 @@ struct MoeBenchRow {
   std::int64_t tokens = 0;
   int threads = 0;
   std::int64_t runs = 0;
-  std::int64_t layers = 0;     ///< weights rotate over, so that no cache holds them
-  double distinct_experts = 0; ///< mean of the runs' plans, shared ones included
+  std::int64_t layers = 0;      ///< weights rotate over, so that no cache holds them
+  double distinct_experts = 0;  ///< mean of the runs' plans, shared ones included
   double median_ms = 0;
   double p10_ms = 0;
   double operations_per_second = 0;
   double bytes_per_second = 0;  ///< of weights (train: read twice, gradients written once)
   /// The better of the machine's figures just before and just after: what the fractions are of.
   kernels::MachineLimits limits;
-  double bound_ms = 0;          ///< the larger of operations at peak and bytes at read bandwidth
+  double bound_ms = 0;  ///< the larger of operations at peak and bytes at read bandwidth
   double peak_fraction = 0;
   double read_fraction = 0;
   double bound_fraction = 0;  ///< bound_ms / median_ms

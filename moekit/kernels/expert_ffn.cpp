@@ -149,8 +149,8 @@ void check_execution(const Execution& execution) {
                isa_name(execution.isa));
 }
 
-void check_finite(const Execution& execution, const char* name, const float* values, std::int64_t rows,
-                  std::int64_t size) {
+void check_finite(const Execution& execution, const char* name, const float* values,
+                  std::int64_t rows, std::int64_t size) {
   if (!execution.check_finite) return;
   for (std::int64_t n = 0; n < rows; ++n) {
     const float* row = values + n * size;
@@ -176,12 +176,11 @@ void check_plan(const RoutingPlan& plan, std::int64_t num_experts, std::int64_t 
   MOEKIT_CHECK(plan.num_tokens == num_tokens, "expert kernels: plans of ", plan.num_tokens, " and ",
                num_tokens, " tokens in one call");
   const auto rows = static_cast<std::size_t>(plan.num_rows());
-  MOEKIT_CHECK(plan.offsets.size() == static_cast<std::size_t>(num_experts) + 1 &&
-                   plan.offsets.front() == 0 &&
-                   std::is_sorted(plan.offsets.begin(), plan.offsets.end()) &&
-                   plan.token.size() == rows && plan.weight.size() == rows &&
-                   plan.assignment.size() == rows,
-               "expert kernels: the plan's offsets, tokens and weights do not fit together");
+  MOEKIT_CHECK(
+      plan.offsets.size() == static_cast<std::size_t>(num_experts) + 1 &&
+          plan.offsets.front() == 0 && std::is_sorted(plan.offsets.begin(), plan.offsets.end()) &&
+          plan.token.size() == rows && plan.weight.size() == rows && plan.assignment.size() == rows,
+      "expert kernels: the plan's offsets, tokens and weights do not fit together");
   for (const auto token : plan.token) {
     MOEKIT_CHECK(token >= 0 && token < num_tokens, "expert kernels: the plan has token ", token,
                  "; there are ", num_tokens);
@@ -287,11 +286,19 @@ void view_shape(BankView& view, const FfnShape& shape) {
 /// Hidden values as a left operand, where they are written as one.
 LeftRows hidden_rows(const BankView& view) {
   if (view.hidden16 != nullptr) {
-    return {reinterpret_cast<const char*>(view.hidden16), view.hidden_stride * 2, nullptr, nullptr,
-            nullptr, 0};
+    return {reinterpret_cast<const char*>(view.hidden16),
+            view.hidden_stride * 2,
+            nullptr,
+            nullptr,
+            nullptr,
+            0};
   }
-  return {reinterpret_cast<const char*>(view.hidden), view.hidden_stride * 4, nullptr, nullptr,
-          nullptr, 0};
+  return {reinterpret_cast<const char*>(view.hidden),
+          view.hidden_stride * 4,
+          nullptr,
+          nullptr,
+          nullptr,
+          0};
 }
 
 std::int64_t offset_from(const char* base, const float* pointer) {
@@ -333,9 +340,8 @@ void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& 
       const std::int64_t rows = view.offsets[expert + 1] - view.offsets[expert];
       const std::int64_t panel_work = rows * view.up.steps * kPanelColumns;
       const std::int64_t panel_bytes = view.up.inputs * kPanelColumns * view.weight_bits / 8;
-      const std::int64_t step =
-          std::clamp<std::int64_t>(std::min(kPieceWork / panel_work, kPieceBytes / panel_bytes), 1,
-                                   view.up.panels);
+      const std::int64_t step = std::clamp<std::int64_t>(
+          std::min(kPieceWork / panel_work, kPieceBytes / panel_bytes), 1, view.up.panels);
       for (std::int64_t p = 0; p < view.up.panels; p += step) {
         pieces.push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(expert),
                           static_cast<std::int32_t>(p),
@@ -429,8 +435,8 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
                    view.hidden_size, n);
     }
     view.tokens = token_buffers.rows(view.token);
-    view.hidden_left = operand.hidden.codes != nullptr ? operand.hidden.rows(nullptr)
-                                                       : hidden_rows(view);
+    view.hidden_left =
+        operand.hidden.codes != nullptr ? operand.hidden.rows(nullptr) : hidden_rows(view);
   }
   run_up(kernels, buffers, pool);
   for (std::size_t b = 0; b < banks.size(); ++b) {
@@ -471,8 +477,7 @@ BankView view_train_bank(const TrainBank& bank) {
   const std::int64_t up_columns =
       view.gated ? 2 * round_up(view.intermediate_size, kPanelColumns / 2) : view.intermediate_size;
   view.up = view_of(make_panel_layout(view.hidden_size, up_columns, info, 0), info);
-  view.down =
-      view_of(make_panel_layout(view.intermediate_size, view.output_size, info, 0), info);
+  view.down = view_of(make_panel_layout(view.intermediate_size, view.output_size, info, 0), info);
   return view;
 }
 
@@ -550,17 +555,16 @@ void finish_combine_weight(const BackwardView& view, const RoutingPlan& plan, fl
 }  // namespace
 
 void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float* grad_output,
-                         FfnTape& tape, const FfnGradients& gradients,
-                         const Execution& execution) {
+                         FfnTape& tape, const FfnGradients& gradients, const Execution& execution) {
   check_train_bank(bank, execution);
   const RoutingPlan& plan = *bank.plan;
   const std::int64_t n = plan.num_tokens;
   const bool gated = is_gated(bank.shape.activation);
   const auto& grad = gradients.parameters;
   const bool wants_weights = grad.up != nullptr;
-  MOEKIT_CHECK((grad.down != nullptr) == wants_weights &&
-                   (grad.gate != nullptr) == (wants_weights && gated),
-               "expert kernels: gradients of all matrices are wanted, or of none");
+  MOEKIT_CHECK(
+      (grad.down != nullptr) == wants_weights && (grad.gate != nullptr) == (wants_weights && gated),
+      "expert kernels: gradients of all matrices are wanted, or of none");
   check_finite(execution, "gradient of token", grad_output, n, bank.shape.output_size);
   if (gradients.combine_weight != nullptr) {
     // Assignments beyond a capacity are in no row.
@@ -624,8 +628,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   }
   arena.add(view.weight_parts, rows * view.hidden_panels);
   if (wants_weights) {
-    const std::int64_t hidden_words =
-        first_step.back() * round_up(b.intermediate_size, kTileRows);
+    const std::int64_t hidden_words = first_step.back() * round_up(b.intermediate_size, kTileRows);
     if (gated) arena.add(view.left_gate, 4 * hidden_words);
     arena.add(view.left_up, 4 * hidden_words);
     arena.add(view.left_down, 4 * first_step.back() * round_up(b.output_size, kTileRows));

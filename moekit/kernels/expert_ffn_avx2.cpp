@@ -3,6 +3,7 @@
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 
+#include "moekit/kernels/expert_ffn_impl.h"
 #include "moekit/kernels/expert_ffn_widened_impl.h"
 
 namespace moekit::kernels {

@@ -17,10 +17,10 @@ inline constexpr std::int64_t kBlockSteps = 512;
 
 /// A thread's own memory, 64-byte aligned.
 struct ThreadScratch {
-  char* block;   ///< [kBlockSteps, 256 bytes] decoded or copied weights
-  float* sums;   ///< [kRowBlock, 64] products, float or int32
-  float* scales; ///< [kBlockSteps / 8, 64]
-  char* panel;   ///< [most rows of an expert, 256 bytes], backward alone
+  char* block;    ///< [kBlockSteps, 256 bytes] decoded or copied weights
+  float* sums;    ///< [kRowBlock, 64] products, float or int32
+  float* scales;  ///< [kBlockSteps / 8, 64]
+  char* panel;    ///< [most rows of an expert, 256 bytes], backward alone
 };
 
 /// Rows of a left operand in the form the products take: row i starts at data + r * row_bytes with
@@ -29,8 +29,8 @@ struct LeftRows {
   const char* data;
   std::int64_t row_bytes;
   const std::int32_t* index;
-  const float* scale;         ///< [r], integer formats
-  const std::int32_t* sums;   ///< [r, groups] sums of the codes of a group
+  const float* scale;        ///< [r], integer formats
+  const std::int32_t* sums;  ///< [r, groups] sums of the codes of a group
   std::int64_t groups;
 };
 
@@ -53,8 +53,8 @@ struct BankView {
   FfnActivation activation;
   bool gated;
   ProductKind product;
-  std::int64_t group;       ///< int4
-  std::int64_t weight_bits; ///< read for one weight
+  std::int64_t group;        ///< int4
+  std::int64_t weight_bits;  ///< read for one weight
   std::int64_t num_tokens, hidden_size, intermediate_size, output_size;
   // Packed weights, or else stacked parameters.
   const char* weights;
@@ -68,9 +68,9 @@ struct BankView {
   const std::int32_t* active;
   std::int64_t num_active;
   // Operands and what comes between.
-  LeftRows tokens;        ///< indexed by `token`
-  LeftRows hidden_left;   ///< indexed by row
-  float* hidden;          ///< [A, hidden_stride], null where only hidden16 is wanted
+  LeftRows tokens;          ///< indexed by `token`
+  LeftRows hidden_left;     ///< indexed by row
+  float* hidden;            ///< [A, hidden_stride], null where only hidden16 is wanted
   std::uint16_t* hidden16;  ///< bf16
   std::int64_t hidden_stride;
   float* kept_gate;  ///< [A, hidden_stride] or null
@@ -80,14 +80,14 @@ struct BankView {
 /// The backward pass of a bank; views are those of the forward pass.
 struct BackwardView {
   BankView bank;
-  LeftRows grad_output;   ///< indexed by `token`
+  LeftRows grad_output;  ///< indexed by `token`
   const float* grad_output_f32;
   const float* tokens_f32;
   // By row a: gradients of gate and up before the activation, and weight * hidden. Both forms are
   // kept for bf16: float for the sums, bfloat16 as left operands.
-  float *grad_gate, *grad_up, *weighted_hidden;        ///< [A, hidden_stride]
+  float *grad_gate, *grad_up, *weighted_hidden;  ///< [A, hidden_stride]
   std::uint16_t *grad_gate16, *grad_up16;
-  float* weight_parts;    ///< [A, panels of F]: what each panel adds to the weight's gradient
+  float* weight_parts;  ///< [A, panels of F]: what each panel adds to the weight's gradient
   std::int64_t hidden_panels;
   // Left operands of the weights' gradients, [expert][tile of 6 outputs][steps][6] of 32 bits,
   // an expert's part starting at (its first step) * width, with width rounded up to tiles.

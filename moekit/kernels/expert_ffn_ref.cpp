@@ -146,7 +146,8 @@ Pass run_expert(const TrainBank& bank, std::int64_t e, const float* token) {
   for (std::int64_t j = 0; j < f; ++j) {
     pass.up.push_back(dot(round, p.up + e * f * d, j, d, pass.x.data(), at(p.up_bias, e * f)));
     if (gated) {
-      pass.gate.push_back(dot(round, p.gate + e * f * d, j, d, pass.x.data(), at(p.gate_bias, e * f)));
+      pass.gate.push_back(
+          dot(round, p.gate + e * f * d, j, d, pass.x.data(), at(p.gate_bias, e * f)));
       pass.hidden.push_back(activate(s.activation, pass.gate.back()).value * pass.up.back());
     } else {
       pass.hidden.push_back(activate(s.activation, pass.up.back()).value);
@@ -174,7 +175,8 @@ void store(const std::vector<double>& from, float* to) {
 }  // namespace
 
 void reference_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output) {
-  const std::int64_t size = banks.front().plan->num_tokens * banks.front().experts->shape().output_size;
+  const std::int64_t size =
+      banks.front().plan->num_tokens * banks.front().experts->shape().output_size;
   std::vector<double> sums(static_cast<std::size_t>(size), 0.0);
   for (const auto& bank : banks) add_bank(bank, tokens, sums.data());
   store(sums, output);
@@ -187,7 +189,8 @@ void reference_train_forward(const TrainBank& bank, const float* tokens, float* 
     const auto pass = run_expert(bank, e, tokens + n * s.hidden_size);
     for (std::int64_t o = 0; o < s.output_size; ++o) {
       sums[static_cast<std::size_t>(n * s.output_size + o)] +=
-          weight * dot(Rounding(bank.compute), bank.parameters.down + e * s.output_size * s.intermediate_size, o,
+          weight * dot(Rounding(bank.compute),
+                       bank.parameters.down + e * s.output_size * s.intermediate_size, o,
                        s.intermediate_size, pass.hidden.data(),
                        at(bank.parameters.down_bias, e * s.output_size));
     }

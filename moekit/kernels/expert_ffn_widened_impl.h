@@ -1,7 +1,7 @@
 // Products of bfloat16 and int8 for instruction sets that have none: widened to float and int16.
 #pragma once
 
-#include "moekit/kernels/expert_ffn_impl.h"
+#include "moekit/kernels/expert_ffn_vectors_impl.h"
 
 namespace moekit::kernels {
 namespace {
@@ -53,7 +53,8 @@ struct WidenedInt8 {
     return {(typename I::Int)((bytes << 8) >> 8), (typename I::Int)(bytes >> 8)};
   }
   static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
-    return acc + I::multiply_add_pairs(a.first, b.first) + I::multiply_add_pairs(a.second, b.second);
+    return acc + I::multiply_add_pairs(a.first, b.first) +
+           I::multiply_add_pairs(a.second, b.second);
   }
 };
 

@@ -127,9 +127,9 @@ PackedExperts::PackedExperts(const FfnShape& shape, WeightFormat format)
                " inputs (sums are 32-bit); got hidden_size ", shape.hidden_size,
                ", intermediate_size ", shape.intermediate_size);
   // Gated: every panel holds 32 hidden values, so the last one may be part empty in both halves.
-  const std::int64_t up_columns =
-      is_gated(shape.activation) ? 2 * round_up(shape.intermediate_size, kHalf)
-                                 : shape.intermediate_size;
+  const std::int64_t up_columns = is_gated(shape.activation)
+                                      ? 2 * round_up(shape.intermediate_size, kHalf)
+                                      : shape.intermediate_size;
   up_ = make_panel_layout(shape.hidden_size, up_columns, *info_, 0);
   const std::int64_t up_bytes = up_.panels * up_.panel_bytes;
   down_ = make_panel_layout(shape.intermediate_size, shape.output_size, *info_, up_bytes);
@@ -167,8 +167,7 @@ void PackedExperts::pack_matrix(char* base, float* scales, const PanelLayout& la
     for (std::int64_t i = 0; i < rows * inputs; ++i) sum += std::fabs(matrix[i]);
   }
   // Source: Ma et al. 2024, arXiv:2402.17764, eq. 1 to 3: gamma = mean |W|, not below 1e-5.
-  const float mean =
-      std::max(1e-5F, static_cast<float>(sum / static_cast<double>(rows * inputs)));
+  const float mean = std::max(1e-5F, static_cast<float>(sum / static_cast<double>(rows * inputs)));
   const auto largest = [](const float* from, std::int64_t count) {
     float most = 0;
     for (std::int64_t i = 0; i < count; ++i) most = std::max(most, std::fabs(from[i]));
@@ -296,18 +295,17 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
               static_cast<std::size_t>(s.output_size) * sizeof(float));
 }
 
-void PackedExperts::copy(std::int64_t expert, const PackedExperts& from,
-                         std::int64_t from_expert) {
+void PackedExperts::copy(std::int64_t expert, const PackedExperts& from, std::int64_t from_expert) {
   const auto& a = shape_;
   const auto& b = from.shape_;
   MOEKIT_CHECK(a.hidden_size == b.hidden_size && a.intermediate_size == b.intermediate_size &&
                    a.output_size == b.output_size && a.activation == b.activation &&
                    a.bias == b.bias && info_ == from.info_,
                "PackedExperts: cannot copy an expert of another shape or format");
-  MOEKIT_CHECK(expert >= 0 && expert < a.num_experts && from_expert >= 0 &&
-                   from_expert < b.num_experts,
-               "PackedExperts: cannot copy expert ", from_expert, " of ", b.num_experts, " to ",
-               expert, " of ", a.num_experts);
+  MOEKIT_CHECK(
+      expert >= 0 && expert < a.num_experts && from_expert >= 0 && from_expert < b.num_experts,
+      "PackedExperts: cannot copy expert ", from_expert, " of ", b.num_experts, " to ", expert,
+      " of ", a.num_experts);
   std::memmove(slab_.data() + expert * expert_bytes_, from.expert_data(from_expert),
                static_cast<std::size_t>(expert_bytes_));
 }

@@ -29,9 +29,9 @@ void check_shape(const FfnShape& shape);
 
 /// One expert's matrices, row-major. Without a gate or bias those pointers are null.
 struct ExpertMatrices {
-  const float* gate;  ///< [F, D]
-  const float* up;    ///< [F, D]
-  const float* down;  ///< [O, F]
+  const float* gate;                 ///< [F, D]
+  const float* up;                   ///< [F, D]
+  const float* down;                 ///< [O, F]
   const float* gate_bias = nullptr;  ///< [F]
   const float* up_bias = nullptr;    ///< [F]
   const float* down_bias = nullptr;  ///< [O]

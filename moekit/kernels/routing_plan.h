@@ -8,9 +8,9 @@ namespace moekit::kernels {
 /// Which token goes to which expert: assignments (token n, choice k) sorted by expert, stable in n.
 /// Building one takes O(N * K + E) and no memory once it has been as large before.
 struct RoutingPlan {
-  std::int64_t num_tokens = 0;   ///< N
-  std::int64_t num_experts = 0;  ///< E
-  std::int64_t top_k = 0;        ///< K
+  std::int64_t num_tokens = 0;           ///< N
+  std::int64_t num_experts = 0;          ///< E
+  std::int64_t top_k = 0;                ///< K
   std::vector<std::int64_t> offsets;     ///< [E + 1], expert e owns rows offsets[e]..offsets[e+1]-1
   std::vector<std::int32_t> token;       ///< [A]
   std::vector<std::int64_t> assignment;  ///< [A], n * K + k

@@ -23,12 +23,12 @@ enum class ComputeType { kF32, kBf16 };
 struct FormatInfo {
   WeightFormat format;
   std::string_view name;
-  double bits_per_weight;  ///< scales included where they grow with the matrix; without padding
-  std::int64_t group;      ///< inputs that share a scale; 0: all of them
-  std::int64_t k_multiple; ///< inputs are padded to a multiple of this
-  std::int64_t per_step;   ///< inputs in 32 bits of a left operand: 1 f32, 2 bf16, 4 int8
-  std::int64_t code_bits;  ///< stored bits of one weight, without scales
-  int code_offset;         ///< what is taken off a stored code
+  double bits_per_weight;   ///< scales included where they grow with the matrix; without padding
+  std::int64_t group;       ///< inputs that share a scale; 0: all of them
+  std::int64_t k_multiple;  ///< inputs are padded to a multiple of this
+  std::int64_t per_step;    ///< inputs in 32 bits of a left operand: 1 f32, 2 bf16, 4 int8
+  std::int64_t code_bits;   ///< stored bits of one weight, without scales
+  int code_offset;          ///< what is taken off a stored code
   std::string_view error_bound;  ///< of one weight
 };
 

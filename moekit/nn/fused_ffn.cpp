@@ -44,13 +44,13 @@ using Memory = std::shared_ptr<FusedFfn::Memory>;
 
 std::optional<kernels::FfnActivation> kernel_activation(Activation activation) {
   using K = kernels::FfnActivation;
-  constexpr std::array<std::pair<Activation, K>, 6> kTable{{{Activation::kRelu, K::kRelu},
-                                                            {Activation::kGelu, K::kGelu},
-                                                            {Activation::kSquaredRelu,
-                                                             K::kSquaredRelu},
-                                                            {Activation::kReglu, K::kReglu},
-                                                            {Activation::kGeglu, K::kGeglu},
-                                                            {Activation::kSwiglu, K::kSwiglu}}};
+  constexpr std::array<std::pair<Activation, K>, 6> kTable{
+      {{Activation::kRelu, K::kRelu},
+       {Activation::kGelu, K::kGelu},
+       {Activation::kSquaredRelu, K::kSquaredRelu},
+       {Activation::kReglu, K::kReglu},
+       {Activation::kGeglu, K::kGeglu},
+       {Activation::kSwiglu, K::kSwiglu}}};
   for (const auto& [ours, theirs] : kTable) {
     if (ours == activation) return theirs;
   }
@@ -69,7 +69,8 @@ class Runtime {
       pool_ = std::make_unique<kernels::ThreadPool>(threads);
     }
     kernels::Execution execution{pool_.get(), &workspace_};
-    execution.check_finite = false;  // as libtorch's operations: NaN goes through, the trainer looks
+    execution.check_finite =
+        false;  // as libtorch's operations: NaN goes through, the trainer looks
     call(execution);
   }
 
@@ -126,8 +127,7 @@ float* data_of(const torch::Tensor& tensor) {
 
 template <typename Matrices>
 Matrices matrices_of(const std::vector<torch::Tensor>& p) {
-  return {data_of(p[0]), data_of(p[1]), data_of(p[2]),
-          data_of(p[3]), data_of(p[4]), data_of(p[5])};
+  return {data_of(p[0]), data_of(p[1]), data_of(p[2]), data_of(p[3]), data_of(p[4]), data_of(p[5])};
 }
 
 /// A gradient in memory that comes back when its last tensor is gone. Experts without tokens get
@@ -143,8 +143,7 @@ torch::Tensor make_gradient(const Memory& memory, const torch::Tensor& parameter
     if (plan.count(e) == 0) std::memset(data + static_cast<size_t>(e) * of_expert, 0, of_expert);
   }
   return torch::from_blob(
-      data, parameter.sizes(),
-      [memory, slab](void*) { memory->give_back(std::move(*slab)); },
+      data, parameter.sizes(), [memory, slab](void*) { memory->give_back(std::move(*slab)); },
       torch::TensorOptions().dtype(torch::kFloat32));
 }
 
@@ -152,8 +151,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
  public:
   // Parameters that are absent come as empty tensors: a node takes no undefined ones.
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& tokens,
-                               const torch::Tensor& /*combine_weight*/,
-                               const torch::Tensor& gate,
+                               const torch::Tensor& /*combine_weight*/, const torch::Tensor& gate,
                                const torch::Tensor& up, const torch::Tensor& down,
                                const torch::Tensor& gate_bias, const torch::Tensor& up_bias,
                                const torch::Tensor& down_bias,
@@ -179,9 +177,9 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
     auto& call = static_cast<Call&>(*capsule);
     const auto grad_output = grads[0].contiguous();
     const auto grad_tokens = call.wants[0] ? torch::empty_like(tokens) : torch::Tensor();
-    const auto grad_weight =
-        call.wants[1] ? torch::empty({tokens.size(0), call.plan.top_k}, tokens.options())
-                      : torch::Tensor();
+    const auto grad_weight = call.wants[1]
+                                 ? torch::empty({tokens.size(0), call.plan.top_k}, tokens.options())
+                                 : torch::Tensor();
     std::vector<torch::Tensor> grad_parameters(6);
     kernels::FfnGradients gradients;
     if (call.wants[0]) gradients.tokens = data_of(grad_tokens);
@@ -194,8 +192,8 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
       gradients.parameters = matrices_of<kernels::MutableExpertMatrices>(grad_parameters);
     }
     runtime().run([&](const kernels::Execution& execution) {
-      kernels::expert_ffn_backward(bank_of(call, parameters), data_of(tokens),
-                                   data_of(grad_output), *call.tape, gradients, execution);
+      kernels::expert_ffn_backward(bank_of(call, parameters), data_of(tokens), data_of(grad_output),
+                                   *call.tape, gradients, execution);
     });
     torch::autograd::variable_list out{grad_tokens, grad_weight};
     for (size_t i = 0; i < 6; ++i) {
@@ -208,8 +206,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
  private:
   static kernels::TrainBank bank_of(const Call& call,
                                     const std::vector<torch::Tensor>& parameters) {
-    return {call.shape, matrices_of<kernels::ExpertMatrices>(parameters), &call.plan,
-            call.compute};
+    return {call.shape, matrices_of<kernels::ExpertMatrices>(parameters), &call.plan, call.compute};
   }
 };
 
@@ -228,7 +225,8 @@ std::string FusedFfn::why_not(const torch::Tensor& tokens, const FfnParameters& 
     return "the kernels' instruction set is the reference, which is slower than libtorch";
   }
   if (tokens.defined()) {
-    if (tokens.dim() != 2) return concat("tokens are ", tokens.sizes(), "; the kernels take [N, D]");
+    if (tokens.dim() != 2)
+      return concat("tokens are ", tokens.sizes(), "; the kernels take [N, D]");
     if (!tokens.is_cpu()) return concat("tokens are on ", tokens.device());
     if (tokens.scalar_type() != torch::kFloat32) {
       return concat("tokens are ", tokens.dtype(), "; the kernels take float");
@@ -271,8 +269,8 @@ torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters
   call->plan = kernel_plan(plan, combine_weight);
   if (at::GradMode::is_enabled()) {
     bool of_parameters = false;
-    for (const auto* p : {&parameters.gate, &parameters.up, &parameters.down,
-                          &parameters.gate_bias, &parameters.up_bias, &parameters.down_bias}) {
+    for (const auto* p : {&parameters.gate, &parameters.up, &parameters.down, &parameters.gate_bias,
+                          &parameters.up_bias, &parameters.down_bias}) {
       of_parameters = of_parameters || (p->defined() && p->requires_grad());
     }
     call->wants = {tokens.requires_grad(), combine_weight.requires_grad(), of_parameters};

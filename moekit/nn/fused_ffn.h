@@ -47,8 +47,7 @@ class FusedFfn {
   /// @throws ArgumentError when why_not() has a reason.
   torch::Tensor forward(const torch::Tensor& tokens, const FfnParameters& parameters,
                         const DispatchPlan& plan, const torch::Tensor& combine_weight,
-                        Activation activation, kernels::ComputeType compute,
-                        bool keep_activations);
+                        Activation activation, kernels::ComputeType compute, bool keep_activations);
 
   struct Memory;  ///< slabs that no tensor uses any more
 

@@ -45,8 +45,12 @@ struct Parameters {
       return v.empty() ? nullptr : v.data() + e * size;
     };
     const std::int64_t f = s.intermediate_size;
-    return {at(gate, f * s.hidden_size), at(up, f * s.hidden_size), at(down, s.output_size * f),
-            at(gate_bias, f),            at(up_bias, f),            at(down_bias, s.output_size)};
+    return {at(gate, f * s.hidden_size),
+            at(up, f * s.hidden_size),
+            at(down, s.output_size * f),
+            at(gate_bias, f),
+            at(up_bias, f),
+            at(down_bias, s.output_size)};
   }
 };
 

@@ -26,13 +26,13 @@ std::vector<Case> sweep() {
   return {
       {1, 1, 1, 1, 1, 1, 1, A::kRelu, false},
       {4, 64, 64, 64, 2, 7, 4, A::kSwiglu, false},
-      {5, 33, 31, 35, 5, 13, 5, A::kGeglu, true},       // K = E; no vector width divides
-      {3, 65, 97, 63, 2, 40, 2, A::kReglu, true},       // one expert without tokens
-      {7, 130, 33, 64, 3, 0, 7, A::kSwiglu, true},      // no tokens
-      {2, 48, 100, 129, 1, 300, 1, A::kGelu, true},     // all to one expert, three row blocks
+      {5, 33, 31, 35, 5, 13, 5, A::kGeglu, true},    // K = E; no vector width divides
+      {3, 65, 97, 63, 2, 40, 2, A::kReglu, true},    // one expert without tokens
+      {7, 130, 33, 64, 3, 0, 7, A::kSwiglu, true},   // no tokens
+      {2, 48, 100, 129, 1, 300, 1, A::kGelu, true},  // all to one expert, three row blocks
       {512, 16, 8, 16, 2, 24, 512, A::kSquaredRelu, false},
       {3, 257, 130, 70, 2, 29, 3, A::kRelu, true},
-      {2, 2100, 65, 66, 1, 17, 2, A::kSwiglu, false},   // several blocks of inputs
+      {2, 2100, 65, 66, 1, 17, 2, A::kSwiglu, false},  // several blocks of inputs
       {2, 70, 1300, 3, 2, 5, 2, A::kGelu, false},
   };
 }
@@ -60,7 +60,8 @@ TEST(ExpertFfn, EveryInstructionSetAndFormatGivesTheReferencesNumbers) {
     for (const auto& format : weight_formats()) {
       const auto packed = pack_all(c.shape(), format.format, parameters);
       std::vector<float> want(static_cast<std::size_t>(c.tokens * c.output), 9);
-      expert_ffn_forward({{&packed, &plan}}, tokens.data(), want.data(), runner.on(Isa::kReference));
+      expert_ffn_forward({{&packed, &plan}}, tokens.data(), want.data(),
+                         runner.on(Isa::kReference));
       for (const Isa isa : vector_isas()) {
         std::vector<float> got(want.size(), std::numeric_limits<float>::quiet_NaN());
         expert_ffn_forward({{&packed, &plan}}, tokens.data(), got.data(), runner.on(isa));
@@ -84,7 +85,8 @@ TEST(ExpertFfn, TheReferenceIsTheFormulaWrittenOut) {
   const std::vector<float> weight{0.5F, 0.25F};
   RoutingPlan plan;
   plan.build(2, 2, 1, index.data(), weight.data());
-  // Token 0, expert 0: relu(3) * 2 = 6, times (1, -1), times 0.5. Token 1, expert 1: relu(2) * 3 = 6.
+  // Token 0, expert 0: relu(3) * 2 = 6, times (1, -1), times 0.5. Token 1, expert 1: relu(2) * 3
+  // = 6.
   const std::vector<float> want{3, -3, 7.5F, 10.5F};
   Runner runner(1);
   for (const Isa isa : supported_isas()) {
@@ -164,10 +166,10 @@ TEST(ExpertFfn, GivesTheSameBitsForAnyNumberOfThreads) {
       Parameters grad = parameters;
       std::vector<float> output(tokens.size()), grad_tokens(tokens.size()), grad_weight(61 * 3);
       expert_ffn_train_forward(bank, tokens.data(), output.data(), &tape, runner.on(isa));
-      expert_ffn_backward(bank, tokens.data(), grad_output.data(), tape,
-                          {grad_tokens.data(), grad_weight.data(),
-                           grad.pointers<MutableExpertMatrices>()},
-                          runner.on(isa));
+      expert_ffn_backward(
+          bank, tokens.data(), grad_output.data(), tape,
+          {grad_tokens.data(), grad_weight.data(), grad.pointers<MutableExpertMatrices>()},
+          runner.on(isa));
       for (const auto* part : {&output, &grad_tokens, &grad_weight, &grad.gate, &grad.up,
                                &grad.down, &grad.gate_bias, &grad.up_bias, &grad.down_bias}) {
         all.insert(all.end(), part->begin(), part->end());
@@ -191,9 +193,9 @@ Gradients run_training(const Case& c, Parameters& parameters, const RoutingPlan&
   Gradients out;
   // A value no gradient has: what is not touched keeps it.
   out.parameters = parameters;
-  for (auto* part : {&out.parameters.gate, &out.parameters.up, &out.parameters.down,
-                     &out.parameters.gate_bias, &out.parameters.up_bias,
-                     &out.parameters.down_bias}) {
+  for (auto* part :
+       {&out.parameters.gate, &out.parameters.up, &out.parameters.down, &out.parameters.gate_bias,
+        &out.parameters.up_bias, &out.parameters.down_bias}) {
     std::fill(part->begin(), part->end(), -77.0F);
   }
   out.tokens.resize(tokens.size());
@@ -202,10 +204,10 @@ Gradients run_training(const Case& c, Parameters& parameters, const RoutingPlan&
   FfnTape tape(keep);
   const TrainBank bank{c.shape(), parameters.pointers<ExpertMatrices>(), &plan, compute};
   expert_ffn_train_forward(bank, tokens.data(), out.output.data(), &tape, execution);
-  expert_ffn_backward(bank, tokens.data(), grad_output.data(), tape,
-                      {out.tokens.data(), out.weight.data(),
-                       out.parameters.pointers<MutableExpertMatrices>()},
-                      execution);
+  expert_ffn_backward(
+      bank, tokens.data(), grad_output.data(), tape,
+      {out.tokens.data(), out.weight.data(), out.parameters.pointers<MutableExpertMatrices>()},
+      execution);
   return out;
 }
 
@@ -224,8 +226,8 @@ TEST(ExpertFfnBackward, EveryInstructionSetGivesTheReferencesGradients) {
       const double most = compute == ComputeType::kF32 ? 4e-6 : 4e-3;
       for (const Isa isa : vector_isas()) {
         for (const bool keep : {true, false}) {
-          const auto got = run_training(c, parameters, plan, tokens, grad_output, runner.on(isa),
-                                        compute, keep);
+          const auto got =
+              run_training(c, parameters, plan, tokens, grad_output, runner.on(isa), compute, keep);
           const auto where = concat(isa_name(isa), " D ", c.hidden, " F ", c.intermediate, " bf16 ",
                                     compute == ComputeType::kBf16, " keep ", keep);
           EXPECT_LE(relative_error(got.output, want.output), most) << where;
@@ -239,8 +241,9 @@ TEST(ExpertFfnBackward, EveryInstructionSetGivesTheReferencesGradients) {
           EXPECT_LE(relative_error(got.parameters.down_bias, want.parameters.down_bias), most);
           // Experts without tokens: gradients are not even written.
           for (std::int64_t e = 0; e < c.experts; ++e) {
-            const bool untouched = got.parameters.up[static_cast<std::size_t>(
-                                       e * c.intermediate * c.hidden)] == -77.0F;
+            const bool untouched =
+                got.parameters.up[static_cast<std::size_t>(e * c.intermediate * c.hidden)] ==
+                -77.0F;
             EXPECT_EQ(untouched, plan.count(e) == 0) << where << " expert " << e;
           }
         }
@@ -250,9 +253,8 @@ TEST(ExpertFfnBackward, EveryInstructionSetGivesTheReferencesGradients) {
 }
 
 TEST(ExpertFfnBackward, AgreesWithFiniteDifferences) {
-  for (const auto activation :
-       {FfnActivation::kGelu, FfnActivation::kSquaredRelu, FfnActivation::kSwiglu,
-        FfnActivation::kGeglu}) {
+  for (const auto activation : {FfnActivation::kGelu, FfnActivation::kSquaredRelu,
+                                FfnActivation::kSwiglu, FfnActivation::kGeglu}) {
     const Case c{3, 5, 4, 6, 2, 4, 3, activation, true};
     std::mt19937 generator(17);
     Parameters parameters(c.shape(), generator);
@@ -261,18 +263,17 @@ TEST(ExpertFfnBackward, AgreesWithFiniteDifferences) {
     const auto grad_output = random_values(generator, c.tokens * c.output);
     Runner runner(1);
     const auto execution = runner.on(default_isa());
-    const auto gradients = run_training(c, parameters, plan, tokens, grad_output, execution,
-                                        ComputeType::kF32, true);
+    const auto gradients =
+        run_training(c, parameters, plan, tokens, grad_output, execution, ComputeType::kF32, true);
     auto changed = plan;
     // The reference sums in double: differences of its float outputs are good to 1e-3 here.
     const auto objective = [&] {
       std::vector<float> output(grad_output.size());
       expert_ffn_train_forward({c.shape(), parameters.pointers<ExpertMatrices>(), &changed},
                                tokens.data(), output.data(), nullptr, runner.on(Isa::kReference));
-      return std::inner_product(output.begin(), output.end(), grad_output.begin(), 0.0,
-                                std::plus<>(), [](float a, float b) {
-                                  return static_cast<double>(a) * static_cast<double>(b);
-                                });
+      return std::inner_product(
+          output.begin(), output.end(), grad_output.begin(), 0.0, std::plus<>(),
+          [](float a, float b) { return static_cast<double>(a) * static_cast<double>(b); });
     };
     const auto check = [&](const char* name, std::vector<float>& values,
                            const std::vector<float>& gradient) {
@@ -385,12 +386,17 @@ TEST(ExpertFfn, RefusesWithTheValues) {
   EXPECT_EQ(message([&] { packed.pack(2, {}); }), "PackedExperts: expert 2; there are 2");
   std::vector<float> matrix(16, 1);
   matrix[5] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(message([&] { packed.pack(0, {nullptr, matrix.data(), matrix.data()}); }),
+  EXPECT_EQ(message([&] {
+              packed.pack(0, {nullptr, matrix.data(), matrix.data()});
+            }),
             "PackedExperts: up of expert 0 is nan at position 5");
-  EXPECT_NE(message([&] { packed.pack(0, {matrix.data(), matrix.data(), matrix.data()}); })
-                .find("no gate"),
+  EXPECT_NE(message([&] {
+              packed.pack(0, {matrix.data(), matrix.data(), matrix.data()});
+            }).find("no gate"),
             std::string::npos);
-  EXPECT_NE(message([&] { PackedExperts({0, 4, 4, 4}, WeightFormat::kF32); }).find("got 0"),
+  EXPECT_NE(message([&] {
+              PackedExperts({0, 4, 4, 4}, WeightFormat::kF32);
+            }).find("got 0"),
             std::string::npos);
   EXPECT_NE(message([] { parse_isa("sse9"); }).find("avx2"), std::string::npos);
   EXPECT_NE(message([] { parse_weight_format("int3"); }).find("int4-g32"), std::string::npos);

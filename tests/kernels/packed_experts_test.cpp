@@ -129,7 +129,8 @@ TEST(PackedExperts, PackingWhatWasUnpackedChangesNothing) {
 }
 
 TEST(PackedExperts, TernaryCodesAreThoseOfTheRoundedRatio) {
-  // gamma = mean |w| = (3 + 1 + 0.4 + 0.2) / 4 = 1.15; codes round(w / gamma), clipped: 1, -1, 0, 0.
+  // gamma = mean |w| = (3 + 1 + 0.4 + 0.2) / 4 = 1.15; codes round(w / gamma), clipped: 1, -1, 0,
+  // 0.
   const FfnShape shape{1, 4, 1, 1, FfnActivation::kRelu, false};
   const std::vector<float> up{3, -1, 0.4F, 0.2F}, down{0};
   PackedExperts packed(shape, WeightFormat::kTernary);
@@ -149,10 +150,10 @@ TEST(PackedExperts, TakesTheBytesItSays) {
     const PackedExperts packed(shape, format.format);
     const double bits = static_cast<double>(packed.expert_bytes()) * 8 / weights;
     // int8 and ternary keep a float scale a column: 32 bits for 1024 weights.
-    const double scales = format.format == WeightFormat::kInt8 ||
-                                  format.format == WeightFormat::kTernary
-                              ? 32.0 / 1024
-                              : 0;
+    const double scales =
+        format.format == WeightFormat::kInt8 || format.format == WeightFormat::kTernary
+            ? 32.0 / 1024
+            : 0;
     EXPECT_NEAR(bits, format.bits_per_weight + scales, 1e-9) << format.name;
   }
 }

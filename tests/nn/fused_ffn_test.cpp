@@ -13,17 +13,16 @@
 namespace moekit::nn {
 namespace {
 
-constexpr std::array<Activation, 6> kFused{Activation::kRelu,  Activation::kGelu,
+constexpr std::array<Activation, 6> kFused{Activation::kRelu,        Activation::kGelu,
                                            Activation::kSquaredRelu, Activation::kReglu,
-                                           Activation::kGeglu, Activation::kSwiglu};
+                                           Activation::kGeglu,       Activation::kSwiglu};
 
 /// Two layers with the same weights, one fused and one composed of libtorch's operations.
 struct Pair {
   Pair(const MlpExpertsOptions& options, int64_t top_k, double capacity = 0) {
     torch::manual_seed(5);
     fused = MoE(std::make_shared<LinearRouterImpl>(
-                    LinearRouterOptions(options.hidden_size(), options.num_experts())
-                        .top_k(top_k)),
+                    LinearRouterOptions(options.hidden_size(), options.num_experts()).top_k(top_k)),
                 std::make_shared<MlpExpertsImpl>(options), MoEOptions().capacity_factor(capacity));
     composed = MoE(std::dynamic_pointer_cast<MoEImpl>(fused->clone()));
     composed->options.fused(false);
@@ -48,8 +47,7 @@ void expect_same(Pair& pair, int64_t tokens, double tolerance) {
   }
   const auto close = [&](const torch::Tensor& a, const torch::Tensor& b) {
     if (a.numel() == 0) return a.sizes() == b.sizes();
-    return (a - b).abs().max().item<double>() <=
-           tolerance * (b.abs().max().item<double>() + 1e-3);
+    return (a - b).abs().max().item<double>() <= tolerance * (b.abs().max().item<double>() + 1e-3);
   };
   EXPECT_TRUE(close(values[0], values[1]));
   EXPECT_TRUE(close(inputs[0], inputs[1]));
@@ -148,8 +146,8 @@ TEST(FusedFfn, SaysWhyNot) {
   const auto router = [](int64_t e) {
     return std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, e).top_k(1));
   };
-  MoE tanh(router(3),
-           std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 3).activation(Activation::kTanh)));
+  MoE tanh(router(3), std::make_shared<MlpExpertsImpl>(
+                          MlpExpertsOptions(6, 8, 3).activation(Activation::kTanh)));
   EXPECT_EQ(tanh->why_not_fused({}), "activation tanh has no kernel");
   MoE linear(router(3), std::make_shared<LinearExpertsImpl>(LinearExpertsOptions(6, 6, 3)));
   EXPECT_EQ(linear->why_not_fused({}), "this kind of experts has no fused kernel");
@@ -161,8 +159,7 @@ TEST(FusedFfn, SaysWhyNot) {
   doubles->to(torch::kFloat64);
   EXPECT_EQ(doubles->why_not_fused(torch::zeros({2, 6}, torch::kFloat64)),
             "tokens are double; the kernels take float");
-  EXPECT_EQ(doubles->forward(torch::zeros({2, 6}, torch::kFloat64)).scalar_type(),
-            torch::kFloat64);
+  EXPECT_EQ(doubles->forward(torch::zeros({2, 6}, torch::kFloat64)).scalar_type(), torch::kFloat64);
   EXPECT_THROW(linear->experts->forward_fused({}, {}, {}), ArgumentError);
 }
 

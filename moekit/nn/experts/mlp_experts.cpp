@@ -68,8 +68,8 @@ torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const D
 }
 
 std::string MlpExpertsImpl::why_not_fused(const torch::Tensor& tokens) const {
-  return FusedFfn::why_not(
-      tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias}, options.activation());
+  return FusedFfn::why_not(tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias},
+                           options.activation());
 }
 
 void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
