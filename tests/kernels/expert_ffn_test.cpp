@@ -341,6 +341,29 @@ TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremes) {
                ArgumentError);
 }
 
+TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremesOfOppositeSign) {
+  // relu(gate x) * (up x) with gate -1, up 1 and tokens -127: the up sum is as negative as it gets.
+  const std::int64_t d = kMaxQuantizedInputs;
+  const FfnShape shape{1, d, 1, 1, FfnActivation::kReglu, false};
+  const std::vector<float> down{1}, gate(static_cast<std::size_t>(d), -1),
+      up(static_cast<std::size_t>(d), 1), tokens(static_cast<std::size_t>(d), -127);
+  const std::int64_t index = 0;
+  RoutingPlan plan;
+  plan.build(1, 1, 1, &index, nullptr);
+  Runner runner(1);
+  for (const auto format : {WeightFormat::kInt8, WeightFormat::kTernary}) {
+    PackedExperts packed(shape, format);
+    packed.pack(0, {gate.data(), up.data(), down.data()});
+    for (const Isa isa : supported_isas()) {
+      float got = 0;
+      expert_ffn_forward({{&packed, &plan}}, tokens.data(), &got, runner.on(isa));
+      const double sum = 127.0 * static_cast<double>(d);
+      EXPECT_NEAR(static_cast<double>(got) / (-sum * sum), 1, 1e-5)
+          << isa_name(isa) << " " << format_info(format).name;
+    }
+  }
+}
+
 TEST(ExpertFfn, RefusesWithTheValues) {
   const FfnShape shape{2, 4, 4, 4, FfnActivation::kRelu, false};
   PackedExperts packed(shape, WeightFormat::kF32);
