@@ -78,7 +78,7 @@ MOEKIT_INLINE float horizontal_sum(const typename I::Float& v) {
   return sum;
 }
 
-/// e^x to 2 ulp, 0 below -87, e^88 above 88. Cephes' expf polynomial.
+/// e^x to 2 ulp, e^-87 below -87, e^88 above 88. Cephes' expf polynomial.
 template <typename I>
 MOEKIT_INLINE typename I::Float exp_of(typename I::Float x) {
   using F = typename I::Float;

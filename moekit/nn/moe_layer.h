@@ -21,7 +21,7 @@ struct MoEOptions {
 struct MoEOutput {
   torch::Tensor values;  ///< [N, O]
   Routing routing;
-  DispatchPlan plan;  ///< counts and drops; empty offsets when all experts ran on all tokens
+  DispatchPlan plan;  ///< counts and drops; empty offsets when all experts ran densely, unfused
 };
 
 /// The sparse layer: route, dispatch, run the chosen experts, combine; plus shared experts that

@@ -425,7 +425,7 @@ TEST(ExpertFfn, RefusesWithTheValues) {
   EXPECT_NE(message([] { parse_weight_format("int3"); }).find("int4-g32"), std::string::npos);
 }
 
-TEST(ExpertFfn, ASecondCallOfTheSameSizeAllocatesNothing) {
+TEST(ExpertFfn, ASecondCallOfTheSameSizeLeavesTheWorkspaceAsItIs) {
   const FfnShape shape{4, 64, 64, 64, FfnActivation::kSwiglu, false};
   std::mt19937 generator(1);
   Parameters parameters(shape, generator);
