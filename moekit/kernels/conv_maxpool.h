@@ -1,58 +1,72 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
+
+#include "moekit/kernels/isa.h"
 
 /// Kernels on plain memory, free of torch. Row-major, unaligned pointers are fine, nothing is
 /// written outside the stated sizes. Arguments are the caller's to check.
 namespace moekit::kernels {
 
 /// Sizes of a 3x3 convolution (stride 1, no padding, one input channel) followed by a 2x2
-/// maximum pool. A last row or column that fills no window is left out, as libtorch does.
+/// maximum pool and a ReLU, of several networks on the same images. A last row or column that
+/// fills no window is left out, as libtorch does.
 struct ConvPoolShape {
   std::int64_t batch;
-  std::int64_t height;    ///< >= 4
-  std::int64_t width;     ///< >= 4
-  std::int64_t channels;  ///< output channels
+  std::int64_t height;         ///< >= 4
+  std::int64_t width;          ///< >= 4
+  std::int64_t channels;       ///< output channels of all networks
+  std::int64_t networks = 1;   ///< channels / networks each
+  std::int64_t all_batch = 0;  ///< images in the output, of which this call makes `batch`; 0: those
   std::int64_t pooled_height() const { return (height - 2) / 2; }
   std::int64_t pooled_width() const { return (width - 2) / 2; }
+  /// Where the outputs of image n and channel c (of all) begin.
+  std::int64_t output_at(std::int64_t n, std::int64_t c) const {
+    const std::int64_t own = channels / networks;
+    const std::int64_t images = all_batch == 0 ? batch : all_batch;
+    return ((c / own * images + n) * own + c % own) * pooled_height() * pooled_width();
+  }
 };
 
-/// output[n,c,i,j] = max over the 2x2 window of sum_k weight[c,k] * patch[k]; argmax[n,c,i,j] in
-/// 0..3 (row-major in the window, the first of equals) is what the backward pass needs.
+/// output[e,n,c,i,j] = ReLU(bias[e,c] + max over the 2x2 window of sum_k weight[e,c,k] * patch[k]).
+/// source[e,n,c,i,j] is what the backward pass needs: where in the window the maximum was, 0..3
+/// (row-major, the first of equals), or 4 where the ReLU let nothing through. NaN comes out as NaN
+/// where the window's first value is one.
 /// @param input   [batch, height, width]
 /// @param weight  [channels, 9]
-/// @param output  [batch, channels, pooled_height, pooled_width]
-/// @param argmax  same size as output
-void conv3x3_maxpool2_forward(const ConvPoolShape& shape, const float* input, const float* weight,
-                              float* output, std::uint8_t* argmax);
+/// @param bias    [channels]
+/// @param output  [networks, batch, channels / networks, pooled_height, pooled_width]
+/// @param source  same size as output
+void conv3x3_maxpool2_relu_forward(const ConvPoolShape& shape, const float* input,
+                                   const float* weight, const float* bias, float* output,
+                                   std::uint8_t* source);
 
-/// grad_weight[c,k] += sum over windows of grad_output * patch[k] at the window's argmax.
-/// Sums in float within an image, in double over images.
+/// grad_weight[e,c,k] += sum over windows of grad_output * patch[k] at the window's source,
+/// grad_bias[e,c] += sum of grad_output where there is one. Sums in float within an image, in
+/// double over images.
 /// @param grad_weight  [channels, 9]
-void conv3x3_maxpool2_backward(const ConvPoolShape& shape, const float* input,
-                               const float* grad_output, const std::uint8_t* argmax,
-                               double* grad_weight);
+/// @param grad_bias    [channels]
+void conv3x3_maxpool2_relu_backward(const ConvPoolShape& shape, const float* input,
+                                    const float* grad_output, const std::uint8_t* source,
+                                    double* grad_weight, double* grad_bias);
 
 /// First and second moments of all 3x3 patches: sum[k] += patch[k], products[k * 9 + l] +=
-/// patch[k] * patch[l] (both triangles). `shape.channels` is not read.
+/// patch[k] * patch[l] (both triangles). Of `shape`, batch and image size are read.
 void patch3x3_moments(const ConvPoolShape& shape, const float* input, double* sum,
                       double* products);
 
-/// The instruction set chosen at run time for this file's kernels: "avx2" or "generic".
-std::string_view conv_maxpool_isa();
-
-/// One implementation of the three functions above; listed so that tests can run each.
+/// One implementation of the three functions above.
 struct ConvPoolKernels {
-  std::string_view isa;
-  decltype(&conv3x3_maxpool2_forward) forward;
-  decltype(&conv3x3_maxpool2_backward) backward;
+  decltype(&conv3x3_maxpool2_relu_forward) forward;
+  decltype(&conv3x3_maxpool2_relu_backward) backward;
   decltype(&patch3x3_moments) moments;
 };
 
-/// Fastest first; `supported` tells whether this machine can run it.
 const ConvPoolKernels* conv_maxpool_avx2();
 const ConvPoolKernels* conv_maxpool_generic();
-bool conv_maxpool_avx2_supported();
+
+/// What runs on a machine with `isa`; the functions above use that of `default_isa()`. With AVX-512
+/// that is AVX2: rows of small images fill no vector of 16.
+const ConvPoolKernels& conv_maxpool_kernels(Isa isa);
 
 }  // namespace moekit::kernels

@@ -4,7 +4,7 @@ namespace moekit::kernels {
 
 const ConvPoolKernels* conv_maxpool_avx2() {
 #if defined(__AVX2__) && defined(__FMA__)
-  static constexpr ConvPoolKernels kKernels{"avx2", &forward, &backward, &moments};
+  static constexpr ConvPoolKernels kKernels{&forward, &backward, &moments};
   return &kKernels;
 #else
   return nullptr;

@@ -3,7 +3,7 @@
 namespace moekit::kernels {
 
 const ConvPoolKernels* conv_maxpool_generic() {
-  static constexpr ConvPoolKernels kKernels{"generic", &forward, &backward, &moments};
+  static constexpr ConvPoolKernels kKernels{&forward, &backward, &moments};
   return &kKernels;
 }
 

@@ -4,6 +4,7 @@
 // compiled for AVX2 can be linked into the generic path.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -16,6 +17,8 @@ namespace {
 constexpr std::int64_t kLanes = 8;
 using Vec = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Mask = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+using Bytes = std::uint8_t __attribute__((vector_size(kLanes)));
+constexpr std::uint8_t kNoSource = 4;
 
 inline void load(const float* from, Vec& to) { std::memcpy(&to, from, sizeof(Vec)); }
 
@@ -54,7 +57,7 @@ class SplitImage {
     }
   }
 
-  /// Lanes j .. j + 7 of column offset c (0..3) in row r.
+  /// Lanes j .. j + kLanes - 1 of column offset c (0..3) in row r.
   void taps(std::int64_t r, std::int64_t c, std::int64_t j, Vec& to) const {
     load(columns_.data() + (2 * r + c % 2) * stride_ + j + c / 2, to);
   }
@@ -66,20 +69,51 @@ class SplitImage {
   std::vector<float> columns_;
 };
 
-void forward(const ConvPoolShape& shape, const float* input, const float* weight, float* output,
-             std::uint8_t* argmax) {
+/// A row of `columns` windows in vectors. The last one reaches back over lanes that were done
+/// before, so that all are full; a row shorter than a vector is one with `filled` lanes.
+template <typename Visit>
+inline void for_vectors(std::int64_t columns, Visit&& visit) {
+  std::int64_t done = 0;
+  while (done < columns) {
+    const std::int64_t at = columns < kLanes ? 0 : std::min(done, columns - kLanes);
+    visit(at, done - at);
+    done = at + kLanes;
+  }
+}
+
+/// The first `filled` lanes of a vector from or to memory; the others are zero or stay.
+template <typename Vector, typename Element>
+inline void load_filled(const Element* from, std::int64_t filled, Vector& to) {
+  if (filled >= kLanes) {
+    std::memcpy(&to, from, sizeof(Vector));
+    return;
+  }
+  to = Vector{};
+  for (std::int64_t l = 0; l < filled; ++l) to[l] = from[l];
+}
+
+template <typename Vector, typename Element>
+inline void store_filled(const Vector& from, std::int64_t filled, Element* to) {
+  if (filled >= kLanes) {
+    std::memcpy(to, &from, sizeof(Vector));
+    return;
+  }
+  for (std::int64_t l = 0; l < filled; ++l) to[l] = from[l];
+}
+
+void forward(const ConvPoolShape& shape, const float* input, const float* weight, const float* bias,
+             float* output, std::uint8_t* source) {
   const std::int64_t rows = shape.pooled_height();
   const std::int64_t columns = shape.pooled_width();
   SplitImage image(shape.height, shape.width);
   for (std::int64_t n = 0; n < shape.batch; ++n) {
     image.fill(input + n * shape.height * shape.width);
     for (std::int64_t i = 0; i < rows; ++i) {
-      for (std::int64_t j = 0; j < columns; j += kLanes) {
+      for_vectors(columns, [&](std::int64_t j, std::int64_t) {
         Vec x[4][4];
         for (std::int64_t r = 0; r < 4; ++r) {
           for (std::int64_t c = 0; c < 4; ++c) image.taps(2 * i + r, c, j, x[r][c]);
         }
-        const std::int64_t filled = columns - j < kLanes ? columns - j : kLanes;
         for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
           // Four independent sums hide the latency of the multiply-add.
           Vec window[4] = {};
@@ -98,39 +132,46 @@ void forward(const ConvPoolShape& shape, const float* input, const float* weight
           for (std::int32_t a = 1; a < 4; ++a) {
             const Mask greater = window[a] > best;
             best = greater ? window[a] : best;
-            index = greater ? Mask{a, a, a, a, a, a, a, a} : index;
+            index = greater ? Mask{} + a : index;
           }
-          const std::int64_t at = ((n * shape.channels + channel) * rows + i) * columns + j;
-          std::memcpy(output + at, &best, static_cast<std::size_t>(filled) * sizeof(float));
-          for (std::int64_t l = 0; l < filled; ++l) {
-            argmax[at + l] = static_cast<std::uint8_t>(index[l]);
-          }
+          best += bias[channel];
+          const Mask stopped = best <= 0.0F;
+          best = stopped ? Vec{} : best;
+          index = stopped ? Mask{} + kNoSource : index;
+          const std::int64_t at = shape.output_at(n, channel) + i * columns + j;
+          store_filled(best, columns, output + at);
+          store_filled(__builtin_convertvector(index, Bytes), columns, source + at);
         }
-      }
+      });
     }
   }
 }
 
 void backward(const ConvPoolShape& shape, const float* input, const float* grad_output,
-              const std::uint8_t* argmax, double* grad_weight) {
+              const std::uint8_t* source, double* grad_weight, double* grad_bias) {
   const std::int64_t rows = shape.pooled_height();
   const std::int64_t columns = shape.pooled_width();
+  const Mask lanes = {0, 1, 2, 3, 4, 5, 6, 7};
   SplitImage image(shape.height, shape.width);
   for (std::int64_t n = 0; n < shape.batch; ++n) {
     image.fill(input + n * shape.height * shape.width);
     for (std::int64_t channel = 0; channel < shape.channels; ++channel) {
       Vec sums[9] = {};
+      Vec bias_sum = {};
+      const std::int64_t begin = shape.output_at(n, channel);
       for (std::int64_t i = 0; i < rows; ++i) {
-        for (std::int64_t j = 0; j < columns; j += kLanes) {
-          const std::int64_t at = ((n * shape.channels + channel) * rows + i) * columns + j;
-          const std::int64_t filled = columns - j < kLanes ? columns - j : kLanes;
-          Vec gradient = {};
-          std::memcpy(&gradient, grad_output + at,
-                      static_cast<std::size_t>(filled) * sizeof(float));
-          Mask index = {};
-          for (std::int64_t l = 0; l < filled; ++l) index[l] = argmax[at + l];
+        for_vectors(columns, [&](std::int64_t j, std::int64_t done) {
+          const std::int64_t at = begin + i * columns + j;
+          Vec gradient;
+          load_filled(grad_output + at, columns, gradient);
+          Bytes bytes;
+          load_filled(source + at, columns, bytes);
+          Mask index = __builtin_convertvector(bytes, Mask);
+          const Mask before = lanes < static_cast<std::int32_t>(done);
+          gradient = before ? Vec{} : gradient;
+          bias_sum += index == kNoSource ? Vec{} : gradient;
           for (std::int32_t a = 0; a < 4; ++a) {
-            const Mask here = index == Mask{a, a, a, a, a, a, a, a};
+            const Mask here = index == a;
             const Vec part = here ? gradient : Vec{};
             for (std::int64_t kh = 0; kh < 3; ++kh) {
               for (std::int64_t kw = 0; kw < 3; ++kw) {
@@ -140,11 +181,12 @@ void backward(const ConvPoolShape& shape, const float* input, const float* grad_
               }
             }
           }
-        }
+        });
       }
       for (std::int64_t k = 0; k < 9; ++k) {
         grad_weight[channel * 9 + k] += static_cast<double>(horizontal_sum(sums[k]));
       }
+      grad_bias[channel] += static_cast<double>(horizontal_sum(bias_sum));
     }
   }
 }

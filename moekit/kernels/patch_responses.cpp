@@ -2,37 +2,38 @@
 
 namespace moekit::kernels {
 
-std::vector<const PatchKernels*> patch_responses_supported() {
-  std::vector<const PatchKernels*> found;
-#if defined(__x86_64__)
-  if (patch_responses_avx2() != nullptr && __builtin_cpu_supports("avx2") &&
-      __builtin_cpu_supports("fma")) {
-    found.push_back(patch_responses_avx2());
+const PatchKernels& patch_responses_kernels(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512Vnni:
+    case Isa::kAvx512:
+      return *patch_responses_avx512();
+    case Isa::kAvx2:
+      return *patch_responses_avx2();
+    case Isa::kReference:
+      break;
   }
-#endif
-  found.push_back(patch_responses_generic());
-  return found;
+  return *patch_responses_generic();
 }
 
 namespace {
-const PatchKernels& fastest_patch_kernels() {
-  static const PatchKernels* const kernels = patch_responses_supported().front();
-  return *kernels;
+const PatchKernels& chosen_patch_kernels() {
+  static const PatchKernels& kernels = patch_responses_kernels(default_isa());
+  return kernels;
 }
 }  // namespace
 
 void patch_responses_forward(const PatchShape& shape, const float* samples,
                              const std::int64_t* rows, std::int64_t count, const float* weight,
                              const float* bias, float* output) {
-  fastest_patch_kernels().forward(shape, samples, rows, count, weight, bias, output);
+  chosen_patch_kernels().forward(shape, samples, rows, count, weight, bias, output);
 }
 
 void patch_responses_backward(const PatchShape& shape, const float* samples,
                               const std::int64_t* rows, std::int64_t count, const float* weight,
                               const float* bias, const float* grad_output, double* grad_weight,
                               double* grad_bias) {
-  fastest_patch_kernels().backward(shape, samples, rows, count, weight, bias, grad_output,
-                                   grad_weight, grad_bias);
+  chosen_patch_kernels().backward(shape, samples, rows, count, weight, bias, grad_output,
+                                  grad_weight, grad_bias);
 }
 
 }  // namespace moekit::kernels

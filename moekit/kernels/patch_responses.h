@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
-#include <vector>
+
+#include "moekit/kernels/isa.h"
 
 /// Kernels on plain memory, free of torch. Arguments are the caller's to check.
 namespace moekit::kernels {
@@ -27,23 +27,23 @@ void patch_responses_forward(const PatchShape& shape, const float* samples,
                              const float* bias, float* output);
 
 /// grad_weight += and grad_bias += the gradients for grad_output [count, C]. Responses are computed
-/// again. Sums in float over 64 samples, in double over those.
+/// again. Sums in float over a group of samples (128 patches, or one sample), in double over those.
 /// @param grad_weight [C * J, d] @param grad_bias [C * J]
 void patch_responses_backward(const PatchShape& shape, const float* samples,
                               const std::int64_t* rows, std::int64_t count, const float* weight,
                               const float* bias, const float* grad_output, double* grad_weight,
                               double* grad_bias);
 
-/// One implementation of the two; listed so that tests can run each.
+/// One implementation of the two.
 struct PatchKernels {
-  std::string_view isa;
   decltype(&patch_responses_forward) forward;
   decltype(&patch_responses_backward) backward;
 };
+const PatchKernels* patch_responses_avx512();
 const PatchKernels* patch_responses_avx2();
 const PatchKernels* patch_responses_generic();
 
-/// Those that this machine can run, the fastest (the one that is used) first.
-std::vector<const PatchKernels*> patch_responses_supported();
+/// What runs on a machine with `isa`; the two functions above use that of `default_isa()`.
+const PatchKernels& patch_responses_kernels(Isa isa);
 
 }  // namespace moekit::kernels

@@ -3,7 +3,7 @@
 namespace moekit::kernels {
 
 const PatchKernels* patch_responses_generic() {
-  static constexpr PatchKernels kKernels{"generic", &responses_forward, &responses_backward};
+  static constexpr PatchKernels kKernels{&responses_forward, &responses_backward};
   return &kKernels;
 }
 

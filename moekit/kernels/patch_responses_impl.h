@@ -1,12 +1,15 @@
 // The kernels of patch_responses.h, written once with the compiler's vector types and compiled once
-// per instruction set (see conv_maxpool_impl.h). Filters lie across the vector lanes: a tile is
-// four patches by two vectors of filters, 8 accumulators; blocks of filters are packed [d][16], so
-// that their 3 KiB stay in the first-level cache while 64 samples pass.
+// per instruction set (see conv_maxpool_impl.h). Filters lie across the vector lanes, in blocks of
+// one or two vectors packed [d][block]. The patches of a group of samples pass a block twice: tiles
+// of patches give responses (accumulators: patches x vectors), and tiles of inputs give weight
+// gradients (accumulators: inputs x vectors), which stay in registers over the whole group.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "moekit/kernels/patch_responses.h"
@@ -14,17 +17,17 @@
 namespace moekit::kernels {
 namespace {
 
+#if defined(__AVX512F__)
+constexpr std::int64_t kWidth = 16;
+constexpr int kPatchTile = 8;
+constexpr int kInputTile = 10;
+#else
 constexpr std::int64_t kWidth = 8;
-constexpr std::int64_t kBlock = 2 * kWidth;  // filters
-constexpr std::int64_t kTile = 4;            // patches
-constexpr std::int64_t kSamples = 64;
+constexpr int kPatchTile = 4;
+constexpr int kInputTile = 5;
+#endif
+constexpr std::int64_t kGroupPatches = 128;
 using Floats = float __attribute__((vector_size(kWidth * sizeof(float))));
-
-/// A tile of responses or their gradients.
-struct Tile {
-  Floats low[kTile];
-  Floats high[kTile];
-};
 
 inline Floats load_floats(const float* from) {
   Floats v;
@@ -34,44 +37,82 @@ inline Floats load_floats(const float* from) {
 
 inline void store_floats(const Floats& v, float* to) { std::memcpy(to, &v, sizeof(Floats)); }
 
-/// Filters in blocks of 16, [block][d][16], and biases [block][16]; rows beyond the last are zero:
-/// their response is 0, and so is that of every activation here.
+/// A block of filters side by side in `vectors` vectors.
+template <int vectors>
+struct Lanes {
+  static constexpr std::int64_t kFilters = vectors * kWidth;
+  Floats v[vectors];
+
+  static Lanes load(const float* from) {
+    Lanes lanes;
+    for (int i = 0; i < vectors; ++i) lanes.v[i] = load_floats(from + i * kWidth);
+    return lanes;
+  }
+  void store(float* to) const {
+    for (int i = 0; i < vectors; ++i) store_floats(v[i], to + i * kWidth);
+  }
+};
+
+/// Filters in blocks, [block][d][kFilters], and biases [block][kFilters]; filters beyond the last
+/// are zero: their response is 0, and so is that of every activation here.
+template <int vectors>
 struct PackedFilters {
+  static constexpr std::int64_t kFilters = Lanes<vectors>::kFilters;
+
   PackedFilters(const PatchShape& shape, const float* weight, const float* bias_)
       : total(shape.classes * shape.filters),
-        blocks((total + kBlock - 1) / kBlock),
-        weights(static_cast<std::size_t>(blocks * shape.dim * kBlock), 0.0F),
-        bias(static_cast<std::size_t>(blocks * kBlock), 0.0F) {
+        blocks((total + kFilters - 1) / kFilters),
+        dim(shape.dim),
+        weights(static_cast<std::size_t>(blocks * dim * kFilters), 0.0F),
+        bias(static_cast<std::size_t>(blocks * kFilters), 0.0F) {
     for (std::int64_t f = 0; f < total; ++f) {
-      float* to = weights.data() + (f / kBlock) * shape.dim * kBlock + f % kBlock;
-      for (std::int64_t k = 0; k < shape.dim; ++k) to[k * kBlock] = weight[f * shape.dim + k];
+      float* to = weights.data() + (f / kFilters) * dim * kFilters + f % kFilters;
+      for (std::int64_t k = 0; k < dim; ++k) to[k * kFilters] = weight[f * dim + k];
       bias[static_cast<std::size_t>(f)] = bias_[f];
     }
   }
+  const float* weights_of(std::int64_t block) const {
+    return weights.data() + block * dim * kFilters;
+  }
+  const float* bias_of(std::int64_t block) const { return bias.data() + block * kFilters; }
+
   std::int64_t total;
   std::int64_t blocks;
+  std::int64_t dim;
   std::vector<float> weights;
   std::vector<float> bias;
 };
 
-/// z = w x + b for `patches` (1..4) rows of x.
-template <int patches>
-inline void filter_tile(const float* x, std::int64_t dim, const float* weights, const float* bias,
-                        Tile& z) {
-  for (int p = 0; p < patches; ++p) {
-    z.low[p] = load_floats(bias);
-    z.high[p] = load_floats(bias + kWidth);
-  }
-  for (std::int64_t k = 0; k < dim; ++k) {
-    const Floats low = load_floats(weights + k * kBlock);
-    const Floats high = load_floats(weights + k * kBlock + kWidth);
-    for (int p = 0; p < patches; ++p) {
-      const float value = x[p * dim + k];
-      z.low[p] += low * value;
-      z.high[p] += high * value;
+/// A run of samples that is worked on at once: where its patches lie.
+class Group {
+ public:
+  Group(const PatchShape& shape, const float* samples, const std::int64_t* rows)
+      : shape_(shape),
+        samples_(samples),
+        rows_(rows),
+        size_(std::max<std::int64_t>(1, kGroupPatches / shape.patches)) {}
+
+  std::int64_t size() const { return size_; }
+  std::int64_t capacity() const { return size_ * shape_.patches; }
+  std::int64_t patches() const { return static_cast<std::int64_t>(patches_.size()); }
+  const float* const* pointers() const { return patches_.data(); }
+
+  void set(std::int64_t begin, std::int64_t end) {
+    patches_.clear();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = rows_ != nullptr ? rows_[i] : i;
+      const float* sample = samples_ + row * shape_.patches * shape_.dim;
+      for (std::int64_t p = 0; p < shape_.patches; ++p) patches_.push_back(sample + p * shape_.dim);
     }
   }
-}
+
+ private:
+  const PatchShape& shape_;
+  const float* samples_;
+  const std::int64_t* rows_;
+  std::int64_t size_;
+  std::vector<const float*> patches_;
+};
 
 template <PatchActivation activation>
 inline Floats act(const Floats& z) {
@@ -87,160 +128,192 @@ inline Floats act_slope(const Floats& z) {
   return Floats{} + 1.0F;
 }
 
-/// Runs `visit` over the patches of a sample, four at a time and the rest at once; it gets the
-/// number of patches as a compile-time constant.
-template <typename Visit>
-inline void for_tiles(const float* sample, const PatchShape& shape, Visit&& visit) {
+/// responses[p] = w x_p + b, for `count` patches of one block of filters.
+template <int count, int vectors>
+inline void respond_tile(const float* const* patches, std::int64_t dim, const float* weights,
+                         const float* bias, float* responses) {
+  const float* x[count];
+  Lanes<vectors> z[count];
+  for (int p = 0; p < count; ++p) {
+    x[p] = patches[p];
+    z[p] = Lanes<vectors>::load(bias);
+  }
+  for (std::int64_t k = 0; k < dim; ++k) {
+    const auto w = Lanes<vectors>::load(weights + k * Lanes<vectors>::kFilters);
+    for (int p = 0; p < count; ++p) {
+      const float value = x[p][k];
+      for (int i = 0; i < vectors; ++i) z[p].v[i] += w.v[i] * value;
+    }
+  }
+  for (int p = 0; p < count; ++p) z[p].store(responses + p * Lanes<vectors>::kFilters);
+}
+
+/// Responses [patches, kFilters] of all patches of the group to a block of filters.
+template <int vectors>
+void respond(const Group& group, const PackedFilters<vectors>& packed, std::int64_t block,
+             float* responses) {
+  const float* weights = packed.weights_of(block);
+  const float* bias = packed.bias_of(block);
   std::int64_t p = 0;
-  for (; p + kTile <= shape.patches; p += kTile) {
-    visit(std::integral_constant<int, 4>{}, sample + p * shape.dim);
+  for (; p + kPatchTile <= group.patches(); p += kPatchTile) {
+    respond_tile<kPatchTile, vectors>(group.pointers() + p, packed.dim, weights, bias,
+                                      responses + p * packed.kFilters);
   }
-  const float* rest = sample + p * shape.dim;
-  switch (shape.patches - p) {
-    case 1:
-      return visit(std::integral_constant<int, 1>{}, rest);
-    case 2:
-      return visit(std::integral_constant<int, 2>{}, rest);
-    case 3:
-      return visit(std::integral_constant<int, 3>{}, rest);
-    default:
-      return;
+  for (; p < group.patches(); ++p) {
+    respond_tile<1, vectors>(group.pointers() + p, packed.dim, weights, bias,
+                             responses + p * packed.kFilters);
   }
 }
 
-inline const float* sample_at(const PatchShape& shape, const float* samples,
-                              const std::int64_t* rows, std::int64_t i) {
-  return samples + (rows != nullptr ? rows[i] : i) * shape.patches * shape.dim;
-}
-
-template <PatchActivation activation>
+template <PatchActivation activation, int vectors>
 void forward_with(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                   std::int64_t count, const float* weight, const float* bias, float* output) {
-  const PackedFilters packed(shape, weight, bias);
-  std::vector<float> sums(static_cast<std::size_t>(kSamples * packed.blocks * kBlock));
-  for (std::int64_t begin = 0; begin < count; begin += kSamples) {
-    const std::int64_t end = std::min(begin + kSamples, count);
+  using Block = Lanes<vectors>;
+  const PackedFilters<vectors> packed(shape, weight, bias);
+  Group group(shape, samples, rows);
+  std::vector<float> responses(static_cast<std::size_t>(group.capacity() * Block::kFilters));
+  std::fill(output, output + count * shape.classes, 0.0F);
+  for (std::int64_t begin = 0; begin < count; begin += group.size()) {
+    const std::int64_t end = std::min(begin + group.size(), count);
+    group.set(begin, end);
     for (std::int64_t b = 0; b < packed.blocks; ++b) {
-      const float* weights = packed.weights.data() + b * shape.dim * kBlock;
-      const float* biases = packed.bias.data() + b * kBlock;
+      respond(group, packed, b, responses.data());
+      const std::int64_t first = b * Block::kFilters;
+      const std::int64_t last = std::min(first + Block::kFilters, packed.total);
       for (std::int64_t i = begin; i < end; ++i) {
-        Floats low{};
-        Floats high{};
-        for_tiles(sample_at(shape, samples, rows, i), shape, [&](auto patches, const float* x) {
-          Tile z;
-          filter_tile<patches>(x, shape.dim, weights, biases, z);
-          for (int p = 0; p < patches; ++p) {
-            low += act<activation>(z.low[p]);
-            high += act<activation>(z.high[p]);
-          }
-        });
-        float* sum = sums.data() + ((i - begin) * packed.blocks + b) * kBlock;
-        store_floats(low, sum);
-        store_floats(high, sum + kWidth);
-      }
-    }
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float* sum = sums.data() + (i - begin) * packed.blocks * kBlock;
-      for (std::int64_t c = 0; c < shape.classes; ++c) {
-        float total = 0;
-        for (std::int64_t j = 0; j < shape.filters; ++j) total += sum[c * shape.filters + j];
-        output[i * shape.classes + c] = total;
+        Block sum{};
+        for (std::int64_t p = 0; p < shape.patches; ++p) {
+          const auto z =
+              Block::load(responses.data() + ((i - begin) * shape.patches + p) * Block::kFilters);
+          for (int v = 0; v < vectors; ++v) sum.v[v] += act<activation>(z.v[v]);
+        }
+        std::array<float, static_cast<std::size_t>(Block::kFilters)> of_filter;
+        sum.store(of_filter.data());
+        float* out = output + i * shape.classes;
+        for (std::int64_t f = first; f < last;) {
+          const std::int64_t c = f / shape.filters;
+          const std::int64_t stop = std::min(last, (c + 1) * shape.filters);
+          float total = 0;
+          for (; f < stop; ++f) total += of_filter[static_cast<std::size_t>(f - first)];
+          out[c] += total;
+        }
       }
     }
   }
 }
 
-template <PatchActivation activation>
+/// sums[k] += sum_p deltas[p] x_p[k] for `count` inputs k from `first` on.
+template <int count, int vectors>
+inline void gradient_tile(const Group& group, const float* deltas, std::int64_t first,
+                          double* sums) {
+  using Block = Lanes<vectors>;
+  Block sum[count]{};
+  const float* const* patches = group.pointers();
+  for (std::int64_t p = 0; p < group.patches(); ++p) {
+    const auto delta = Block::load(deltas + p * Block::kFilters);
+    const float* x = patches[p] + first;
+    for (int k = 0; k < count; ++k) {
+      const float value = x[k];
+      for (int v = 0; v < vectors; ++v) sum[k].v[v] += delta.v[v] * value;
+    }
+  }
+  for (int k = 0; k < count; ++k) {
+    std::array<float, static_cast<std::size_t>(Block::kFilters)> of_filter;
+    sum[k].store(of_filter.data());
+    double* to = sums + (first + k) * Block::kFilters;
+    for (std::int64_t f = 0; f < Block::kFilters; ++f) {
+      to[f] += static_cast<double>(of_filter[static_cast<std::size_t>(f)]);
+    }
+  }
+}
+
+template <PatchActivation activation, int vectors>
 void backward_with(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                    std::int64_t count, const float* weight, const float* bias,
                    const float* grad_output, double* grad_weight, double* grad_bias) {
-  const PackedFilters packed(shape, weight, bias);
-  const auto block_floats = static_cast<std::size_t>(shape.dim * kBlock);
-  std::vector<float> of_weights(block_floats);
-  std::vector<float> of_response(static_cast<std::size_t>(kSamples * kBlock));
-  for (std::int64_t begin = 0; begin < count; begin += kSamples) {
-    const std::int64_t end = std::min(begin + kSamples, count);
+  using Block = Lanes<vectors>;
+  const PackedFilters<vectors> packed(shape, weight, bias);
+  Group group(shape, samples, rows);
+  std::vector<float> deltas(static_cast<std::size_t>(group.capacity() * Block::kFilters));
+  std::vector<double> weight_sums(packed.weights.size());
+  for (std::int64_t begin = 0; begin < count; begin += group.size()) {
+    const std::int64_t end = std::min(begin + group.size(), count);
+    group.set(begin, end);
     for (std::int64_t b = 0; b < packed.blocks; ++b) {
-      const float* weights = packed.weights.data() + b * shape.dim * kBlock;
-      const float* biases = packed.bias.data() + b * kBlock;
-      std::fill(of_weights.begin(), of_weights.end(), 0.0F);
-      Floats bias_low{};
-      Floats bias_high{};
-      const std::int64_t known = std::min(kBlock, packed.total - b * kBlock);
+      respond(group, packed, b, deltas.data());
+      const std::int64_t first = b * Block::kFilters;
+      const std::int64_t known = std::min(Block::kFilters, packed.total - first);
+      Block bias_sum{};
       for (std::int64_t i = begin; i < end; ++i) {
-        float* g = of_response.data() + (i - begin) * kBlock;
-        for (std::int64_t f = 0; f < kBlock; ++f) {
-          const std::int64_t c = (b * kBlock + f) / shape.filters;
-          g[f] = f < known ? grad_output[i * shape.classes + c] : 0.0F;
+        std::array<float, static_cast<std::size_t>(Block::kFilters)> upstream{};
+        for (std::int64_t f = 0; f < known; ++f) {
+          upstream[static_cast<std::size_t>(f)] =
+              grad_output[i * shape.classes + (first + f) / shape.filters];
         }
-      }
-      for (std::int64_t i = begin; i < end; ++i) {
-        const Floats g_low = load_floats(of_response.data() + (i - begin) * kBlock);
-        const Floats g_high = load_floats(of_response.data() + (i - begin) * kBlock + kWidth);
-        for_tiles(sample_at(shape, samples, rows, i), shape, [&](auto patches, const float* x) {
-          Tile z;
-          filter_tile<patches>(x, shape.dim, weights, biases, z);
-          for (int p = 0; p < patches; ++p) {
-            z.low[p] = act_slope<activation>(z.low[p]) * g_low;
-            z.high[p] = act_slope<activation>(z.high[p]) * g_high;
-            bias_low += z.low[p];
-            bias_high += z.high[p];
+        const auto g = Block::load(upstream.data());
+        float* of_sample = deltas.data() + (i - begin) * shape.patches * Block::kFilters;
+        for (std::int64_t p = 0; p < shape.patches; ++p) {
+          auto z = Block::load(of_sample + p * Block::kFilters);
+          for (int v = 0; v < vectors; ++v) {
+            z.v[v] = act_slope<activation>(z.v[v]) * g.v[v];
+            bias_sum.v[v] += z.v[v];
           }
-          for (std::int64_t k = 0; k < shape.dim; ++k) {
-            float* to = of_weights.data() + k * kBlock;
-            Floats low = load_floats(to);
-            Floats high = load_floats(to + kWidth);
-            for (int p = 0; p < patches; ++p) {
-              const float value = x[p * shape.dim + k];
-              low += z.low[p] * value;
-              high += z.high[p] * value;
-            }
-            store_floats(low, to);
-            store_floats(high, to + kWidth);
-          }
-        });
+          z.store(of_sample + p * Block::kFilters);
+        }
       }
       for (std::int64_t f = 0; f < known; ++f) {
-        double* to = grad_weight + (b * kBlock + f) * shape.dim;
-        for (std::int64_t k = 0; k < shape.dim; ++k) {
-          to[k] += static_cast<double>(of_weights[static_cast<std::size_t>(k * kBlock + f)]);
-        }
-        const Floats& half = f < kWidth ? bias_low : bias_high;
-        grad_bias[b * kBlock + f] += static_cast<double>(half[f % kWidth]);
+        grad_bias[first + f] += static_cast<double>(bias_sum.v[f / kWidth][f % kWidth]);
       }
+      double* sums = weight_sums.data() + b * shape.dim * Block::kFilters;
+      std::int64_t k = 0;
+      for (; k + kInputTile <= shape.dim; k += kInputTile) {
+        gradient_tile<kInputTile, vectors>(group, deltas.data(), k, sums);
+      }
+      for (; k < shape.dim; ++k) gradient_tile<1, vectors>(group, deltas.data(), k, sums);
     }
+  }
+  for (std::int64_t f = 0; f < packed.total; ++f) {
+    const double* from = weight_sums.data() + (f / Block::kFilters) * shape.dim * Block::kFilters +
+                         f % Block::kFilters;
+    for (std::int64_t k = 0; k < shape.dim; ++k) {
+      grad_weight[f * shape.dim + k] += from[k * Block::kFilters];
+    }
+  }
+}
+
+/// Calls `visit` with the activation and the vectors a block takes as compile-time constants: one
+/// where a second would be padding.
+template <typename Visit>
+void with_constants(const PatchShape& shape, Visit&& visit) {
+  const auto with_vectors = [&](auto activation) {
+    const std::int64_t vectors = (shape.classes * shape.filters + kWidth - 1) / kWidth;
+    if (vectors % 2 == 1) return visit(activation, std::integral_constant<int, 1>{});
+    return visit(activation, std::integral_constant<int, 2>{});
+  };
+  switch (shape.activation) {
+    case PatchActivation::kIdentity:
+      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kIdentity>{});
+    case PatchActivation::kRelu:
+      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kRelu>{});
+    case PatchActivation::kCubic:
+      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kCubic>{});
   }
 }
 
 void responses_forward(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                        std::int64_t count, const float* weight, const float* bias, float* output) {
-  switch (shape.activation) {
-    case PatchActivation::kIdentity:
-      return forward_with<PatchActivation::kIdentity>(shape, samples, rows, count, weight, bias,
-                                                      output);
-    case PatchActivation::kRelu:
-      return forward_with<PatchActivation::kRelu>(shape, samples, rows, count, weight, bias,
-                                                  output);
-    case PatchActivation::kCubic:
-      return forward_with<PatchActivation::kCubic>(shape, samples, rows, count, weight, bias,
-                                                   output);
-  }
+  with_constants(shape, [&](auto activation, auto vectors) {
+    forward_with<activation, vectors>(shape, samples, rows, count, weight, bias, output);
+  });
 }
 
 void responses_backward(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                         std::int64_t count, const float* weight, const float* bias,
                         const float* grad_output, double* grad_weight, double* grad_bias) {
-  switch (shape.activation) {
-    case PatchActivation::kIdentity:
-      return backward_with<PatchActivation::kIdentity>(shape, samples, rows, count, weight, bias,
-                                                       grad_output, grad_weight, grad_bias);
-    case PatchActivation::kRelu:
-      return backward_with<PatchActivation::kRelu>(shape, samples, rows, count, weight, bias,
-                                                   grad_output, grad_weight, grad_bias);
-    case PatchActivation::kCubic:
-      return backward_with<PatchActivation::kCubic>(shape, samples, rows, count, weight, bias,
-                                                    grad_output, grad_weight, grad_bias);
-  }
+  with_constants(shape, [&](auto activation, auto vectors) {
+    backward_with<activation, vectors>(shape, samples, rows, count, weight, bias, grad_output,
+                                       grad_weight, grad_bias);
+  });
 }
 
 }  // namespace

@@ -13,32 +13,35 @@ namespace {
 // the same for every number of threads.
 constexpr int64_t kBlock = 64;
 
-kernels::ConvPoolShape shape_of(const torch::Tensor& images, int64_t channels) {
-  return {images.size(0), images.size(2), images.size(3), channels};
+kernels::ConvPoolShape shape_of(const torch::Tensor& images, int64_t networks, int64_t channels) {
+  return {images.size(0),      images.size(2), images.size(3),
+          networks * channels, networks,       images.size(0)};
 }
 
-class ConvMaxPool : public torch::autograd::Function<ConvMaxPool> {
+class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& images,
-                               const torch::Tensor& weight) {
-    const auto shape = shape_of(images, weight.size(0));
+                               const torch::Tensor& weight, const torch::Tensor& bias) {
+    const auto shape = shape_of(images, weight.size(0), weight.size(1));
     const auto w = weight.contiguous();
-    auto output =
-        torch::empty({shape.batch, shape.channels, shape.pooled_height(), shape.pooled_width()},
-                     images.options());
-    auto argmax = torch::empty(output.sizes(), images.options().dtype(torch::kUInt8));
+    const auto b = bias.contiguous();
+    auto output = torch::empty(
+        {weight.size(0), shape.batch, weight.size(1), shape.pooled_height(), shape.pooled_width()},
+        images.options());
+    auto source = torch::empty(output.sizes(), images.options().dtype(torch::kUInt8));
     const int64_t image_size = shape.height * shape.width;
-    const int64_t output_size = output.numel() / std::max<int64_t>(shape.batch, 1);
+    const int64_t output_size = shape.output_at(1, 0);
     at::parallel_for(0, shape.batch, kBlock, [&](int64_t begin, int64_t end) {
       auto part = shape;
       part.batch = end - begin;
-      kernels::conv3x3_maxpool2_forward(part, images.data_ptr<float>() + begin * image_size,
-                                        w.data_ptr<float>(),
-                                        output.data_ptr<float>() + begin * output_size,
-                                        argmax.data_ptr<uint8_t>() + begin * output_size);
+      kernels::conv3x3_maxpool2_relu_forward(part, images.data_ptr<float>() + begin * image_size,
+                                             w.data_ptr<float>(), b.data_ptr<float>(),
+                                             output.data_ptr<float>() + begin * output_size,
+                                             source.data_ptr<uint8_t>() + begin * output_size);
     });
-    ctx->save_for_backward({images, argmax});
-    ctx->saved_data["channels"] = shape.channels;
+    ctx->save_for_backward({images, source});
+    ctx->saved_data["networks"] = weight.size(0);
+    ctx->saved_data["channels"] = weight.size(1);
     return output;
   }
 
@@ -46,27 +49,32 @@ class ConvMaxPool : public torch::autograd::Function<ConvMaxPool> {
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto& images = saved[0];
-    const auto& argmax = saved[1];
+    const auto& source = saved[1];
     const auto gradient = grads[0].contiguous();
-    const auto shape = shape_of(images, ctx->saved_data["channels"].toInt());
+    const int64_t networks = ctx->saved_data["networks"].toInt();
+    const int64_t channels = ctx->saved_data["channels"].toInt();
+    const auto shape = shape_of(images, networks, channels);
     const int64_t image_size = shape.height * shape.width;
-    const int64_t output_size = gradient.numel() / std::max<int64_t>(shape.batch, 1);
+    const int64_t output_size = shape.output_at(1, 0);
     const int64_t blocks = (shape.batch + kBlock - 1) / kBlock;
-    auto sums = torch::zeros({blocks, shape.channels, 9}, torch::kFloat64);
+    auto weight_sums = torch::zeros({blocks, shape.channels, 9}, torch::kFloat64);
+    auto bias_sums = torch::zeros({blocks, shape.channels}, torch::kFloat64);
     at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; ++block) {
         const int64_t begin = block * kBlock;
         auto part = shape;
         part.batch = std::min(kBlock, shape.batch - begin);
-        kernels::conv3x3_maxpool2_backward(part, images.data_ptr<float>() + begin * image_size,
-                                           gradient.data_ptr<float>() + begin * output_size,
-                                           argmax.data_ptr<uint8_t>() + begin * output_size,
-                                           sums.data_ptr<double>() + block * shape.channels * 9);
+        kernels::conv3x3_maxpool2_relu_backward(
+            part, images.data_ptr<float>() + begin * image_size,
+            gradient.data_ptr<float>() + begin * output_size,
+            source.data_ptr<uint8_t>() + begin * output_size,
+            weight_sums.data_ptr<double>() + block * shape.channels * 9,
+            bias_sums.data_ptr<double>() + block * shape.channels);
       }
     });
-    const auto grad_weight =
-        sums.sum(0).to(gradient.scalar_type()).reshape({shape.channels, 1, 3, 3});
-    return {torch::Tensor(), grad_weight};
+    const auto dtype = gradient.scalar_type();
+    return {torch::Tensor(), weight_sums.sum(0).to(dtype).reshape({networks, channels, 1, 3, 3}),
+            bias_sums.sum(0).to(dtype).reshape({networks, channels})};
   }
 };
 
@@ -84,21 +92,29 @@ bool can_fuse_conv3x3(const torch::Tensor& images, int64_t kernel_size, int64_t 
          images.device().is_cpu() && images.is_contiguous() && !images.requires_grad();
 }
 
-torch::Tensor conv3x3_maxpool2(const torch::Tensor& images, const torch::Tensor& weight) {
-  check_images(images, "conv3x3_maxpool2");
+torch::Tensor conv3x3_maxpool2_relu(const torch::Tensor& images, const torch::Tensor& weight,
+                                    const torch::Tensor& bias) {
+  check_images(images, "conv3x3_maxpool2_relu");
   MOEKIT_CHECK(
-      weight.dim() == 4 && weight.size(1) == 1 && weight.size(2) == 3 && weight.size(3) == 3,
-      "conv3x3_maxpool2: weight must be [C, 1, 3, 3]; got ", weight.sizes());
-  if (can_fuse_conv3x3(images, 3, 0) && weight.scalar_type() == torch::kFloat32) {
-    return ConvMaxPool::apply(images, weight);
+      weight.dim() == 5 && weight.size(2) == 1 && weight.size(3) == 3 && weight.size(4) == 3,
+      "conv3x3_maxpool2_relu: weight must be [E, C, 1, 3, 3]; got ", weight.sizes());
+  MOEKIT_CHECK(bias.dim() == 2 && bias.size(0) == weight.size(0) && bias.size(1) == weight.size(1),
+               "conv3x3_maxpool2_relu: bias must be [", weight.size(0), ", ", weight.size(1),
+               "]; got ", bias.sizes());
+  if (can_fuse_conv3x3(images, 3, 0) && weight.scalar_type() == torch::kFloat32 &&
+      bias.scalar_type() == torch::kFloat32) {
+    return ConvMaxPoolRelu::apply(images, weight, bias);
   }
-  return torch::max_pool2d(torch::conv2d(images, weight), 2);
+  const auto all = torch::conv2d(images, weight.flatten(0, 1), bias.flatten());
+  return torch::relu(torch::max_pool2d(all, 2))
+      .unflatten(1, {weight.size(0), weight.size(1)})
+      .transpose(0, 1);
 }
 
 PatchMoments patch3x3_moments(const torch::Tensor& images) {
   check_images(images, "patch3x3_moments");
   const auto x = images.detach().to(torch::kFloat32).contiguous();
-  const auto shape = shape_of(x, 0);
+  const auto shape = shape_of(x, 1, 1);
   const int64_t blocks = (shape.batch + kBlock - 1) / kBlock;
   auto sums = torch::zeros({blocks, 9}, torch::kFloat64);
   auto products = torch::zeros({blocks, 9, 9}, torch::kFloat64);

@@ -82,7 +82,9 @@ void expect_near(const std::vector<Got>& got, const std::vector<double>& want, c
 }
 
 TEST(PatchResponses, EveryInstructionSetGivesTheDefinition) {
-  for (const auto* kernels : patch_responses_supported()) {
+  for (const Isa isa : supported_isas()) {
+    SCOPED_TRACE(isa_name(isa));
+    const auto& kernels = patch_responses_kernels(isa);
     for (const auto activation :
          {PatchActivation::kIdentity, PatchActivation::kRelu, PatchActivation::kCubic}) {
       for (const auto& [patches, dim, classes, filters, count] :
@@ -91,6 +93,9 @@ TEST(PatchResponses, EveryInstructionSetGivesTheDefinition) {
             {3, 16, 2, 20, 65},
             {6, 9, 1, 1, 3},
             {9, 5, 4, 7, 1},
+            {4, 13, 2, 32, 70},  // two vectors of 16 filters
+            {4, 13, 2, 24, 70},  // three
+            {200, 11, 2, 3, 5},  // more patches than a group
             {4, 50, 2, 8, 0}}) {
         const auto p = make_patch_problem({patches, dim, classes, filters, activation}, count);
         std::vector<double> out;
@@ -100,10 +105,10 @@ TEST(PatchResponses, EveryInstructionSetGivesTheDefinition) {
         std::vector<float> got(out.size());
         std::vector<double> got_weight(grad_weight.size());
         std::vector<double> got_bias(grad_bias.size());
-        kernels->forward(p.shape, p.samples.data(), p.rows.data(), count, p.weight.data(),
-                         p.bias.data(), got.data());
-        kernels->backward(p.shape, p.samples.data(), p.rows.data(), count, p.weight.data(),
-                          p.bias.data(), p.grad.data(), got_weight.data(), got_bias.data());
+        kernels.forward(p.shape, p.samples.data(), p.rows.data(), count, p.weight.data(),
+                        p.bias.data(), got.data());
+        kernels.backward(p.shape, p.samples.data(), p.rows.data(), count, p.weight.data(),
+                         p.bias.data(), p.grad.data(), got_weight.data(), got_bias.data());
         expect_near(got, out, "output");
         expect_near(got_weight, grad_weight, "grad_weight");
         expect_near(got_bias, grad_bias, "grad_bias");

@@ -89,52 +89,38 @@ void ConvNetStackImpl::reset_parameters(const at::Generator& generator) {
   }
 }
 
-// Bias, batch normalisation and ReLU act on each channel alone and do not change the order of
-// values (or reverse it, where the scale is negative), so they may follow the pool; the batch
-// statistics come from the moments of the patches.
+// Batch normalisation scales and shifts each channel; it is folded into weight and bias of the
+// convolution. The batch statistics come from the moments of the patches.
 torch::Tensor ConvNetStackImpl::run_first_fused(const Block& block, const torch::Tensor& images) {
-  const auto weight = flat(block.weight);
-  const auto channels_last = [](const torch::Tensor& v) { return v.reshape({1, -1, 1, 1}); };
-  if (!block.bn_weight.defined()) {
-    return torch::relu(conv3x3_maxpool2(images, weight) + channels_last(block.bias));
-  }
-  const auto scale = vector_of(block.bn_weight);
-  const auto sign = torch::where(scale.detach() < 0, -torch::ones_like(scale.detach()),
-                                 torch::ones_like(scale.detach()));
-  const auto extreme =
-      conv3x3_maxpool2(images, weight * sign.reshape({-1, 1, 1, 1})) * channels_last(sign);
-  const auto bias = vector_of(block.bias);
+  const auto& weight = block.weight;
+  const auto& bias = block.bias;
+  if (!block.bn_weight.defined()) return conv3x3_maxpool2_relu(images, weight, bias);
   torch::Tensor mean;  // of the convolution without its bias
   torch::Tensor var;
   if (is_training()) {
     const auto moments = patch3x3_moments(images);
-    const auto w = weight.reshape({-1, 9}).to(torch::kFloat64);
-    const auto exact_var = (w.matmul(moments.covariance) * w).sum(1).clamp_min(0);
+    const auto w = weight.flatten(2).to(torch::kFloat64);
+    const auto exact_var = (w.matmul(moments.covariance) * w).sum(2).clamp_min(0);
     const auto exact_mean = w.matmul(moments.mean);
     mean = exact_mean.to(torch::kFloat32);
     var = exact_var.to(torch::kFloat32);
     const torch::NoGradGuard no_grad;
     const double count =
         static_cast<double>(images.size(0) * (images.size(2) - 2) * (images.size(3) - 2));
-    block.running_mean.lerp_((mean + bias).reshape(block.running_mean.sizes()), kBatchNormMomentum);
-    block.running_var.lerp_(
-        (var * (count / std::max(count - 1, 1.0))).reshape(block.running_var.sizes()),
-        kBatchNormMomentum);
+    block.running_mean.lerp_(mean + bias, kBatchNormMomentum);
+    block.running_var.lerp_(var * (count / std::max(count - 1, 1.0)), kBatchNormMomentum);
   } else {
-    mean = vector_of(block.running_mean) - bias;
-    var = vector_of(block.running_var);
+    mean = block.running_mean - bias;
+    var = block.running_var;
   }
-  const auto factor = scale * torch::rsqrt(var + kBatchNormEpsilon);
-  const auto offset = vector_of(block.bn_bias) - mean * factor;
-  return torch::relu(extreme * channels_last(factor) + channels_last(offset));
+  const auto factor = block.bn_weight * torch::rsqrt(var + kBatchNormEpsilon);
+  const auto offset = block.bn_bias - mean * factor;
+  return conv3x3_maxpool2_relu(images, weight * factor.unflatten(1, {-1, 1, 1, 1}), offset);
 }
 
 torch::Tensor ConvNetStackImpl::run_block(size_t index, const Block& block, const torch::Tensor& x,
                                           int64_t groups) {
   const ConvBlock& shape = options.blocks()[index];
-  if (index == 0 && can_fuse_conv3x3(x, shape.kernel_size, shape.padding)) {
-    return run_first_fused(block, x);
-  }
   auto y = torch::conv2d(x, flat(block.weight), vector_of(block.bias), 1, shape.padding, 1, groups);
   if (block.bn_weight.defined()) {
     y = torch::batch_norm(y, vector_of(block.bn_weight), vector_of(block.bn_bias),
@@ -144,19 +130,28 @@ torch::Tensor ConvNetStackImpl::run_block(size_t index, const Block& block, cons
   return torch::max_pool2d(torch::relu(y), 2);
 }
 
+torch::Tensor ConvNetStackImpl::run_blocks(const std::vector<Block>& stack,
+                                           const torch::Tensor& images) {
+  const int64_t networks = stack[0].weight.size(0);
+  const ConvBlock& first = options.blocks()[0];
+  torch::Tensor x;  // [N, E * c, h, w]
+  if (can_fuse_conv3x3(images, first.kernel_size, first.padding)) {
+    const auto pooled = run_first_fused(stack[0], images);  // [E, N, c, h, w]
+    if (stack.size() == 1) return pooled.flatten(2);
+    x = pooled.transpose(0, 1).flatten(1, 2);
+  } else {
+    x = run_block(0, stack[0], images, 1);  // the images are shared by all networks
+  }
+  for (size_t b = 1; b < stack.size(); ++b) x = run_block(b, stack[b], x, networks);
+  return x.reshape({images.size(0), networks, -1}).transpose(0, 1);
+}
+
 torch::Tensor ConvNetStackImpl::forward(const torch::Tensor& images) {
   MOEKIT_CHECK(images.dim() == 4 && images.size(1) == options.in_channels() &&
                    images.size(2) == options.height() && images.size(3) == options.width(),
                "ConvNet: images must be [N, ", options.in_channels(), ", ", options.height(), ", ",
                options.width(), "]; got ", images.sizes());
-  const int64_t e = options.num_networks();
-  const int64_t n = images.size(0);
-  auto x = images;
-  for (size_t b = 0; b < blocks.size(); ++b) {
-    x = run_block(b, blocks[b], x, b == 0 ? 1 : e);  // the images are shared by all networks
-  }
-  torch::Tensor hidden =
-      blocks.empty() ? x.reshape({n, -1}) : x.reshape({n, e, -1}).transpose(0, 1);
+  torch::Tensor hidden = blocks.empty() ? images.flatten(1) : run_blocks(blocks, images);
   for (size_t l = 0; l < layers.size(); ++l) {
     if (l > 0) hidden = torch::relu(hidden);
     hidden = stacked_linear(hidden, layers[l].weight, layers[l].bias);
@@ -189,17 +184,14 @@ torch::Tensor ConvNetStackImpl::forward_routed(const torch::Tensor& images,
     std::vector<torch::Tensor> outputs;
     for (size_t e = 0; e + 1 < offsets.size(); ++e) {
       if (offsets[e + 1] == offsets[e]) continue;
-      auto x = images.narrow(0, offsets[e], offsets[e + 1] - offsets[e]);
-      for (size_t b = 0; b < blocks.size(); ++b) {
-        const Block own{parts[b].weight[e],
-                        parts[b].bias[e],
-                        at_or_none(parts[b].bn_weight, e),
-                        at_or_none(parts[b].bn_bias, e),
-                        at_or_none(parts[b].running_mean, e),
-                        at_or_none(parts[b].running_var, e)};
-        x = run_block(b, own, x, 1);
+      std::vector<Block> own;
+      for (const Parts& part : parts) {
+        own.push_back({part.weight[e], part.bias[e], at_or_none(part.bn_weight, e),
+                       at_or_none(part.bn_bias, e), at_or_none(part.running_mean, e),
+                       at_or_none(part.running_var, e)});
       }
-      outputs.push_back(x.flatten(1));
+      const auto rows = images.narrow(0, offsets[e], offsets[e + 1] - offsets[e]);
+      outputs.push_back(run_blocks(own, rows).squeeze(0));
     }
     hidden =
         outputs.empty() ? images.new_empty({0, layers[0].weight.size(2)}) : torch::cat(outputs);

@@ -76,6 +76,8 @@ class ConvNetStackImpl : public torch::nn::Cloneable<ConvNetStackImpl>, public I
  private:
   torch::Tensor run_block(size_t index, const Block& block, const torch::Tensor& x, int64_t groups);
   torch::Tensor run_first_fused(const Block& block, const torch::Tensor& images);
+  /// All blocks of some networks on the same images. @return [E, N, values after the last]
+  torch::Tensor run_blocks(const std::vector<Block>& stack, const torch::Tensor& images);
 };
 TORCH_MODULE(ConvNetStack);
 

@@ -148,8 +148,8 @@ torch::Tensor PatchExpertsImpl::run(const torch::Tensor& samples, const torch::T
     const auto per_class = [&](const torch::Tensor& of) {
       return of.unflatten(1, {options.num_classes(), options.num_filters()}).sum(2);
     };
-    return grouped_linear(rows.defined() ? summed.index_select(0, rows) : summed,
-                          per_class(weight), per_class(bias) * count, offsets);
+    return grouped_linear(rows.defined() ? summed.index_select(0, rows) : summed, per_class(weight),
+                          per_class(bias) * count, offsets);
   }
   // An autograd node takes no undefined tensor: an empty one stands for "in order".
   const auto index = rows.defined() ? rows.contiguous() : torch::empty({0}, torch::kLong);
