@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/print.h"
 #include "moekit/core/config.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
@@ -52,6 +53,8 @@ void list(const DataFlags& flags) {
 
 void info(const DataFlags& flags) {
   const auto dataset = data::load_dataset(flags.name, flags.data);
+  const auto options = data::dataset_info(flags.name).options;
+  const auto keys = options != nullptr ? options() : std::vector<ConfigKey>{};
   const auto shape = dataset.train.images.sizes();
   Json out = {
       {"name", dataset.name},
@@ -65,6 +68,7 @@ void info(const DataFlags& flags) {
        dataset.train.clusters.defined() ? dataset.train.clusters.max().item<int64_t>() + 1 : 0},
       {"train_classes", class_counts(dataset.train, dataset.class_names)},
       {"test_classes", class_counts(dataset.test, dataset.class_names)}};
+  for (const auto& key : keys) out["options"][key.path] = Json::parse(key.default_value);
   if (flags.json) {
     fmt::print("{}\n", out.dump(2));
     return;
@@ -78,6 +82,8 @@ void info(const DataFlags& flags) {
     fmt::print("{:20} {:>8} {:>8}\n", name, out["train_classes"][name].get<int64_t>(),
                out["test_classes"][name].get<int64_t>());
   }
+  if (!keys.empty()) fmt::print("\nrecipe keys, with their defaults:\n");
+  print_keys(keys);
 }
 
 void fetch(const DataFlags& flags, int& exit_code) {

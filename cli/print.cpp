@@ -24,4 +24,10 @@ void print_summary(const Json& summary) {
   for (const auto& [key, value] : summary.items()) print_value(key, value, 0);
 }
 
+void print_keys(const std::vector<ConfigKey>& keys) {
+  for (const auto& key : keys) {
+    fmt::print("  {:34} {:24} {}\n", key.path, key.default_value, key.doc);
+  }
+}
+
 }  // namespace moekit::cli

@@ -7,4 +7,7 @@ namespace moekit::cli {
 /// A run's or an evaluation's figures as lines of text on stdout.
 void print_summary(const Json& summary);
 
+/// Recipe keys as lines of text: path, default, meaning.
+void print_keys(const std::vector<ConfigKey>& keys);
+
 }  // namespace moekit::cli

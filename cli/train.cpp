@@ -29,9 +29,7 @@ struct TrainFlags {
 void list_keys() {
   for (const auto* task : tasks()) {
     fmt::print("task = \"{}\"\n", task->name());
-    for (const auto& key : task->keys()) {
-      fmt::print("  {:34} {:24} {}\n", key.path, key.default_value, key.doc);
-    }
+    print_keys(task->keys());
   }
 }
 

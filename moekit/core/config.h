@@ -162,23 +162,32 @@ Json to_json(const T& value) {
   }
 }
 
-/// One line a field: key path, default value, doc. What `moekit train --list-keys` prints.
+/// One line a field: key path, default value, doc with the choices of an enumeration. What
+/// `moekit train --list-keys` prints.
 struct ConfigKey {
   std::string path;
   std::string default_value;
   std::string doc;
 };
 
+/// @param prefix  of all paths: "data.options", or nothing
 template <Visitable T>
-void list_config_keys(const T& defaults, const std::string& prefix, std::vector<ConfigKey>& out) {
+std::vector<ConfigKey> config_keys(const T& defaults, const std::string& prefix = {}) {
+  std::vector<ConfigKey> keys;
   const_cast<T&>(defaults).visit([&](const char* name, auto& field, const char* doc) {
     const std::string path = prefix.empty() ? name : prefix + "." + name;
-    if constexpr (Visitable<std::remove_reference_t<decltype(field)>>) {
-      list_config_keys(field, path, out);
+    using Field = std::remove_reference_t<decltype(field)>;
+    if constexpr (Visitable<Field>) {
+      for (auto& key : config_keys(field, path)) keys.push_back(std::move(key));
+    } else if constexpr (NamedEnum<Field>) {
+      const std::string choices = enum_choices<Field>();
+      keys.push_back(
+          {path, to_json(field).dump(), *doc == '\0' ? choices : doc + (": " + choices)});
     } else {
-      out.push_back({path, to_json(field).dump(), doc});
+      keys.push_back({path, to_json(field).dump(), doc});
     }
   });
+  return keys;
 }
 
 /// Where a key was written, or "default".

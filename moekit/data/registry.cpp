@@ -178,6 +178,11 @@ Dataset generate(const ConfigTree& tree, uint64_t seed) {
   return make(options, seed);
 }
 
+template <typename Options>
+std::vector<ConfigKey> option_keys() {
+  return config_keys(Options{}, "data.options");
+}
+
 Dataset rotate_cifar10(const std::vector<Dataset>& parts) { return make_rotation_task(parts[0]); }
 
 RemoteFile idx_file(const char* base, const char* name, const char* sha256) {
@@ -282,7 +287,8 @@ std::vector<DatasetInfo> make_table() {
        nullptr,
        {},
        nullptr,
-       &generate<ClusterPatchOptions, &make_cluster_patch>},
+       &generate<ClusterPatchOptions, &make_cluster_patch>,
+       &option_keys<ClusterPatchOptions>},
       {"soft-routed-teacher",
        "generated: sign of a soft-routed teacher on Gaussian inputs; its pairs as clusters",
        {},
@@ -291,7 +297,8 @@ std::vector<DatasetInfo> make_table() {
        nullptr,
        {},
        nullptr,
-       &generate<SoftRoutedSetOptions, &make_soft_routed_set>},
+       &generate<SoftRoutedSetOptions, &make_soft_routed_set>,
+       &option_keys<SoftRoutedSetOptions>},
       {"synthetic-clusters",
        "12x12 generated images, 4 true clusters, 2 classes",
        {},
@@ -300,7 +307,8 @@ std::vector<DatasetInfo> make_table() {
        nullptr,
        {},
        nullptr,
-       &generate<ClusterImagesOptions, &make_cluster_images>},
+       &generate<ClusterImagesOptions, &make_cluster_images>,
+       &option_keys<ClusterImagesOptions>},
   };
 }
 

@@ -33,6 +33,8 @@ struct DatasetInfo {
   Dataset (*join)(const std::vector<Dataset>& parts) = nullptr;
   /// Where it is generated: from the options of a recipe's `data.options` and a seed.
   Dataset (*generate)(const ConfigTree& options, uint64_t seed) = nullptr;
+  /// Those options: key, default, meaning.
+  std::vector<ConfigKey> (*options)() = nullptr;
 };
 
 const std::vector<DatasetInfo>& known_datasets();

@@ -44,8 +44,10 @@ void check_router(const ModelConfig& config, const InputShape& input) {
                " (model.num_experts); got ", router.top_k);
   MOEKIT_CHECK(router.temperature > 0, "model.router.temperature must be positive; got ",
                router.temperature);
-  MOEKIT_CHECK(router.noise_scale >= 0, "model.router.noise_scale must be at least 0; got ",
-               router.noise_scale);
+  MOEKIT_CHECK(
+      router.noise_scale > 0 || (router.noise_scale == 0 && router.noise == nn::RouterNoise::kNone),
+      "model.router.noise_scale must be positive with model.router.noise = \"",
+      enum_name(router.noise), "\" (an empty range is no noise); got ", router.noise_scale);
   const bool on_images = config.kind != ModelKind::kSparse;
   MOEKIT_CHECK(router.input == RouterInput::kFlat || on_images,
                "model.router.input: the sparse model routes its hidden vectors");

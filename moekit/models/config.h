@@ -77,7 +77,7 @@ struct RouterConfig {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("kind", kind, "linear, attentive (keys from the experts) or oracle (told the label)");
+    field("kind", kind, "attentive: keys from the experts; oracle: is told the label");
     field("input", input, "what a router without trunk sees of an image");
     field("patch_size", patch_size, "side of a patch; 0: each row is one");
     field("trunk", trunk, "network before the router's own layer; empty: none");
@@ -108,7 +108,7 @@ struct ModelConfig {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("kind", kind, "single expert, classical mixture, or sparse MoE layer");
+    field("kind", kind, "one expert, classical mixture, sparse MoE layer or mixture");
     field("num_experts", num_experts, "E");
     field("form", form, "how a mixture joins its experts");
     field("hidden_size", hidden_size, "D of the sparse model");

@@ -333,11 +333,7 @@ class SoftRoutedRun {
 class SoftRoutedTask : public train::Task {
  public:
   std::string_view name() const override { return "soft_routed"; }
-  std::vector<ConfigKey> keys() const override {
-    std::vector<ConfigKey> keys;
-    list_config_keys(SoftRoutedConfig{}, "", keys);
-    return keys;
-  }
+  std::vector<ConfigKey> keys() const override { return config_keys(SoftRoutedConfig{}); }
   void check(const ConfigTree& recipe) const override {
     validate_soft_routed(bind_soft_routed(recipe));
   }

@@ -17,11 +17,7 @@ RunConfig bind_run(const ConfigTree& recipe) {
 class ClassificationTask : public Task {
  public:
   std::string_view name() const override { return "classification"; }
-  std::vector<ConfigKey> keys() const override {
-    std::vector<ConfigKey> keys;
-    list_config_keys(RunConfig{}, "", keys);
-    return keys;
-  }
+  std::vector<ConfigKey> keys() const override { return config_keys(RunConfig{}); }
   void check(const ConfigTree& recipe) const override { validate(bind_run(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
     const std::string name = bind_run(recipe).data.name;

@@ -112,6 +112,7 @@ expect 2 "teacher_pairs must be 1..dim/2 = 1..4; got 5" "$moekit" train soft.tom
 expect 2 "unknown task \"nope\"" "$moekit" train soft.toml --out refused --set task=nope
 [ ! -e refused ] || fail "a refused recipe left a run folder"
 expect 0 "true clusters: 4" "$moekit" data info cluster-patch
+expect 0 "data.options.num_patches" "$moekit" data info cluster-patch
 expect 0 "true clusters: 2" "$moekit" data info soft-routed-teacher
 expect 0 "synthetic-clusters" "$moekit" data list
 expect 0 "true clusters: 4" "$moekit" data info synthetic-clusters

@@ -107,11 +107,12 @@ TEST(Config, WritesTomlThatReadsBackToTheSame) {
 }
 
 TEST(Config, ListsEveryKeyOnce) {
-  std::vector<ConfigKey> keys;
-  list_config_keys(Outer{}, "", keys);
+  const std::vector<ConfigKey> keys = config_keys(Outer{});
   ASSERT_EQ(keys.size(), 6U);
   EXPECT_EQ(keys[4].path, "inner.rate");
   EXPECT_EQ(keys[4].doc, "a rate");
+  EXPECT_EQ(keys[3].doc, "apple or pear");
+  EXPECT_EQ(config_keys(Outer{}, "outer")[4].path, "outer.inner.rate");
 }
 
 TEST(Config, RefusesAMissingFileByName) {

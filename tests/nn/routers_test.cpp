@@ -65,6 +65,9 @@ TEST(LinearRouter, RefusesImpossibleOptions) {
   EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).top_k(5)), ArgumentError);
   EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 0)), ArgumentError);
   EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).temperature(0)), ArgumentError);
+  EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).noise(RouterNoise::kUniform).noise_scale(0)),
+               ArgumentError);
+  EXPECT_NO_THROW(LinearRouter(LinearRouterOptions(3, 4).noise_scale(0)));
   LinearRouter router(LinearRouterOptions(3, 4));
   EXPECT_THROW(router->forward(torch::zeros({2, 5}), {}), ArgumentError);
 }

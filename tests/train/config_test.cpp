@@ -47,6 +47,8 @@ TEST(RunConfig, RefusesImpossibleValuesWithKeyWantedAndGot) {
       {{"model.expert.kind=\"patch\"", "model.expert.activation=\"swiglu\""}, "gated"},
       {{"model.expert.activation=\"quartic\""}, "cubic"},
       {{"train.optimizer=\"normalized_gd\""}, "belong together"},
+      {{"model.router.noise=\"uniform\"", "model.router.noise_scale=0"},
+       "noise_scale must be positive with model.router.noise = \"uniform\""},
       {{"train.noisy_test=true"}, "wants a model.router.noise"},
       {{"train.evaluate_every=0"}, "train.evaluate_every must be at least 1; got 0"},
       {{"train.lr=0"}, "train.lr must be positive; got 0"},

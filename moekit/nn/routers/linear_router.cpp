@@ -14,7 +14,9 @@ LinearRouterImpl::LinearRouterImpl(LinearRouterOptions options_, torch::nn::AnyM
                " (num_experts); got ", options.top_k());
   MOEKIT_CHECK(options.temperature() > 0, "LinearRouter: temperature must be positive; got ",
                options.temperature());
-  MOEKIT_CHECK(options.noise_scale() >= 0, "LinearRouter: noise_scale must be at least 0; got ",
+  MOEKIT_CHECK(options.noise_scale() > 0 ||
+                   (options.noise_scale() == 0 && options.noise() == RouterNoise::kNone),
+               "LinearRouter: noise_scale must be positive where there is noise; got ",
                options.noise_scale());
   reset();
 }

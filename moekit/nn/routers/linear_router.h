@@ -53,7 +53,8 @@ struct LinearRouterOptions {
 class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
  public:
   /// @param trunk  any module tensor -> [N, hidden_size]; the router keeps its own deep copy.
-  /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, noise_scale >= 0.
+  /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, and
+  ///         noise_scale > 0 where there is noise.
   explicit LinearRouterImpl(LinearRouterOptions options, torch::nn::AnyModule trunk = {});
   void reset() override;
   void reset_parameters(const at::Generator& generator) override;
