@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: all demo test build packages bench asan tsan format clean
+.PHONY: all demo test build packages bench asan tsan format tidy clean
 
 all: build
 
@@ -32,6 +32,10 @@ asan tsan: packages
 
 format:
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+tidy:
+	@sh scripts/install-packages.sh build test benchmark lint
+	@sh scripts/tidy.sh build-tidy
 
 clean:
 	rm -rf $(BUILD) build-* *.configure.log

@@ -6,7 +6,9 @@
 
 int main() {
   using namespace moekit::kernels;
-  const FfnShape shape{2, 64, 96, 64, FfnActivation::kSwiglu, false};
+  constexpr std::int64_t kHidden = 64;
+  constexpr std::int64_t kIntermediate = 96;
+  const FfnShape shape{2, kHidden, kIntermediate, kHidden, FfnActivation::kSwiglu, false};
   std::mt19937 generator(1);
   std::normal_distribution<float> normal(0, 0.1F);
   const auto values = [&](std::int64_t count) {
@@ -17,7 +19,9 @@ int main() {
 
   PackedExperts experts(shape, WeightFormat::kInt8);
   for (std::int64_t e = 0; e < 2; ++e) {
-    const auto gate = values(96 * 64), up = values(96 * 64), down = values(64 * 96);
+    const auto gate = values(kIntermediate * kHidden);
+    const auto up = values(kIntermediate * kHidden);
+    const auto down = values(kHidden * kIntermediate);
     experts.pack(e, {gate.data(), up.data(), down.data()});
   }
 
@@ -27,8 +31,8 @@ int main() {
 
   ThreadPool pool(1);
   Workspace workspace;
-  const auto tokens = values(3 * 64);
-  std::vector<float> output(3 * 64);
+  const auto tokens = values(3 * kHidden);
+  std::vector<float> output(tokens.size());
   expert_ffn_forward({{&experts, &plan}}, tokens.data(), output.data(), {&pool, &workspace});
 
   std::printf("%s, %.2f bits a weight, first value %g\n",

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages moekit needs, and nothing when all are there.
-#   scripts/install-packages.sh [build] [test] [browser]      (default: build test)
+#   scripts/install-packages.sh [build] [test] [benchmark] [browser] [lint]   (default: build test)
 # This is the one list; docs/dependencies.md gives the reason for each.
 set -eu
 
@@ -11,6 +11,7 @@ build="g++ make cmake ninja-build ccache pkg-config
 test="libgtest-dev"
 benchmark="libbenchmark-dev"
 browser="chromium"
+lint="clang-tidy clang-format"
 
 [ $# -gt 0 ] || set -- build test
 missing=""
@@ -20,7 +21,8 @@ for group in "$@"; do
     test) packages=$test ;;
     benchmark) packages=$benchmark ;;
     browser) packages=$browser ;;
-    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser)" >&2; exit 2 ;;
+    lint) packages=$lint ;;
+    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser, lint)" >&2; exit 2 ;;
   esac
   for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

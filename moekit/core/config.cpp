@@ -21,7 +21,7 @@ Json to_json_value(const toml::node& node, const std::string& name, const std::s
       return a.second->source().begin < b.second->source().begin;
     });
     for (const auto& [key, value] : items) {
-      out[key] = to_json_value(*value, name, path.empty() ? key : path + "." + key, origins);
+      out[key] = to_json_value(*value, name, path.empty() ? key : concat(path, ".", key), origins);
     }
     return out;
   }
@@ -92,7 +92,7 @@ void write_toml_table(std::ostream& out, const Json& table, const std::string& p
   }
   for (const auto& [key, value] : table.items()) {
     if (!value.is_object()) continue;
-    const std::string path = prefix.empty() ? key : prefix + "." + key;
+    const std::string path = prefix.empty() ? key : concat(prefix, ".", key);
     out << "\n[" << path << "]\n";
     write_toml_table(out, value, path);
   }

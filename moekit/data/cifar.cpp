@@ -9,7 +9,7 @@
 
 namespace moekit::data {
 namespace {
-constexpr int64_t kPixels = 3 * 32 * 32;
+constexpr int64_t kPixels = int64_t{3} * 32 * 32;
 constexpr uint64_t kMaxCifarBytes = uint64_t{1} << 30;
 }  // namespace
 

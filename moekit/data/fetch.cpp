@@ -122,8 +122,8 @@ void fetch_archive(const DatasetInfo& info, const RemoteFile& file, const std::s
 }  // namespace
 
 void download(const std::string& url, const fs::path& part, const FetchProgress& progress) {
-  static const bool initialised = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-  const std::unique_ptr<CURL, void (*)(CURL*)> curl(initialised ? curl_easy_init() : nullptr,
+  static const bool kInitialised = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  const std::unique_ptr<CURL, void (*)(CURL*)> curl(kInitialised ? curl_easy_init() : nullptr,
                                                     curl_easy_cleanup);
   if (!curl) throw IoError("libcurl refused");
   std::error_code error;

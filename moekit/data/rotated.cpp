@@ -31,7 +31,8 @@ torch::Tensor rotate(const torch::Tensor& images) {
 }
 
 torch::Tensor gauss_taps(int64_t taps) {
-  const auto at = torch::arange(taps, torch::kFloat32) - static_cast<double>(taps / 2);
+  const int64_t middle = taps / 2;
+  const auto at = torch::arange(taps, torch::kFloat32) - static_cast<double>(middle);
   const auto weight = torch::exp(-at.square() / (2 * kBlurSigma * kBlurSigma));
   return weight / weight.sum();
 }

@@ -8,7 +8,7 @@
 namespace moekit::kernels {
 
 const std::vector<FormatInfo>& weight_formats() {
-  static const std::vector<FormatInfo> table{
+  static const std::vector<FormatInfo> kTable{
       {WeightFormat::kF32, "f32", 32, 0, 1, 1, 32, 0, "exact"},
       {WeightFormat::kBf16, "bf16", 16, 0, 2, 2, 16, 0, "|w| / 256"},
       {WeightFormat::kInt8, "int8", 8, 0, 4, 4, 8, 128, "channel's max |w| / 254"},
@@ -19,7 +19,7 @@ const std::vector<FormatInfo>& weight_formats() {
       {WeightFormat::kTernary, "ternary", 2, 0, 16, 4, 2, 1,
        "max(scale / 2, |w| - scale), the scale the matrix' mean |w|"},
   };
-  return table;
+  return kTable;
 }
 
 const FormatInfo& format_info(WeightFormat format) {

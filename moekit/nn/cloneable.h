@@ -74,6 +74,7 @@ class Cloneable : public Interface {
   }
 
  private:
+  // The name is libtorch's. NOLINTNEXTLINE(readability-identifier-naming)
   void clone_(torch::nn::Module& other, CloneDevice device) final {
     const auto clone = std::dynamic_pointer_cast<Derived>(other.clone(device));
     TORCH_CHECK(clone != nullptr, "clone: a child has another type than the one it replaces");

@@ -214,6 +214,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
 
 FusedFfn::FusedFfn() : memory_(std::make_shared<Memory>()) {}
 FusedFfn::FusedFfn(const FusedFfn&) : FusedFfn() {}
+// NOLINTNEXTLINE(bugprone-unhandled-self-assignment): nothing is assigned
 FusedFfn& FusedFfn::operator=(const FusedFfn&) { return *this; }
 
 std::string FusedFfn::why_not(const torch::Tensor& tokens, const FfnParameters& parameters,

@@ -25,8 +25,7 @@ void compare(const Named& from, const Named& to, std::string& problems) {
 
 void copy(const Named& from, const Named& to) {
   for (const auto& item : to) {
-    auto target = item.value();
-    target.copy_(from[item.key()]);
+    item.value().copy_(from[item.key()]);
   }
 }
 

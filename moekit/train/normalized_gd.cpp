@@ -28,8 +28,8 @@ void normalize(const std::vector<torch::Tensor>& parameters, GradientNorm norm) 
 }  // namespace
 
 NormalizedGd::NormalizedGd(std::vector<torch::optim::OptimizerParamGroup> groups,
-                           torch::optim::SGDOptions defaults, std::vector<size_t> expert_groups,
-                           GradientNorm norm)
+                           const torch::optim::SGDOptions& defaults,
+                           std::vector<size_t> expert_groups, GradientNorm norm)
     : SGD(std::move(groups), defaults), expert_groups_(std::move(expert_groups)), norm_(norm) {
   for (const size_t g : expert_groups_) {
     MOEKIT_CHECK(g < param_groups().size(), "NormalizedGd: group ", g, "; there are ",

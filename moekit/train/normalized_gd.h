@@ -24,7 +24,7 @@ class NormalizedGd : public torch::optim::SGD {
   /// @param expert_groups   indices of the groups whose parameters are stacked [E, ...]
   /// @throws ArgumentError when a group does not exist or its parameters disagree on E.
   NormalizedGd(std::vector<torch::optim::OptimizerParamGroup> groups,
-               torch::optim::SGDOptions defaults, std::vector<size_t> expert_groups,
+               const torch::optim::SGDOptions& defaults, std::vector<size_t> expert_groups,
                GradientNorm norm);
   torch::Tensor step(LossClosure closure = nullptr) override;
 

@@ -32,7 +32,7 @@ bool claim_run_folder(const Json& recipe, int64_t seed, int64_t threads,
 }
 
 Json read_json(const fs::path& path) {
-  const auto json = Json::parse(read_file(path, 1 << 28), nullptr, /*allow_exceptions=*/false);
+  auto json = Json::parse(read_file(path, 1 << 28), nullptr, /*allow_exceptions=*/false);
   MOEKIT_CHECK_FORMAT(!json.is_discarded(), path.string(), ": is no JSON");
   return json;
 }

@@ -26,7 +26,7 @@ void ExpertListImpl::reset_parameters(const at::Generator& generator) {
 }
 
 torch::Tensor ExpertListImpl::run(size_t expert, const torch::Tensor& tokens) {
-  const torch::Tensor out = experts[expert].forward(tokens);
+  torch::Tensor out = experts[expert].forward(tokens);
   MOEKIT_CHECK(out.dim() == 2 && out.size(0) == tokens.size(0) && out.size(1) == output_size_,
                "ExpertList: expert ", expert, " must give [", tokens.size(0), ", ", output_size_,
                "]; got ", out.sizes());
