@@ -2,7 +2,16 @@
 
 namespace moekit::kernels {
 const ConvPoolKernels& conv_maxpool_kernels(Isa isa) {
-  return isa == Isa::kReference ? *conv_maxpool_generic() : *conv_maxpool_avx2();
+  switch (isa) {
+    case Isa::kAvx512Vnni:
+    case Isa::kAvx512:
+      return *conv_maxpool_avx512();
+    case Isa::kAvx2:
+      return *conv_maxpool_avx2();
+    case Isa::kReference:
+      break;
+  }
+  return *conv_maxpool_generic();
 }
 
 namespace {

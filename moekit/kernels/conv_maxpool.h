@@ -42,8 +42,8 @@ void conv3x3_maxpool2_relu_forward(const ConvPoolShape& shape, const float* inpu
                                    std::uint8_t* source);
 
 /// grad_weight[e,c,k] += sum over windows of grad_output * patch[k] at the window's source,
-/// grad_bias[e,c] += sum of grad_output where there is one. Sums in float within an image, in
-/// double over images.
+/// grad_bias[e,c] += sum of grad_output where there is one. Sums in float within sixteen
+/// images, in double over those.
 /// @param grad_weight  [channels, 9]
 /// @param grad_bias    [channels]
 void conv3x3_maxpool2_relu_backward(const ConvPoolShape& shape, const float* input,
@@ -62,11 +62,11 @@ struct ConvPoolKernels {
   decltype(&patch3x3_moments) moments;
 };
 
+const ConvPoolKernels* conv_maxpool_avx512();
 const ConvPoolKernels* conv_maxpool_avx2();
 const ConvPoolKernels* conv_maxpool_generic();
 
-/// What runs on a machine with `isa`; the functions above use that of `default_isa()`. With AVX-512
-/// that is AVX2: rows of small images fill no vector of 16.
+/// What runs on a machine with `isa`; the functions above use that of `default_isa()`.
 const ConvPoolKernels& conv_maxpool_kernels(Isa isa);
 
 }  // namespace moekit::kernels
