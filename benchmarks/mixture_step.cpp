@@ -86,7 +86,7 @@ void run_steps(benchmark::State& state, const std::vector<torch::Tensor>& parame
   state.counters["peak_MiB"] = static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-void BM_StackedMixtureStep(benchmark::State& state) {
+void mixture_step_moekit(benchmark::State& state) {
   const auto model =
       moekit::models::make_classifier(stacked_config(state.range(0)), {1, 28, 28, kClasses});
   model->train();
@@ -95,7 +95,7 @@ void BM_StackedMixtureStep(benchmark::State& state) {
   run_steps(state, model->parameters(), [&] { return model->loss(model->forward(x, {}), y); });
 }
 
-void BM_LoopMixtureStep(benchmark::State& state) {
+void mixture_step_loop(benchmark::State& state) {
   LoopMixture model(state.range(0));
   model->train();
   const auto x = torch::randn({kBatch, 1, 28, 28});
@@ -104,7 +104,7 @@ void BM_LoopMixtureStep(benchmark::State& state) {
 }
 
 /// The part of a step that is data loading: 512 of 60,000 images picked and normalised.
-void BM_LoadBatch(benchmark::State& state) {
+void load_batch(benchmark::State& state) {
   at::set_num_threads(1);
   moekit::data::ImageSet set{torch::randint(256, {60000, 1, 28, 28}, torch::kUInt8),
                              torch::zeros({60000}, torch::kLong),
@@ -116,8 +116,8 @@ void BM_LoadBatch(benchmark::State& state) {
   }
 }
 
-BENCHMARK(BM_StackedMixtureStep)->Arg(5)->Arg(20)->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_LoopMixtureStep)->Arg(5)->Arg(20)->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_LoadBatch)->Unit(benchmark::kMillisecond);
+BENCHMARK(mixture_step_moekit)->Arg(5)->Arg(20)->Unit(benchmark::kMillisecond);
+BENCHMARK(mixture_step_loop)->Arg(5)->Arg(20)->Unit(benchmark::kMillisecond);
+BENCHMARK(load_batch)->Unit(benchmark::kMillisecond);
 
 }  // namespace
