@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <memory>
 #include <set>
-#include <thread>
 
 #include "cli/command.h"
 #include "cli/recipes.h"
@@ -200,8 +199,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   const std::string tier = flags.full ? "full" : "quick";
   const int64_t seeds =
       flags.seeds > 0 ? flags.seeds : (flags.full ? study.full_seeds : study.quick_seeds);
-  const int64_t parallel =
-      flags.jobs > 0 ? flags.jobs : std::max<int64_t>(1, std::thread::hardware_concurrency());
+  const int64_t parallel = flags.jobs > 0 ? flags.jobs : study::usable_processors();
   const fs::path out =
       fs::absolute(flags.out.empty() ? fs::path("runs") / fmt::format("{}-{}", flags.paper, tier)
                                      : fs::path(flags.out));

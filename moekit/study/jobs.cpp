@@ -1,10 +1,12 @@
 #include "moekit/study/jobs.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -53,6 +55,13 @@ std::string last_line(const std::filesystem::path& log) {
 }
 
 }  // namespace
+
+int64_t usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
 
 Failures run_jobs(const std::vector<Job>& jobs, int64_t parallel, bool quiet) {
   MOEKIT_CHECK(parallel >= 1, "run_jobs: needs at least one job at a time; got ", parallel);

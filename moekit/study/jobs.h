@@ -19,6 +19,9 @@ struct Job {
 /// Names of jobs that failed, or were left out because one before them failed, with the reason.
 using Failures = std::map<std::string, std::string>;
 
+/// Processors that this process may run on, at least 1: what a container or `taskset` leaves it.
+int64_t usable_processors();
+
 /// Runs all jobs as processes of their own, `parallel` at a time, in the order given as far as
 /// `after` allows. Stops starting new ones and passes SIGINT on when the user interrupts.
 /// @param quiet  no progress on stderr

@@ -1,6 +1,7 @@
 #include "moekit/study/study.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include "moekit/core/files.h"
 #include "moekit/study/jobs.h"
@@ -120,6 +121,20 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   EXPECT_THROW(read(with("\"<\"", "\"~\"")), ArgumentError);
   EXPECT_THROW(read(with("tier = \"quick\"", "tier = \"slow\"")), ArgumentError);
   EXPECT_THROW(read(with("title", "titel")), ArgumentError);
+}
+
+TEST_F(StudyTest, CountsTheProcessorsItMayUse) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+  EXPECT_EQ(usable_processors(), CPU_COUNT(&all));
+  int first = 0;
+  while (!CPU_ISSET(first, &all)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(usable_processors(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
 TEST_F(StudyTest, JobsRunAfterThoseTheyNeed) {
