@@ -2,16 +2,7 @@
 
 namespace moekit::kernels {
 const ConvPoolKernels& conv_maxpool_kernels(Isa isa) {
-  switch (isa) {
-    case Isa::kAvx512Vnni:
-    case Isa::kAvx512:
-      return *conv_maxpool_avx512();
-    case Isa::kAvx2:
-      return *conv_maxpool_avx2();
-    case Isa::kReference:
-      break;
-  }
-  return *conv_maxpool_generic();
+  return choose_form(isa, conv_maxpool_avx512(), conv_maxpool_avx2(), conv_maxpool_generic());
 }
 
 namespace {

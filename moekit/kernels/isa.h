@@ -26,4 +26,15 @@ bool isa_supported(Isa isa);
 /// fastest. @throws ArgumentError when the variable names one that this machine lacks.
 Isa default_isa();
 
+/// Of a kernel that was compiled for AVX-512, for AVX2 and for any machine, the form that `isa`
+/// runs. The first two may be null: the compiler had no such instructions.
+template <typename Kernels>
+const Kernels& choose_form(Isa isa, const Kernels* avx512, const Kernels* avx2,
+                           const Kernels* generic) {
+  const bool has_avx512 = isa == Isa::kAvx512 || isa == Isa::kAvx512Vnni;
+  if (has_avx512 && avx512 != nullptr) return *avx512;
+  if ((has_avx512 || isa == Isa::kAvx2) && avx2 != nullptr) return *avx2;
+  return *generic;
+}
+
 }  // namespace moekit::kernels

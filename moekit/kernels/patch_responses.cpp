@@ -3,16 +3,8 @@
 namespace moekit::kernels {
 
 const PatchKernels& patch_responses_kernels(Isa isa) {
-  switch (isa) {
-    case Isa::kAvx512Vnni:
-    case Isa::kAvx512:
-      return *patch_responses_avx512();
-    case Isa::kAvx2:
-      return *patch_responses_avx2();
-    case Isa::kReference:
-      break;
-  }
-  return *patch_responses_generic();
+  return choose_form(isa, patch_responses_avx512(), patch_responses_avx2(),
+                     patch_responses_generic());
 }
 
 namespace {
