@@ -108,6 +108,15 @@ void forget_origins(ConfigTree& tree, const std::string& path) {
 
 }  // namespace
 
+std::string join_choices(const std::vector<std::string_view>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) out += i + 1 == names.size() ? " or " : ", ";
+    out += names[i];
+  }
+  return out;
+}
+
 ConfigTree parse_toml(std::string_view text, const std::string& name) {
   try {
     const toml::table table = toml::parse(text, name);
@@ -183,8 +192,45 @@ void refuse_value(const ConfigTree& tree, const std::string& path, std::string_v
       concat(origin_of(tree, path), ": ", path, " must be ", wanted, "; got ", json_kind(got)));
 }
 
+void refuse_kind(const ConfigTree& tree, const std::string& path, std::string_view what,
+                 const std::string& names, const Json& got) {
+  throw ArgumentError(concat(origin_of(tree, path), ": ", path, ": unknown ", what, " ",
+                             json_kind(got), "; known: ", names));
+}
+
+void KeyLister::add(ConfigKey key) {
+  for (auto& other : keys) {
+    if (other.path != key.path || other.default_value != key.default_value ||
+        other.doc != key.doc) {
+      continue;
+    }
+    // The same key of several kinds stands once. A condition that only one of them has is none.
+    for (auto it = other.when.begin(); it != other.when.end();) {
+      const auto found = key.when.find(it->first);
+      if (found == key.when.end()) {
+        it = other.when.erase(it);
+        continue;
+      }
+      for (auto& name : found->second) {
+        if (std::find(it->second.begin(), it->second.end(), name) == it->second.end()) {
+          it->second.push_back(name);
+        }
+      }
+      ++it;
+    }
+    return;
+  }
+  keys.push_back(std::move(key));
+}
+
+void KeyLister::add_choice(const std::string& key, std::string_view value, const std::string& doc,
+                           const std::string& names) {
+  add({path_of(key), Json(std::string(value)).dump(), doc.empty() ? names : doc + ": " + names,
+       when});
+}
+
 void refuse_key(const ConfigTree& tree, const std::string& path,
-                const std::vector<std::string>& known) {
+                const std::vector<std::string>& known, const std::string& kind) {
   const auto dot = path.rfind('.');
   const std::string key = dot == std::string::npos ? path : path.substr(dot + 1);
   const std::string* nearest = nullptr;
@@ -197,11 +243,11 @@ void refuse_key(const ConfigTree& tree, const std::string& path,
     }
   }
   std::string hint;
-  if (nearest != nullptr) {
-    hint = concat("; did you mean ", *nearest, "?");
-  } else {
-    hint = "; known here:";
+  if (nearest != nullptr) hint = concat("; did you mean ", *nearest, "?");
+  if (nearest == nullptr || !kind.empty()) {
+    hint += kind.empty() ? "; known here:" : concat("; ", kind, " has");
     for (const auto& name : known) hint += " " + name;
+    if (known.empty()) hint += " none";
   }
   throw ArgumentError(concat(origin_of(tree, path), ": unknown key ", path, hint));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
@@ -48,6 +49,12 @@ concept Visitable = requires(T& value) {
   value.visit(AnyField{});
 };
 
+/// A field that names a kind, whose own keys stand beside it: see core/kinds.h.
+template <typename T>
+concept ChoiceField = requires {
+  typename T::KindTable;
+};
+
 template <typename T>
 struct IsVector : std::false_type {};
 template <typename T>
@@ -57,8 +64,11 @@ namespace detail {
 std::string json_kind(const Json& value);
 [[noreturn]] void refuse_value(const ConfigTree& tree, const std::string& path,
                                std::string_view wanted, const Json& got);
+[[noreturn]] void refuse_kind(const ConfigTree& tree, const std::string& path,
+                              std::string_view what, const std::string& names, const Json& got);
+/// @param kind  says which keys there are, or empty
 [[noreturn]] void refuse_key(const ConfigTree& tree, const std::string& path,
-                             const std::vector<std::string>& known);
+                             const std::vector<std::string>& known, const std::string& kind);
 
 template <typename T>
 void bind_value(const ConfigTree& tree, const Json& node, const std::string& path, T& out);
@@ -69,22 +79,48 @@ struct TableBinder {
   const Json& table;
   const std::string& path;
   std::vector<std::string> known = {};
+  std::string kind = {};  ///< "kind = \"linear\"" where a key of the table says which keys it has
 
+  std::string path_of(const std::string& key) const {
+    return path.empty() ? key : path + "." + key;
+  }
   template <typename T>
   void operator()(const char* name, T& value, const char* /*doc*/) {
+    if constexpr (ChoiceField<T>) {
+      value.bind(*this, name);
+    } else {
+      known.emplace_back(name);
+      const auto found = table.find(name);
+      if (found != table.end()) bind_value(tree, *found, path_of(name), value);
+    }
+  }
+  /// Binds a table below this one by `bind`. @param of  the kind that says which keys it has
+  template <typename Bind>
+  void bind_table(const char* name, const std::string& of, Bind&& bind) {
     known.emplace_back(name);
     const auto found = table.find(name);
-    if (found != table.end()) {
-      bind_value(tree, *found, path.empty() ? name : path + "." + name, value);
-    }
+    if (found == table.end()) return;
+    const std::string inner_path = path_of(name);
+    if (!found->is_object()) refuse_value(tree, inner_path, "a table", *found);
+    TableBinder inner{tree, *found, inner_path};
+    inner.kind = of;
+    bind(inner);
+    inner.refuse_unknown();
   }
   void refuse_unknown() const {
     for (const auto& [key, unused] : table.items()) {
       bool found = false;
       for (const auto& name : known) found = found || name == key;
-      if (!found) refuse_key(tree, path.empty() ? key : path + "." + key, known);
+      if (!found) refuse_key(tree, path_of(key), known, kind);
     }
   }
+};
+
+/// Writes the fields of a struct as keys of a JSON object.
+struct TableWriter {
+  Json& out;
+  template <typename T>
+  void operator()(const char* name, T& field, const char* doc);
 };
 
 template <typename T>
@@ -124,6 +160,7 @@ void bind_value(const ConfigTree& tree, const Json& node, const std::string& pat
   } else if constexpr (std::floating_point<T>) {
     if (!node.is_number()) refuse_value(tree, path, "a number", node);
     out = node.get<T>();
+    if (!std::isfinite(out)) refuse_value(tree, path, "a finite number", node);
   } else if constexpr (std::same_as<T, std::string>) {
     if (!node.is_string()) refuse_value(tree, path, "a string", node);
     out = node.get<std::string>();
@@ -148,8 +185,8 @@ Json to_json(const T& value) {
   if constexpr (Visitable<T>) {
     Json out = Json::object();
     // visit() is written once, for reading and writing: it takes the struct as mutable.
-    const_cast<T&>(value).visit(
-        [&](const char* name, auto& field, const char*) { out[name] = to_json(field); });
+    detail::TableWriter writer{out};
+    const_cast<T&>(value).visit(writer);
     return out;
   } else if constexpr (IsVector<T>::value) {
     Json out = Json::array();
@@ -162,31 +199,74 @@ Json to_json(const T& value) {
   }
 }
 
+namespace detail {
+
+template <typename T>
+void TableWriter::operator()(const char* name, T& field, const char* /*doc*/) {
+  if constexpr (ChoiceField<T>) {
+    field.write(*this, name);
+  } else {
+    out[name] = to_json(field);
+  }
+}
+
+}  // namespace detail
+
 /// One line a field: key path, default value, doc with the choices of an enumeration. What
 /// `moekit train --list-keys` prints.
 struct ConfigKey {
   std::string path;
   std::string default_value;
   std::string doc;
+  /// Which kinds have the key: path of the key that names the kind -> names; empty: all.
+  std::map<std::string, std::vector<std::string>> when = {};
 };
+
+namespace detail {
+
+/// Collects the keys of a struct.
+struct KeyLister {
+  std::vector<ConfigKey>& keys;
+  std::string prefix;
+  std::map<std::string, std::vector<std::string>> when = {};
+
+  std::string path_of(const std::string& key) const {
+    return prefix.empty() ? key : prefix + "." + key;
+  }
+  void add(ConfigKey key);
+  void add_choice(const std::string& key, std::string_view value, const std::string& doc,
+                  const std::string& names);
+  /// The keys that the kind `name` brings, beside `key` or in the table `options_key`.
+  template <typename List>
+  void add_kind(const std::string& key, const std::string& options_key, std::string_view name,
+                std::size_t kinds, List&& list) {
+    KeyLister inner{keys, options_key.empty() ? prefix : path_of(options_key), when};
+    if (kinds > 1) inner.when[path_of(key)] = {std::string(name)};
+    list(inner);
+  }
+  template <typename T>
+  void operator()(const char* name, T& field, const char* doc) {
+    if constexpr (ChoiceField<T>) {
+      field.list(*this, name, doc);
+    } else if constexpr (Visitable<T>) {
+      KeyLister inner{keys, path_of(name), when};
+      field.visit(inner);
+    } else if constexpr (NamedEnum<T>) {
+      add_choice(name, enum_name(field), doc, enum_choices<T>());
+    } else {
+      add({path_of(name), to_json(field).dump(), doc, when});
+    }
+  }
+};
+
+}  // namespace detail
 
 /// @param prefix  of all paths: "data.options", or nothing
 template <Visitable T>
 std::vector<ConfigKey> config_keys(const T& defaults, const std::string& prefix = {}) {
   std::vector<ConfigKey> keys;
-  const_cast<T&>(defaults).visit([&](const char* name, auto& field, const char* doc) {
-    const std::string path = prefix.empty() ? name : prefix + "." + name;
-    using Field = std::remove_reference_t<decltype(field)>;
-    if constexpr (Visitable<Field>) {
-      for (auto& key : config_keys(field, path)) keys.push_back(std::move(key));
-    } else if constexpr (NamedEnum<Field>) {
-      const std::string choices = enum_choices<Field>();
-      keys.push_back(
-          {path, to_json(field).dump(), *doc == '\0' ? choices : doc + (": " + choices)});
-    } else {
-      keys.push_back({path, to_json(field).dump(), doc});
-    }
-  });
+  detail::KeyLister lister{keys, prefix};
+  const_cast<T&>(defaults).visit(lister);
   return keys;
 }
 

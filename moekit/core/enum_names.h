@@ -5,6 +5,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "moekit/core/error.h"
 
@@ -20,16 +21,15 @@ concept NamedEnum = std::is_enum_v<Enum> && requires {
   EnumNames<Enum>::kTable;
 };
 
-/// "a, b or c": the names of all values, for messages.
+/// "a, b or c"
+std::string join_choices(const std::vector<std::string_view>& names);
+
+/// The names of all values, for messages.
 template <NamedEnum Enum>
 std::string enum_choices() {
-  std::string out;
-  const auto& table = EnumNames<Enum>::kTable;
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    if (i > 0) out += i + 1 == table.size() ? " or " : ", ";
-    out += table[i].second;
-  }
-  return out;
+  std::vector<std::string_view> names;
+  for (const auto& [value, name] : EnumNames<Enum>::kTable) names.push_back(name);
+  return join_choices(names);
 }
 
 template <NamedEnum Enum>
