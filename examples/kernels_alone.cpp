@@ -1,5 +1,5 @@
 // The expert kernels without libtorch: pack two experts to int8, route three tokens, run them.
-#include <moekit/kernels/expert_ffn.h>
+#include <moekit/kernels/ffn/expert_ffn.h>
 
 #include <cstdio>
 #include <random>

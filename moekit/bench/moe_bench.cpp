@@ -14,7 +14,7 @@
 
 #include "moekit/bench/baselines.h"
 #include "moekit/core/error.h"
-#include "moekit/kernels/expert_ffn.h"
+#include "moekit/kernels/ffn/expert_ffn.h"
 #include "moekit/metrics/routing_trace.h"
 
 namespace moekit::bench {

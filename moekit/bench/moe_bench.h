@@ -8,9 +8,9 @@
 
 #include "moekit/core/config.h"
 #include "moekit/core/enum_names.h"
-#include "moekit/kernels/isa.h"
+#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/kernels/machine.h"
-#include "moekit/kernels/weight_format.h"
 
 namespace moekit::bench {
 

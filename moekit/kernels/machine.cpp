@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "moekit/kernels/expert_ffn_kernels.h"
+#include "moekit/kernels/ffn/ffn_kernels.h"
 
 namespace moekit::kernels {
 namespace {

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "moekit/kernels/isa.h"
-#include "moekit/kernels/slab.h"
-#include "moekit/kernels/thread_pool.h"
-#include "moekit/kernels/weight_format.h"
+#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/slab.h"
+#include "moekit/kernels/common/thread_pool.h"
+#include "moekit/kernels/ffn/weight_format.h"
 
 namespace moekit::kernels {
 

@@ -4,7 +4,7 @@
 #include <torch/autograd.h>
 
 #include "moekit/core/error.h"
-#include "moekit/kernels/conv_maxpool.h"
+#include "moekit/kernels/conv/conv_maxpool.h"
 
 namespace moekit::nn {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "moekit/core/error.h"
-#include "moekit/kernels/expert_ffn.h"
+#include "moekit/kernels/ffn/expert_ffn.h"
 
 namespace moekit::nn {
 

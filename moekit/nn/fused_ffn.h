@@ -6,7 +6,7 @@
 #include <string>
 
 #include "moekit/core/enum_names.h"
-#include "moekit/kernels/weight_format.h"
+#include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/nn/activation.h"
 #include "moekit/nn/routing.h"
 
@@ -22,10 +22,10 @@ struct FfnParameters {
   torch::Tensor down_bias;  ///< [E, O]
 };
 
-/// The sparse feed-forward layer as one autograd node on the kernels of kernels/expert_ffn.h, with
-/// as many threads as libtorch uses. Only experts that received tokens are read; the others get a
-/// gradient of zeros. Memory of gradients and activations is used again from step to step. Results
-/// are the same for any number of threads. Once differentiable.
+/// The sparse feed-forward layer as one autograd node on the kernels of kernels/ffn/expert_ffn.h,
+/// with as many threads as libtorch uses. Only experts that received tokens are read; the others
+/// get a gradient of zeros. Memory of gradients and activations is used again from step to step.
+/// Results are the same for any number of threads. Once differentiable.
 class FusedFfn {
  public:
   FusedFfn();

@@ -1,4 +1,4 @@
-#include <moekit/kernels/expert_ffn.h>
+#include <moekit/kernels/ffn/expert_ffn.h>
 
 int main() {
   using namespace moekit::kernels;

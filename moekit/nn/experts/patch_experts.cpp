@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "moekit/core/error.h"
-#include "moekit/kernels/patch_responses.h"
+#include "moekit/kernels/patch/patch_responses.h"
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {

@@ -1,0 +1,95 @@
+#include "moekit/kernels/common/isa.h"
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "moekit/core/error.h"
+
+namespace moekit::kernels {
+namespace {
+
+bool has_avx512_vnni() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+bool has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+struct IsaRow {
+  Isa isa;
+  std::string_view name;
+  bool (*supported)();
+};
+
+/// Fastest first.
+constexpr std::array<IsaRow, 4> kIsas{{
+    {Isa::kAvx512Vnni, "avx512-vnni", [] { return has_avx512() && has_avx512_vnni(); }},
+    {Isa::kAvx512, "avx512", has_avx512},
+    {Isa::kAvx2, "avx2", has_avx2},
+    {Isa::kReference, "reference", [] { return true; }},
+}};
+
+const IsaRow& row_of(Isa isa) {
+  for (const auto& row : kIsas) {
+    if (row.isa == isa) return row;
+  }
+  throw ArgumentError("isa: unknown");
+}
+
+}  // namespace
+
+std::string_view isa_name(Isa isa) { return row_of(isa).name; }
+
+Isa parse_isa(std::string_view name) {
+  std::string known;
+  for (const auto& row : kIsas) {
+    if (row.name == name) return row.isa;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw ArgumentError(concat("instruction set ", name, " is unknown; wanted one of ", known));
+}
+
+bool isa_supported(Isa isa) { return row_of(isa).supported(); }
+
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> isas;
+  for (const auto& row : kIsas) {
+    if (row.supported()) isas.push_back(row.isa);
+  }
+  return isas;
+}
+
+Isa default_isa() {
+  const char* forced = std::getenv("MOEKIT_ISA");
+  if (forced == nullptr || *forced == '\0') return supported_isas().front();
+  Isa isa{};
+  try {
+    isa = parse_isa(forced);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat("MOEKIT_ISA: ", error.what()));
+  }
+  MOEKIT_CHECK(isa_supported(isa), "MOEKIT_ISA=", forced, ": this machine lacks it");
+  return isa;
+}
+
+}  // namespace moekit::kernels

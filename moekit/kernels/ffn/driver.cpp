@@ -1,0 +1,233 @@
+#include "moekit/kernels/ffn/driver.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace moekit::kernels {
+
+Workspace::Workspace() : buffers_(std::make_unique<Buffers>()) {}
+Workspace::~Workspace() = default;
+Workspace::Workspace(Workspace&&) noexcept = default;
+Workspace& Workspace::operator=(Workspace&&) noexcept = default;
+
+std::size_t Workspace::bytes() const {
+  return buffers_->forward.size() + buffers_->backward.size() + buffers_->scratch.size() +
+         buffers_->recomputed.bytes();
+}
+
+const FfnKernels& ffn_kernels(Isa isa) {
+  const FfnKernels* kernels = nullptr;
+  switch (isa) {
+    case Isa::kAvx512Vnni:
+      kernels = ffn_kernels_avx512_vnni();
+      break;
+    case Isa::kAvx512:
+      kernels = ffn_kernels_avx512();
+      break;
+    case Isa::kAvx2:
+      kernels = ffn_kernels_avx2();
+      break;
+    case Isa::kReference:
+      break;
+  }
+  MOEKIT_CHECK(kernels != nullptr, "expert kernels: there are none for ", isa_name(isa));
+  return *kernels;
+}
+
+void check_execution(const Execution& execution) {
+  MOEKIT_CHECK(execution.pool != nullptr && execution.workspace != nullptr,
+               "expert kernels: an execution needs a pool and a workspace");
+  MOEKIT_CHECK(isa_supported(execution.isa), "expert kernels: this machine lacks ",
+               isa_name(execution.isa));
+}
+
+void check_finite(const Execution& execution, const char* name, const float* values,
+                  std::int64_t rows, std::int64_t size) {
+  if (!execution.check_finite) return;
+  for (std::int64_t n = 0; n < rows; ++n) {
+    const float* row = values + n * size;
+    // Zero times a finite number is zero, and times any other one is not: no branch in the loop.
+    constexpr std::int64_t kSums = 16;
+    float sums[kSums] = {};
+    std::int64_t start = 0;
+    for (; start + kSums <= size; start += kSums) {
+      for (std::int64_t i = 0; i < kSums; ++i) sums[i] += row[start + i] * 0.0F;
+    }
+    for (std::int64_t i = start; i < size; ++i) sums[0] += row[i] * 0.0F;
+    if (std::all_of(std::begin(sums), std::end(sums), [](float s) { return s == 0.0F; })) continue;
+    for (std::int64_t i = 0; i < size; ++i) {
+      MOEKIT_CHECK(std::isfinite(row[i]), "expert kernels: ", name, " ", n, " is ", row[i],
+                   " at position ", i);
+    }
+  }
+}
+
+void check_plan(const RoutingPlan& plan, std::int64_t num_experts, std::int64_t num_tokens) {
+  MOEKIT_CHECK(plan.num_experts == num_experts, "expert kernels: the plan chooses of ",
+               plan.num_experts, " experts; the bank has ", num_experts);
+  MOEKIT_CHECK(plan.num_tokens == num_tokens, "expert kernels: plans of ", plan.num_tokens, " and ",
+               num_tokens, " tokens in one call");
+  const auto rows = static_cast<std::size_t>(plan.num_rows());
+  MOEKIT_CHECK(
+      plan.offsets.size() == static_cast<std::size_t>(num_experts) + 1 &&
+          plan.offsets.front() == 0 && std::is_sorted(plan.offsets.begin(), plan.offsets.end()) &&
+          plan.token.size() == rows && plan.weight.size() == rows && plan.assignment.size() == rows,
+      "expert kernels: the plan's offsets, tokens and weights do not fit together");
+  for (const auto token : plan.token) {
+    MOEKIT_CHECK(token >= 0 && token < num_tokens, "expert kernels: the plan has token ", token,
+                 "; there are ", num_tokens);
+  }
+}
+
+namespace {
+
+/// Rows in pieces that a thread takes at once.
+template <typename Convert>
+void run_rows(ThreadPool& pool, std::int64_t rows, const Convert& convert) {
+  constexpr std::int64_t kPiece = 32;
+  pool.run((rows + kPiece - 1) / kPiece, [&](std::int64_t piece, int) {
+    convert(piece * kPiece, std::min(rows, (piece + 1) * kPiece));
+  });
+}
+
+}  // namespace
+
+void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers& to,
+                  std::int64_t group, const float* from, std::int64_t stride, std::int64_t columns,
+                  std::int64_t rows) {
+  if (to.copy != nullptr) {
+    run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        std::memcpy(to.copy + r * to.stride, from + r * stride,
+                    static_cast<std::size_t>(columns) * sizeof(float));
+      }
+    });
+  } else if (to.half != nullptr) {
+    run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+      kernels.round_rows(from, stride, columns, begin, end, to.half, to.stride);
+    });
+  } else if (to.codes != nullptr) {
+    run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+      kernels.quantize_rows(from, stride, columns, begin, end, to.codes, to.stride, to.scale,
+                            to.sums, group);
+    });
+  }
+}
+
+const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, int threads,
+                                                 std::int64_t panel_rows) {
+  constexpr std::int64_t kStep = 4 * kPanelColumns;
+  constexpr std::int64_t kBlock = kBlockSteps * kStep;
+  constexpr std::int64_t kSums = kRowBlock * kStep;
+  constexpr std::int64_t kScales = kBlockSteps / 8 * kStep;
+  const std::int64_t own = kBlock + kSums + kScales + panel_rows * kStep;
+  buffers.scratch.reserve(static_cast<std::size_t>(threads * own));
+  buffers.threads.resize(static_cast<std::size_t>(threads));
+  auto* at = reinterpret_cast<char*>(buffers.scratch.data());
+  for (auto& scratch : buffers.threads) {
+    scratch.block = at;
+    scratch.sums = reinterpret_cast<float*>(at + kBlock);
+    scratch.scales = reinterpret_cast<float*>(at + kBlock + kSums);
+    scratch.panel = at + kBlock + kSums + kScales;
+    at += own;
+  }
+  return buffers.threads;
+}
+
+MatrixView view_of(const PanelLayout& layout, const FormatInfo& info) {
+  MatrixView view{};
+  view.inputs = layout.inputs;
+  view.steps = layout.padded_inputs / info.per_step;
+  view.panels = layout.panels;
+  view.panel_bytes = layout.panel_bytes;
+  view.columns = layout.columns;
+  view.offset = layout.offset;
+  view.bias_offset = -1;
+  view.scale_offset = -1;
+  return view;
+}
+
+void view_plan(BankView& view, const RoutingPlan& plan) {
+  view.num_tokens = plan.num_tokens;
+  view.offsets = plan.offsets.data();
+  view.token = plan.token.data();
+  view.weight = plan.weight.data();
+  view.active = plan.active.data();
+  view.num_active = static_cast<std::int64_t>(plan.active.size());
+}
+
+void view_shape(BankView& view, const FfnShape& shape) {
+  view.activation = shape.activation;
+  view.gated = is_gated(shape.activation);
+  view.hidden_size = shape.hidden_size;
+  view.intermediate_size = shape.intermediate_size;
+  view.output_size = shape.output_size;
+  view.hidden_stride = spread_stride(shape.intermediate_size, kPanelColumns);
+}
+
+LeftRows hidden_rows(const BankView& view) {
+  if (view.hidden16 != nullptr) {
+    return {reinterpret_cast<const char*>(view.hidden16),
+            view.hidden_stride * 2,
+            nullptr,
+            nullptr,
+            nullptr,
+            0};
+  }
+  return {reinterpret_cast<const char*>(view.hidden),
+          view.hidden_stride * 4,
+          nullptr,
+          nullptr,
+          nullptr,
+          0};
+}
+
+void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& pool) {
+  const auto& views = buffers.views;
+  const auto& scratch = buffers.threads;
+  // Some 100 to 300 us: of multiply-adds where there are many rows, of reading where few. Within a
+  // piece the next panel is fetched ahead, so that larger ones run faster.
+  constexpr std::int64_t kPieceWork = std::int64_t{1} << 25;
+  constexpr std::int64_t kPieceBytes = std::int64_t{2} << 20;
+  auto& pieces = buffers.pieces;
+  pieces.clear();
+  for (std::size_t b = 0; b < views.size(); ++b) {
+    const auto& view = views[b];
+    for (std::int64_t i = 0; i < view.num_active; ++i) {
+      const std::int64_t expert = view.active[i];
+      const std::int64_t rows = view.offsets[expert + 1] - view.offsets[expert];
+      const std::int64_t panel_work = rows * view.up.steps * kPanelColumns;
+      const std::int64_t panel_bytes = view.up.inputs * kPanelColumns * view.weight_bits / 8;
+      const std::int64_t step = std::clamp<std::int64_t>(
+          std::min(kPieceWork / panel_work, kPieceBytes / panel_bytes), 1, view.up.panels);
+      for (std::int64_t p = 0; p < view.up.panels; p += step) {
+        pieces.push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(expert),
+                          static_cast<std::int32_t>(p),
+                          static_cast<std::int32_t>(std::min(view.up.panels, p + step))});
+      }
+    }
+  }
+  const UpPiece* of = pieces.data();
+  pool.run(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i, int thread) {
+    kernels.up(views[static_cast<std::size_t>(of[i].bank)], of[i].expert, of[i].begin, of[i].end,
+               scratch[static_cast<std::size_t>(thread)]);
+  });
+}
+
+void run_down(const FfnKernels& kernels, const std::vector<BankView>& views, float* output,
+              ThreadPool& pool, const std::vector<ThreadScratch>& scratch) {
+  const std::int64_t columns = views.front().output_size;
+  const std::int64_t tokens = views.front().num_tokens;
+  pool.run((columns + kPanelColumns - 1) / kPanelColumns, [&](std::int64_t panel, int thread) {
+    const std::int64_t begin = panel * kPanelColumns;
+    const auto bytes =
+        static_cast<std::size_t>(std::min(kPanelColumns, columns - begin)) * sizeof(float);
+    for (std::int64_t n = 0; n < tokens; ++n) std::memset(output + n * columns + begin, 0, bytes);
+    for (const auto& view : views) {
+      kernels.down(view, output, panel, scratch[static_cast<std::size_t>(thread)]);
+    }
+  });
+}
+
+}  // namespace moekit::kernels

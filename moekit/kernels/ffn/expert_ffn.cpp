@@ -1,0 +1,125 @@
+#include "moekit/kernels/ffn/expert_ffn.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "moekit/kernels/ffn/driver.h"
+#include "moekit/kernels/ffn/expert_ffn_ref.h"
+
+namespace moekit::kernels {
+namespace {
+
+ProductKind product_of(const FormatInfo& info) {
+  if (info.group > 0) return ProductKind::kInt4;
+  switch (info.format) {
+    case WeightFormat::kF32:
+      return ProductKind::kF32;
+    case WeightFormat::kBf16:
+      return ProductKind::kBf16;
+    case WeightFormat::kTernary:
+      return ProductKind::kTernary;
+    default:
+      return ProductKind::kInt8;
+  }
+}
+
+std::int64_t offset_from(const char* base, const float* pointer) {
+  return pointer == nullptr ? -1 : reinterpret_cast<const char*>(pointer) - base;
+}
+
+BankView view_bank(const FfnBank& bank) {
+  const PackedExperts& experts = *bank.experts;
+  BankView view{};
+  view_shape(view, experts.shape());
+  view_plan(view, *bank.plan);
+  view.product = product_of(experts.info());
+  view.weight_bits = experts.info().code_bits;
+  view.group = experts.info().group;
+  view.weights = experts.panel(0, experts.up_layout(), 0);  // the slab's start
+  view.expert_bytes = experts.expert_bytes();
+  view.up = view_of(experts.up_layout(), experts.info());
+  view.down = view_of(experts.down_layout(), experts.info());
+  view.up.bias_offset = offset_from(view.weights, experts.up_bias(0));
+  view.down.bias_offset = offset_from(view.weights, experts.down_bias(0));
+  view.up.scale_offset = offset_from(view.weights, experts.up_scale(0));
+  view.down.scale_offset = offset_from(view.weights, experts.down_scale(0));
+  return view;
+}
+
+}  // namespace
+
+void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output,
+                        const Execution& execution) {
+  check_execution(execution);
+  MOEKIT_CHECK(!banks.empty(), "expert kernels: no bank given");
+  const FfnShape& first = banks.front().experts->shape();
+  const std::int64_t n = banks.front().plan->num_tokens;
+  for (const auto& bank : banks) {
+    const FfnShape& s = bank.experts->shape();
+    MOEKIT_CHECK(s.hidden_size == first.hidden_size && s.output_size == first.output_size,
+                 "expert kernels: banks of ", first.hidden_size, " to ", first.output_size, " and ",
+                 s.hidden_size, " to ", s.output_size, " values in one call");
+    check_plan(*bank.plan, s.num_experts, n);
+  }
+  check_finite(execution, "token", tokens, n, first.hidden_size);
+  if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
+
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
+  auto& buffers = execution.workspace->buffers();
+  ThreadPool& pool = *execution.pool;
+  auto& views = buffers.views;
+  views.clear();
+  for (const auto& bank : banks) views.push_back(view_bank(bank));
+  // Shared experts most often have the routed ones' format: their tokens are rounded once.
+  auto& operands = buffers.operands;
+  operands.assign(banks.size(), {});
+  Arena arena;
+  for (std::size_t b = 0; b < banks.size(); ++b) {
+    auto& view = views[b];
+    auto& operand = operands[b];
+    const std::int64_t rows = banks[b].plan->num_rows();
+    operand.tokens_of = b;
+    for (std::size_t before = 0; before < b; ++before) {
+      if (banks[before].experts->format() == banks[b].experts->format()) {
+        operand.tokens_of = operands[before].tokens_of;
+        break;
+      }
+    }
+    if (operand.tokens_of == b) {
+      operand.tokens.reserve(arena, view.product, view.group, n,
+                             banks[b].experts->up_layout().padded_inputs);
+    }
+    if (view.product == ProductKind::kF32) {
+      arena.add(view.hidden, rows * view.hidden_stride);
+    } else if (view.product == ProductKind::kBf16) {
+      arena.add(view.hidden16, rows * view.hidden_stride);
+    } else {
+      arena.add(view.hidden, rows * view.hidden_stride);
+      operand.hidden.reserve(arena, view.product, view.group, rows,
+                             banks[b].experts->down_layout().padded_inputs);
+    }
+  }
+  arena.place(buffers.forward);
+  const auto& scratch = thread_scratch(buffers, pool.num_threads(), 0);
+  for (std::size_t b = 0; b < banks.size(); ++b) {
+    auto& view = views[b];
+    const auto& operand = operands[b];
+    const auto& token_buffers = operands[operand.tokens_of].tokens;
+    if (operand.tokens_of == b) {
+      convert_rows(kernels, pool, token_buffers, view.group, tokens, view.hidden_size,
+                   view.hidden_size, n);
+    }
+    view.tokens = token_buffers.rows(view.token);
+    view.hidden_left =
+        operand.hidden.codes != nullptr ? operand.hidden.rows(nullptr) : hidden_rows(view);
+  }
+  run_up(kernels, buffers, pool);
+  for (std::size_t b = 0; b < banks.size(); ++b) {
+    if (operands[b].hidden.codes == nullptr) continue;
+    convert_rows(kernels, pool, operands[b].hidden, views[b].group, views[b].hidden,
+                 views[b].hidden_stride, views[b].intermediate_size, banks[b].plan->num_rows());
+  }
+  run_down(kernels, views, output, pool, scratch);
+}
+
+}  // namespace moekit::kernels

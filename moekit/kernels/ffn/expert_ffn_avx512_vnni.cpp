@@ -1,0 +1,51 @@
+#include "moekit/kernels/ffn/ffn_kernels.h"
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#include "moekit/kernels/ffn/expert_ffn_avx512_impl.h"
+
+namespace moekit::kernels {
+namespace {
+
+struct Avx512Vnni : Avx512Base<Avx512Vnni> {
+  /// Two bfloat16 products a lane and instruction.
+  struct Bf16 {
+    using Acc = Float;
+    using Right = Int;
+    using Left = Int;
+    static MOEKIT_INLINE Right right(const void* from) { return load<Int>(from); }
+    static MOEKIT_INLINE Left left(std::uint32_t pair) {
+      return broadcast<Avx512Vnni>(static_cast<std::int32_t>(pair));
+    }
+    static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+      return (Acc)_mm512_dpbf16_ps((__m512)acc, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
+    }
+  };
+  /// Four products of an unsigned code and a signed one, exact in int32.
+  struct Int8 {
+    using Acc = Int;
+    using Right = Int;
+    using Left = Int;
+    static MOEKIT_INLINE Right right(const void* from) { return load<Int>(from); }
+    static MOEKIT_INLINE Right right(const Unsigned& codes) { return (Int)codes; }
+    static MOEKIT_INLINE Left left(std::uint32_t quad) {
+      return broadcast<Avx512Vnni>(static_cast<std::int32_t>(quad));
+    }
+    static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+      return (Acc)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)b, (__m512i)a);
+    }
+  };
+  template <bool bf16>
+  using Product = typename PickProduct<Avx512Vnni, bf16>::type;
+};
+
+}  // namespace
+
+const FfnKernels* ffn_kernels_avx512_vnni() {
+  static constexpr FfnKernels kernels = make_kernels<Avx512Vnni>();
+  return &kernels;
+}
+
+}  // namespace moekit::kernels
+#else
+const moekit::kernels::FfnKernels* moekit::kernels::ffn_kernels_avx512_vnni() { return nullptr; }
+#endif

@@ -1,0 +1,85 @@
+// The kernels of ffn_kernels.h, written once over a struct `I` of one instruction set's
+// vectors and the few instructions the compiler's own vector types do not reach. Each of
+// expert_ffn_avx2.cpp, _avx512.cpp and _avx512_vnni.cpp defines that struct and includes this file.
+// Everything is in an unnamed namespace and no inline function of another header is called, so that
+// no code made for AVX-512 can be linked into another path.
+//
+// One product: a left operand of `rows` rows, broadcast 32 bits at a time, times a panel of 64
+// columns that lies as [step][64 columns][32 bits]. A tile is 6 rows by 64 columns: with 16 lanes
+// that is 24 accumulators, 4 vectors of weights and one broadcast, 29 of 32 registers, and 24
+// multiply-adds for 10 loads; two multiply-adds a cycle of latency 4 need 8 independent ones.
+// See docs/kernels.md.
+#pragma once
+
+#include <cstdint>
+
+#include "moekit/kernels/ffn/backward_impl.h"
+#include "moekit/kernels/ffn/forward_impl.h"
+
+namespace moekit::kernels {
+namespace {
+
+/// `count` rounds of as many independent multiply-adds as a tile has, on registers alone.
+template <typename I, typename Op>
+void spin(std::int64_t count) {
+  constexpr int chains = kTileRows * I::kTileVectors;
+  typename Op::Acc acc[chains];
+  each<chains>([&](auto i) MOEKIT_LAMBDA { acc[i] = typename Op::Acc{}; });
+  alignas(64) static constexpr char zeros[64] = {};
+  auto right = Op::right(zeros);
+  auto left = Op::left(0);
+  for (std::int64_t n = 0; n < count; ++n) {
+    // The compiler must take it for new in each round.
+    if constexpr (requires { left.first; }) {
+      I::keep(left.first);
+      I::keep(left.second);
+    } else {
+      I::keep(left);
+    }
+    each<chains>([&](auto i) MOEKIT_LAMBDA { acc[i] = Op::dot(acc[i], left, right); });
+  }
+  each<chains>([&](auto i) MOEKIT_LAMBDA { I::keep(acc[i]); });
+}
+
+template <typename I>
+std::uint32_t read(const char* data, std::int64_t bytes) {
+  using U = typename I::Unsigned;
+  constexpr std::int64_t kAhead = 16384;
+  U sums[4] = {};
+  std::int64_t i = 0;
+  for (; i + 256 <= bytes; i += 256) {
+    for (int line = 0; line < 4; ++line) __builtin_prefetch(data + i + kAhead + 64 * line);
+    for (std::int64_t j = 0; j < 256; j += 4 * sizeof(U)) {
+      each<4>([&](auto v) MOEKIT_LAMBDA {
+        if (j + (v + 1) * static_cast<std::int64_t>(sizeof(U)) <= 256) {
+          sums[v] += load<U>(data + i + j + v * static_cast<std::int64_t>(sizeof(U)));
+        }
+      });
+    }
+  }
+  const U all = sums[0] + sums[1] + sums[2] + sums[3];
+  std::uint32_t sum = 0;
+  for (int l = 0; l < I::kLanes; ++l) sum += all[l];
+  return sum;
+}
+
+template <typename I>
+constexpr FfnKernels make_kernels() {
+  constexpr std::int64_t lanes = kTileRows * I::kTileVectors * I::kLanes;
+  return {up<I>,
+          down<I>,
+          round_rows<I>,
+          quantize_rows<I>,
+          grad_hidden<I>,
+          pack_left<I>,
+          grad_weights<I>,
+          grad_tokens<I>,
+          spin<I, typename I::F32>,
+          spin<I, typename I::Bf16>,
+          spin<I, typename I::Int8>,
+          {2 * lanes, 4 * lanes, 8 * lanes},
+          read<I>};
+}
+
+}  // namespace
+}  // namespace moekit::kernels

@@ -1,0 +1,271 @@
+// Tiles: a few rows times a panel of 64 columns, in registers (see expert_ffn_impl.h).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "moekit/kernels/ffn/vectors_impl.h"
+
+namespace moekit::kernels {
+namespace {
+
+/// The lines of the next block: rows of 2^shift lines, `stride` bytes apart, those from `split` on
+/// `jump` bytes further. They are asked for one after the other while this block is computed; in
+/// bursts the memory could not keep up.
+struct Prefetch {
+  const char* base = nullptr;
+  std::int64_t stride = 0;
+  int shift = 0;
+  std::int64_t next = 0;
+  std::int64_t end = 0;
+  std::int64_t split = 0;
+  std::int64_t jump = 0;
+
+  MOEKIT_INLINE void one() {
+    const std::int64_t row = next >> shift;
+    const std::int64_t in_row = next & ((std::int64_t{1} << shift) - 1);
+    __builtin_prefetch(base + row * stride + (row >= split ? jump : 0) + (in_row << 6), 0, 2);
+    ++next;
+  }
+};
+
+MOEKIT_INLINE Prefetch contiguous_lines(const char* base, std::int64_t bytes) {
+  return {base, 0, 62, 0, base == nullptr ? 0 : ceil_div(bytes, 64)};
+}
+
+/// Lines fetched a step: 0, 1, 2, 4 or this, one in two steps.
+constexpr int kEverySecond = -2;
+
+/// Sums over `steps` of rows x panel, added to `c` [rows, 64] (or written where `first`).
+/// a[r] points at row r; its steps lie `a_step` words apart, those of the panel `b_stride` bytes.
+template <typename I, typename Op, int rows, int a_step, int prefetches>
+void tile(const std::uint32_t* const* a, const char* b, std::int64_t b_stride, std::int64_t steps,
+          char* c, bool first, Prefetch& prefetch) {
+  using Acc = typename Op::Acc;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;  // bytes of a step
+  Prefetch lines = prefetch;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    Acc acc[rows * vectors];
+    each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+      acc[i] =
+          first ? Acc{}
+                : load<Acc>(c + (i / vectors) * kStepBytes + part + (i % vectors) * I::kLanes * 4);
+    });
+    const std::uint32_t* from[rows];
+    each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
+    const char* weights = b + part;
+    for (std::int64_t k = 0; k < steps; ++k, weights += b_stride) {
+      typename Op::Right right[vectors];
+      each<vectors>([&](auto v)
+                        MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
+      if constexpr (prefetches == kEverySecond) {
+        if ((k & 1) == 0) lines.one();
+      } else {
+        each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+      }
+      each<rows>([&](auto r) MOEKIT_LAMBDA {
+        const typename Op::Left left = Op::left(from[r][k * a_step]);
+        each<vectors>([&](auto v) MOEKIT_LAMBDA {
+          acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left, right[v]);
+        });
+      });
+    }
+    each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+      store(c + (i / vectors) * kStepBytes + part + (i % vectors) * I::kLanes * 4, acc[i]);
+    });
+  }
+  prefetch.next = lines.next;
+}
+
+/// As `tile` for the left operand of pack_left(), straight to rows `stride` bytes apart and past
+/// the caches: a gradient is not read again soon, and a line is not fetched first. 64-byte aligned.
+template <typename I, typename Op, int rows>
+void stream_tile(const std::uint32_t* left, const char* b, std::int64_t steps, char* to,
+                 std::int64_t stride) {
+  using Acc = typename Op::Acc;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    Acc acc[rows * vectors];
+    each<rows * vectors>([&](auto i) MOEKIT_LAMBDA { acc[i] = Acc{}; });
+    const std::uint32_t* from = left;
+    const char* weights = b + part;
+    for (std::int64_t k = 0; k < steps; ++k, weights += kStepBytes, from += kTileRows) {
+      typename Op::Right right[vectors];
+      each<vectors>([&](auto v)
+                        MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
+      each<rows>([&](auto r) MOEKIT_LAMBDA {
+        const typename Op::Left value = Op::left(from[r]);
+        each<vectors>([&](auto v) MOEKIT_LAMBDA {
+          acc[r * vectors + v] = Op::dot(acc[r * vectors + v], value, right[v]);
+        });
+      });
+    }
+    each<rows>([&](auto r) MOEKIT_LAMBDA {
+      each<vectors>([&](auto v) MOEKIT_LAMBDA {
+        I::stream(reinterpret_cast<float*>(to + r * stride + part + v * I::kLanes * 4),
+                  acc[r * vectors + v]);
+      });
+    });
+  }
+}
+
+/// What a tile of int4 needs besides: scales [group][64] and, per row, sums of the codes.
+struct Groups {
+  const float* scales = nullptr;
+  const std::int32_t* const* sums = nullptr;
+  std::int64_t steps = 0;  ///< of a group
+};
+
+/// As `tile`, for codes whose every `groups.steps` steps have scales of their own; c is float.
+template <typename I, int rows, int prefetches>
+void grouped_tile(const std::uint32_t* const* a, const char* b, std::int64_t steps, char* c,
+                  bool first, Prefetch& prefetch, const Groups& groups) {
+  using Op = typename I::Int8;
+  using Acc = typename Op::Acc;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;
+  Prefetch lines = prefetch;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    const std::uint32_t* from[rows];
+    each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
+    const char* weights = b + part;
+    for (std::int64_t g = 0; g * groups.steps < steps; ++g) {
+      // Starting from -8 * sum of the codes takes the offset off: sum (u - 8) a.
+      Acc acc[rows * vectors];
+      each<rows * vectors>(
+          [&](auto i) MOEKIT_LAMBDA { acc[i] = broadcast<I>(-8 * groups.sums[i / vectors][g]); });
+      for (std::int64_t k = 0; k < groups.steps; ++k, weights += kStepBytes) {
+        typename Op::Right right[vectors];
+        each<vectors>([&](auto v)
+                          MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
+        if constexpr (prefetches == kEverySecond) {
+          if ((k & 1) == 0) lines.one();
+        } else {
+          each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+        }
+        each<rows>([&](auto r) MOEKIT_LAMBDA {
+          const typename Op::Left left = Op::left(from[r][k]);
+          each<vectors>([&](auto v) MOEKIT_LAMBDA {
+            acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left, right[v]);
+          });
+        });
+      }
+      each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] += groups.steps; });
+      const float* scales = groups.scales + g * kPanelColumns + part / 4;
+      const bool begins = first && g == 0;
+      each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+        char* at = c + (i / vectors) * kStepBytes + part + (i % vectors) * I::kLanes * 4;
+        const auto scale = load<typename I::Float>(scales + (i % vectors) * I::kLanes);
+        const auto product = to_float<I>(acc[i]) * scale;
+        store(at, begins ? product : load<typename I::Float>(at) + product);
+      });
+    }
+  }
+  prefetch.next = lines.next;
+}
+
+/// The same out of packed codes, two steps (int4) or four (ternary) in 256 bytes, for a panel that
+/// only one tile reads: nothing is written down decoded. Without groups c is int32, as `tile`.
+template <typename I, int rows, int packed>
+void packed_tile(const std::uint32_t* const* a, const char* codes, std::int64_t steps, char* c,
+                 bool first, Prefetch& prefetch, const std::int32_t* const* sums,
+                 std::int64_t group_steps) {
+  using Op = typename I::Int8;
+  using Acc = typename Op::Acc;
+  using U = typename I::Unsigned;
+  constexpr int vectors = I::kTileVectors;
+  constexpr int width = vectors * I::kLanes * 4;
+  constexpr std::uint32_t mask = packed == 2 ? 0x0f0f0f0fU : 0x03030303U;
+  const std::int64_t length = group_steps > 0 ? group_steps : steps;
+  Prefetch lines = prefetch;
+  for (std::int64_t part = 0; part < kStepBytes; part += width) {
+    const std::uint32_t* from[rows];
+    each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
+    const auto at = [&](auto i) MOEKIT_LAMBDA {
+      return c + (i / vectors) * kStepBytes + part + (i % vectors) * I::kLanes * 4;
+    };
+    const char* weights = codes;
+    for (std::int64_t begin = 0; begin < steps; begin += length) {
+      const char* scales = weights + part / 2;
+      Acc acc[rows * vectors];
+      each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+        if (group_steps > 0) {
+          acc[i] = broadcast<I>(-8 * sums[i / vectors][begin / length]);
+        } else {
+          acc[i] = first ? Acc{} : load<Acc>(at(i));
+        }
+      });
+      if (group_steps > 0) {
+        weights += 128;
+        each<2>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+      }
+      for (std::int64_t k = 0; k < length; k += packed, weights += kStepBytes) {
+        U code[vectors];
+        each<vectors>([&](auto v)
+                          MOEKIT_LAMBDA { code[v] = load<U>(weights + part + v * I::kLanes * 4); });
+        each<4>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+        each<packed>([&](auto j) MOEKIT_LAMBDA {
+          each<rows>([&](auto r) MOEKIT_LAMBDA {
+            const typename Op::Left left = Op::left(from[r][k + j]);
+            each<vectors>([&](auto v) MOEKIT_LAMBDA {
+              acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left,
+                                             Op::right((code[v] >> (j * (8 / packed))) & mask));
+            });
+          });
+        });
+      }
+      each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] += length; });
+      each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
+        if (group_steps > 0) {
+          const auto half = load<typename I::Half>(scales + (i % vectors) * I::kLanes * 2);
+          const auto scale = (typename I::Float)(__builtin_convertvector(half, U) << 16);
+          const auto product = to_float<I>(acc[i]) * scale;
+          store(at(i), first && begin == 0 ? product : load<typename I::Float>(at(i)) + product);
+        } else {
+          store(at(i), acc[i]);
+        }
+      });
+    }
+  }
+  prefetch.next = lines.next;
+}
+
+template <typename I, typename Op, int a_step, int prefetches, typename... More>
+MOEKIT_INLINE void tile_rows(int rows, const std::uint32_t* const* a, const char* b,
+                             std::int64_t b_stride, std::int64_t steps, char* c, bool first,
+                             Prefetch& prefetch, const More&... more) {
+  const auto run = [&](auto r) MOEKIT_LAMBDA {
+    if constexpr (sizeof...(More) == 0) {
+      tile<I, Op, r + 1, a_step, prefetches>(a, b, b_stride, steps, c, first, prefetch);
+    } else {
+      grouped_tile<I, r + 1, prefetches>(a, b, steps, c, first, prefetch, more...);
+    }
+  };
+  each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
+    if (rows == r + 1) run(r);
+  });
+}
+
+template <typename I, typename Op, int a_step, typename... More>
+MOEKIT_INLINE void tile_any(int rows, int prefetches, const std::uint32_t* const* a, const char* b,
+                            std::int64_t b_stride, std::int64_t steps, char* c, bool first,
+                            Prefetch& prefetch, const More&... more) {
+  switch (prefetch.next < prefetch.end ? prefetches : 0) {
+    case kEverySecond:
+      return tile_rows<I, Op, a_step, kEverySecond>(rows, a, b, b_stride, steps, c, first, prefetch,
+                                                    more...);
+    case 0:
+      return tile_rows<I, Op, a_step, 0>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
+    case 1:
+      return tile_rows<I, Op, a_step, 1>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
+    case 2:
+      return tile_rows<I, Op, a_step, 2>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
+    default:
+      return tile_rows<I, Op, a_step, 4>(rows, a, b, b_stride, steps, c, first, prefetch, more...);
+  }
+}
+
+}  // namespace
+}  // namespace moekit::kernels

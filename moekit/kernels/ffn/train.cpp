@@ -1,0 +1,235 @@
+#include <algorithm>
+#include <cstring>
+
+#include "moekit/kernels/ffn/driver.h"
+#include "moekit/kernels/ffn/expert_ffn_ref.h"
+
+namespace moekit::kernels {
+namespace {
+
+void check_train_bank(const TrainBank& bank, const Execution& execution) {
+  check_execution(execution);
+  check_shape(bank.shape);
+  MOEKIT_CHECK(bank.plan != nullptr, "expert kernels: a bank needs a plan");
+  const bool gated = is_gated(bank.shape.activation);
+  const auto& p = bank.parameters;
+  MOEKIT_CHECK(p.up != nullptr && p.down != nullptr && (p.gate != nullptr) == gated &&
+                   (p.up_bias != nullptr) == bank.shape.bias &&
+                   (p.down_bias != nullptr) == bank.shape.bias &&
+                   (p.gate_bias != nullptr) == (bank.shape.bias && gated),
+               "expert kernels: parameters do not fit the shape: activation ",
+               activation_name(bank.shape.activation), ", bias = ", bank.shape.bias);
+  check_plan(*bank.plan, bank.shape.num_experts, bank.plan->num_tokens);
+}
+
+/// The view of a bank on unpacked parameters; operands are still missing.
+BankView view_train_bank(const TrainBank& bank) {
+  BankView view{};
+  view_shape(view, bank.shape);
+  view_plan(view, *bank.plan);
+  view.parameters = bank.parameters;
+  const bool bf16 = bank.compute == ComputeType::kBf16;
+  view.product = bf16 ? ProductKind::kBf16 : ProductKind::kF32;
+  const FormatInfo& info = format_info(bf16 ? WeightFormat::kBf16 : WeightFormat::kF32);
+  view.weight_bits = 32;
+  const std::int64_t up_columns =
+      view.gated ? 2 * round_up(view.intermediate_size, kPanelColumns / 2) : view.intermediate_size;
+  view.up = view_of(make_panel_layout(view.hidden_size, up_columns, info, 0), info);
+  view.down = view_of(make_panel_layout(view.intermediate_size, view.output_size, info, 0), info);
+  return view;
+}
+
+/// Points a view at the values that the tape keeps, as many as the plan has rows.
+void use_tape(BankView& view, const TrainBank& bank, FfnTape& tape) {
+  tape.memory().reserve(tape_bytes(bank.shape, bank.plan->num_rows()));
+  auto* values = reinterpret_cast<float*>(tape.memory().data());
+  view.kept_up = values;
+  if (view.gated) view.kept_gate = values + bank.plan->num_rows() * view.hidden_stride;
+}
+
+}  // namespace
+
+std::size_t tape_bytes(const FfnShape& shape, std::int64_t num_rows) {
+  BankView view{};
+  view_shape(view, shape);
+  return static_cast<std::size_t>(num_rows * view.hidden_stride * (view.gated ? 2 : 1)) *
+         sizeof(float);
+}
+
+void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float* output,
+                              FfnTape* tape, const Execution& execution) {
+  check_train_bank(bank, execution);
+  const std::int64_t n = bank.plan->num_tokens;
+  check_finite(execution, "token", tokens, n, bank.shape.hidden_size);
+  if (execution.isa == Isa::kReference) return reference_train_forward(bank, tokens, output);
+
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
+  auto& buffers = execution.workspace->buffers();
+  auto& views = buffers.views;
+  views.assign(1, view_train_bank(bank));
+  BankView& view = views.front();
+  if (tape != nullptr && tape->keeps_activations()) use_tape(view, bank, *tape);
+  const std::int64_t rows = bank.plan->num_rows();
+  Arena arena;
+  LeftBuffers token_buffers;
+  token_buffers.reserve(arena, view.product, 0, n, view.hidden_size);
+  if (view.product == ProductKind::kBf16) {
+    arena.add(view.hidden16, rows * view.hidden_stride);
+  } else {
+    arena.add(view.hidden, rows * view.hidden_stride);
+  }
+  arena.place(buffers.forward);
+  const auto& scratch = thread_scratch(buffers, execution.pool->num_threads(), 0);
+  convert_rows(kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
+               view.hidden_size, n);
+  view.tokens = token_buffers.rows(view.token);
+  view.hidden_left = hidden_rows(view);
+  run_up(kernels, buffers, *execution.pool);
+  run_down(kernels, views, output, *execution.pool, scratch);
+}
+
+namespace {
+
+/// Gradients of combine weights: what each panel of hidden values adds, and the bias.
+void finish_combine_weight(const BackwardView& view, const RoutingPlan& plan, float* grad) {
+  const BankView& bank = view.bank;
+  for (std::int64_t e = 0; e < plan.num_experts; ++e) {
+    const float* bias = bank.parameters.down_bias;
+    if (bias != nullptr) bias += e * bank.output_size;
+    for (std::int64_t a = bank.offsets[e]; a < bank.offsets[e + 1]; ++a) {
+      float sum = 0;
+      for (std::int64_t p = 0; p < view.hidden_panels; ++p) {
+        sum += view.weight_parts[a * view.hidden_panels + p];
+      }
+      if (bias != nullptr) {
+        const float* dy = view.grad_output_f32 + bank.token[a] * bank.output_size;
+        for (std::int64_t o = 0; o < bank.output_size; ++o) sum += dy[o] * bias[o];
+      }
+      grad[plan.assignment[static_cast<std::size_t>(a)]] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float* grad_output,
+                         FfnTape& tape, const FfnGradients& gradients, const Execution& execution) {
+  check_train_bank(bank, execution);
+  const RoutingPlan& plan = *bank.plan;
+  const std::int64_t n = plan.num_tokens;
+  const bool gated = is_gated(bank.shape.activation);
+  const auto& grad = gradients.parameters;
+  const bool wants_weights = grad.up != nullptr;
+  MOEKIT_CHECK(
+      (grad.down != nullptr) == wants_weights && (grad.gate != nullptr) == (wants_weights && gated),
+      "expert kernels: gradients of all matrices are wanted, or of none");
+  check_finite(execution, "gradient of token", grad_output, n, bank.shape.output_size);
+  if (gradients.combine_weight != nullptr) {
+    // Assignments beyond a capacity are in no row.
+    std::fill_n(gradients.combine_weight, n * plan.top_k, 0.0F);
+  }
+  if (execution.isa == Isa::kReference) {
+    return reference_backward(bank, tokens, grad_output, gradients);
+  }
+
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
+  auto& buffers = execution.workspace->buffers();
+  ThreadPool& pool = *execution.pool;
+  const bool bf16 = bank.compute == ComputeType::kBf16;
+  BackwardView view{};
+  if (!tape.keeps_activations()) {
+    // The forward pass again, as far as the hidden values.
+    buffers.views.assign(1, view_train_bank(bank));
+    BankView& again = buffers.views.front();
+    use_tape(again, bank, buffers.recomputed);
+    Arena arena;
+    LeftBuffers token_buffers;
+    token_buffers.reserve(arena, again.product, 0, n, again.hidden_size);
+    arena.place(buffers.forward);
+    thread_scratch(buffers, pool.num_threads(), 0);
+    convert_rows(kernels, pool, token_buffers, 0, tokens, again.hidden_size, again.hidden_size, n);
+    again.tokens = token_buffers.rows(again.token);
+    run_up(kernels, buffers, pool);
+    view.bank = again;
+  } else {
+    view.bank = view_train_bank(bank);
+    MOEKIT_CHECK(tape.bytes() >= tape_bytes(bank.shape, plan.num_rows()),
+                 "expert kernels: the tape is not of a forward pass of this size");
+    use_tape(view.bank, bank, tape);
+  }
+  BankView& b = view.bank;
+  const std::int64_t rows = plan.num_rows();
+  view.tokens_f32 = tokens;
+  view.grad_output_f32 = grad_output;
+  view.grad = grad;
+  view.grad_tokens = gradients.tokens;
+  view.hidden_panels = (b.intermediate_size + kPanelColumns - 1) / kPanelColumns;
+  std::int64_t most_rows = 0;
+  auto& first_step = buffers.first_step;
+  first_step.assign(1, 0);
+  for (std::int64_t e = 0; e < plan.num_experts; ++e) {
+    const std::int64_t steps = (plan.count(e) + (bf16 ? 1 : 0)) / (bf16 ? 2 : 1);
+    first_step.push_back(first_step.back() + steps);
+    most_rows = std::max(most_rows, steps);
+  }
+  view.first_step = first_step.data();
+
+  Arena arena;
+  LeftBuffers grad_buffers;
+  grad_buffers.reserve(arena, b.product, 0, n, b.output_size);
+  if (gated) arena.add(view.grad_gate, rows * b.hidden_stride);
+  arena.add(view.grad_up, rows * b.hidden_stride);
+  arena.add(view.weighted_hidden, rows * b.hidden_stride);
+  if (bf16) {
+    if (gated) arena.add(view.grad_gate16, rows * b.hidden_stride);
+    arena.add(view.grad_up16, rows * b.hidden_stride);
+  }
+  arena.add(view.weight_parts, rows * view.hidden_panels);
+  if (wants_weights) {
+    const std::int64_t hidden_words = first_step.back() * round_up(b.intermediate_size, kTileRows);
+    if (gated) arena.add(view.left_gate, 4 * hidden_words);
+    arena.add(view.left_up, 4 * hidden_words);
+    arena.add(view.left_down, 4 * first_step.back() * round_up(b.output_size, kTileRows));
+  }
+  arena.place(buffers.backward);
+  const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_rows);
+  convert_rows(kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
+  view.grad_output = grad_buffers.rows(b.token);
+
+  const auto for_experts = [&](std::int64_t each, const auto& run) {
+    pool.run(b.num_active * each, [&](std::int64_t piece, int thread) {
+      run(std::int64_t{b.active[piece / each]}, piece % each,
+          scratch[static_cast<std::size_t>(thread)]);
+    });
+  };
+  for_experts(view.hidden_panels, [&](std::int64_t expert, std::int64_t panel, const auto& own) {
+    kernels.grad_hidden(view, expert, panel, own);
+  });
+  if (gradients.combine_weight != nullptr) {
+    finish_combine_weight(view, plan, gradients.combine_weight);
+  }
+  if (wants_weights) {
+    for_experts(3, [&](std::int64_t expert, std::int64_t which, const auto&) {
+      if (which > 0 || gated) kernels.pack_left(view, expert, which);
+    });
+    const std::int64_t up_panels = (b.hidden_size + kPanelColumns - 1) / kPanelColumns;
+    const std::int64_t down_panels = view.hidden_panels;
+    for_experts(up_panels + down_panels,
+                [&](std::int64_t expert, std::int64_t panel, const auto& own) {
+                  const bool down = panel >= up_panels;
+                  kernels.grad_weights(view, expert, down, down ? panel - up_panels : panel, own);
+                });
+  }
+  if (gradients.tokens != nullptr) {
+    const std::int64_t d = b.hidden_size;
+    pool.run((d + kPanelColumns - 1) / kPanelColumns, [&](std::int64_t panel, int thread) {
+      const std::int64_t begin = panel * kPanelColumns;
+      const auto bytes =
+          static_cast<std::size_t>(std::min(kPanelColumns, d - begin)) * sizeof(float);
+      for (std::int64_t i = 0; i < n; ++i) std::memset(gradients.tokens + i * d + begin, 0, bytes);
+      kernels.grad_tokens(view, panel, scratch[static_cast<std::size_t>(thread)]);
+    });
+  }
+}
+
+}  // namespace moekit::kernels

@@ -1,0 +1,62 @@
+// Products of bfloat16 and int8 for instruction sets that have none: widened to float and int16.
+#pragma once
+
+#include "moekit/kernels/ffn/vectors_impl.h"
+
+namespace moekit::kernels {
+namespace {
+
+/// The two values of a pair as floats: a bfloat16 is the upper half of a float.
+template <typename I>
+struct WidenedBf16 {
+  using Acc = typename I::Float;
+  struct Pair {
+    typename I::Float first;
+    typename I::Float second;
+  };
+  using Right = Pair;
+  using Left = Pair;
+  static MOEKIT_INLINE Pair split(const typename I::Unsigned& bits) {
+    return {(typename I::Float)(bits << 16), (typename I::Float)(bits & 0xffff0000U)};
+  }
+  static MOEKIT_INLINE Right right(const void* from) {
+    return split(load<typename I::Unsigned>(from));
+  }
+  static MOEKIT_INLINE Left left(std::uint32_t pair) {
+    return split(pair - typename I::Unsigned{});
+  }
+  static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+    return I::multiply_add(a.second, b.second, I::multiply_add(a.first, b.first, acc));
+  }
+};
+
+/// Even and odd bytes as int16, unsigned codes on the right and signed ones on the left: each
+/// product fits in 16 bits times 8, each pair's sum in 32 bits. Nothing saturates.
+template <typename I>
+struct WidenedInt8 {
+  using Acc = typename I::Int;
+  struct Pair {
+    typename I::Int first;   // even bytes
+    typename I::Int second;  // odd bytes
+  };
+  using Right = Pair;
+  using Left = Pair;
+  static MOEKIT_INLINE Right right(const void* from) {
+    return right(load<typename I::Unsigned>(from));
+  }
+  static MOEKIT_INLINE Right right(const typename I::Unsigned& codes) {
+    const auto bytes = (typename I::UnsignedWords)codes;
+    return {(typename I::Int)(bytes & 0x00ff), (typename I::Int)(bytes >> 8)};
+  }
+  static MOEKIT_INLINE Left left(std::uint32_t quad) {
+    const auto bytes = (typename I::Words)(quad - typename I::Unsigned{});
+    return {(typename I::Int)((bytes << 8) >> 8), (typename I::Int)(bytes >> 8)};
+  }
+  static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+    return acc + I::multiply_add_pairs(a.first, b.first) +
+           I::multiply_add_pairs(a.second, b.second);
+  }
+};
+
+}  // namespace
+}  // namespace moekit::kernels

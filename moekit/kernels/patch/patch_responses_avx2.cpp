@@ -1,0 +1,14 @@
+#include "moekit/kernels/patch/patch_responses_impl.h"
+
+namespace moekit::kernels {
+
+const PatchKernels* patch_responses_avx2() {
+#if defined(__AVX2__) && defined(__FMA__)
+  static constexpr PatchKernels kKernels{&responses_forward, &responses_backward};
+  return &kKernels;
+#else
+  return nullptr;
+#endif
+}
+
+}  // namespace moekit::kernels
