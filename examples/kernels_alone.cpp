@@ -8,7 +8,7 @@ int main() {
   using namespace moekit::kernels;
   constexpr std::int64_t kHidden = 64;
   constexpr std::int64_t kIntermediate = 96;
-  const FfnShape shape{2, kHidden, kIntermediate, kHidden, FfnActivation::kSwiglu, false};
+  const FfnShape shape{2, kHidden, kIntermediate, kHidden, moekit::Activation::kSwiglu, false};
   std::mt19937 generator(1);
   std::normal_distribution<float> normal(0, 0.1F);
   const auto values = [&](std::int64_t count) {

@@ -109,7 +109,7 @@ std::vector<float> normal_values(std::int64_t count, float scale, std::mt19937_6
 }
 
 kernels::FfnShape ffn_shape(std::int64_t experts, std::int64_t d, std::int64_t f) {
-  return {experts, d, f, d, kernels::FfnActivation::kSwiglu, false};
+  return {experts, d, f, d, Activation::kSwiglu, false};
 }
 
 /// A layer packed for the forward pass. All experts are copies of one: only time is of interest.

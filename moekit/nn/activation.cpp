@@ -4,11 +4,6 @@
 
 namespace moekit::nn {
 
-bool is_gated(Activation activation) {
-  return activation == Activation::kSwiglu || activation == Activation::kGeglu ||
-         activation == Activation::kReglu;
-}
-
 torch::Tensor activate(const torch::Tensor& x, Activation activation) {
   switch (activation) {
     case Activation::kIdentity:

@@ -42,21 +42,6 @@ namespace {
 
 using Memory = std::shared_ptr<FusedFfn::Memory>;
 
-std::optional<kernels::FfnActivation> kernel_activation(Activation activation) {
-  using K = kernels::FfnActivation;
-  constexpr std::array<std::pair<Activation, K>, 6> kTable{
-      {{Activation::kRelu, K::kRelu},
-       {Activation::kGelu, K::kGelu},
-       {Activation::kSquaredRelu, K::kSquaredRelu},
-       {Activation::kReglu, K::kReglu},
-       {Activation::kGeglu, K::kGeglu},
-       {Activation::kSwiglu, K::kSwiglu}}};
-  for (const auto& [ours, theirs] : kTable) {
-    if (ours == activation) return theirs;
-  }
-  return std::nullopt;
-}
-
 /// The process's threads and workspace for these kernels: calls take turns.
 class Runtime {
  public:
@@ -219,7 +204,7 @@ FusedFfn& FusedFfn::operator=(const FusedFfn&) { return *this; }
 
 std::string FusedFfn::why_not(const torch::Tensor& tokens, const FfnParameters& parameters,
                               Activation activation) {
-  if (!kernel_activation(activation)) {
+  if (!kernels::has_ffn_kernel(activation)) {
     return concat("activation ", enum_name(activation), " has no kernel");
   }
   if (kernels::default_isa() == kernels::Isa::kReference) {
@@ -260,12 +245,9 @@ torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters
                combine_weight.sizes());
   auto call = c10::make_intrusive<Call>();
   call->memory = memory_;
-  call->shape = {up.size(0),
-                 up.size(2),
-                 up.size(1),
-                 parameters.down.size(1),
-                 *kernel_activation(activation),
-                 parameters.up_bias.defined()};
+  call->shape = {up.size(0), up.size(2),
+                 up.size(1), parameters.down.size(1),
+                 activation, parameters.up_bias.defined()};
   call->compute = compute;
   call->plan = kernel_plan(plan, combine_weight);
   if (at::GradMode::is_enabled()) {

@@ -2,6 +2,7 @@
 
 int main() {
   using namespace moekit::kernels;
-  const PackedExperts experts({1, 4, 4, 4, FfnActivation::kRelu, false}, WeightFormat::kTernary);
+  const PackedExperts experts({1, 4, 4, 4, moekit::Activation::kRelu, false},
+                              WeightFormat::kTernary);
   return experts.expert_bytes() > 0 && !supported_isas().empty() ? 0 : 1;
 }

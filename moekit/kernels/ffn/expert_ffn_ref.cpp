@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "moekit/core/error.h"
+
 namespace moekit::kernels {
 namespace {
 
@@ -12,25 +14,27 @@ struct Activated {
   double derivative;
 };
 
-Activated activate(FfnActivation activation, double x) {
+Activated activate(Activation activation, double x) {
   switch (activation) {
-    case FfnActivation::kRelu:
-    case FfnActivation::kReglu:
+    case Activation::kRelu:
+    case Activation::kReglu:
       return {std::max(x, 0.0), x > 0 ? 1.0 : 0.0};
-    case FfnActivation::kSquaredRelu:
+    case Activation::kSquaredRelu:
       return {std::max(x, 0.0) * std::max(x, 0.0), 2 * std::max(x, 0.0)};
-    case FfnActivation::kGelu:
-    case FfnActivation::kGeglu: {
+    case Activation::kGelu:
+    case Activation::kGeglu: {
       const double phi = 0.5 * std::erfc(-x / std::sqrt(2.0));
       const double density = std::exp(-x * x / 2) / std::sqrt(2 * 3.14159265358979323846);
       return {x * phi, phi + x * density};
     }
-    case FfnActivation::kSwiglu: {
+    case Activation::kSwiglu: {
       const double sigmoid = 1 / (1 + std::exp(-x));
       return {x * sigmoid, sigmoid * (1 + x * (1 - sigmoid))};
     }
+    default:
+      throw ArgumentError(
+          concat("expert kernels: there is none for activation ", enum_name(activation)));
   }
-  return {0, 0};
 }
 
 /// A row as a product takes it: values times one scale.

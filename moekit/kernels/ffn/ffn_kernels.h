@@ -50,7 +50,7 @@ struct MatrixView {
 enum class ProductKind { kF32, kBf16, kInt8, kInt4, kTernary };
 
 struct BankView {
-  FfnActivation activation;
+  Activation activation;
   bool gated;
   ProductKind product;
   std::int64_t group;        ///< int4

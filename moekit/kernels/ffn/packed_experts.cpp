@@ -1,6 +1,7 @@
 #include "moekit/kernels/ffn/packed_experts.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
@@ -68,27 +69,10 @@ void check_finite(const char* name, std::int64_t expert, const float* values, st
 
 }  // namespace
 
-bool is_gated(FfnActivation activation) {
-  return activation == FfnActivation::kSwiglu || activation == FfnActivation::kGeglu ||
-         activation == FfnActivation::kReglu;
-}
-
-std::string_view activation_name(FfnActivation activation) {
-  switch (activation) {
-    case FfnActivation::kRelu:
-      return "relu";
-    case FfnActivation::kGelu:
-      return "gelu";
-    case FfnActivation::kSquaredRelu:
-      return "squared_relu";
-    case FfnActivation::kReglu:
-      return "reglu";
-    case FfnActivation::kGeglu:
-      return "geglu";
-    case FfnActivation::kSwiglu:
-      return "swiglu";
-  }
-  return "unknown";
+bool has_ffn_kernel(Activation activation) {
+  constexpr std::array kKnown{Activation::kRelu,  Activation::kGelu,  Activation::kSquaredRelu,
+                              Activation::kReglu, Activation::kGeglu, Activation::kSwiglu};
+  return std::find(kKnown.begin(), kKnown.end(), activation) != kKnown.end();
 }
 
 void check_shape(const FfnShape& shape) {
@@ -101,6 +85,8 @@ void check_shape(const FfnShape& shape) {
   check_size("hidden_size", shape.hidden_size);
   check_size("intermediate_size", shape.intermediate_size);
   check_size("output_size", shape.output_size);
+  MOEKIT_CHECK(has_ffn_kernel(shape.activation), "expert kernels: there is none for activation ",
+               enum_name(shape.activation));
 }
 
 PanelLayout make_panel_layout(std::int64_t inputs, std::int64_t columns, const FormatInfo& format,
@@ -264,7 +250,7 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
   MOEKIT_CHECK(expert >= 0 && expert < s.num_experts, "PackedExperts: expert ", expert,
                "; there are ", s.num_experts);
   MOEKIT_CHECK(from.up != nullptr && from.down != nullptr && (from.gate != nullptr) == gated,
-               "PackedExperts: ", activation_name(s.activation), " experts have ",
+               "PackedExperts: ", enum_name(s.activation), " experts have ",
                gated ? "gate, up and down" : "up and down, no gate");
   MOEKIT_CHECK((from.up_bias != nullptr) == s.bias && (from.down_bias != nullptr) == s.bias &&
                    (from.gate_bias != nullptr) == (s.bias && gated),

@@ -1,30 +1,29 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 
+#include "moekit/kernels/common/activation.h"
 #include "moekit/kernels/common/slab.h"
 #include "moekit/kernels/ffn/weight_format.h"
 
 namespace moekit::kernels {
 
-/// Hidden layer of a feed-forward expert. Gated: down (act(gate x) * up x); plain: down act(up x).
-/// GELU is the exact one, x * Phi(x).
-enum class FfnActivation { kRelu, kGelu, kSquaredRelu, kReglu, kGeglu, kSwiglu };
-bool is_gated(FfnActivation activation);
-std::string_view activation_name(FfnActivation activation);
+/// Whether these kernels have code for an activation: relu, gelu, squared_relu, reglu, geglu,
+/// swiglu.
+bool has_ffn_kernel(Activation activation);
 
-/// Sizes of a bank of alike feed-forward experts.
+/// Sizes of a bank of alike feed-forward experts. Gated: down (act(gate x) * up x); plain:
+/// down act(up x).
 struct FfnShape {
   std::int64_t num_experts;        ///< E, 1..65536
   std::int64_t hidden_size;        ///< D, values a token
   std::int64_t intermediate_size;  ///< F
   std::int64_t output_size;        ///< O, most often D
-  FfnActivation activation = FfnActivation::kSwiglu;
+  Activation activation = Activation::kSwiglu;
   bool bias = false;
 };
 
-/// @throws ArgumentError naming the value, unless 1 <= each size <= 2^24.
+/// @throws ArgumentError naming the value, unless 1 <= each size <= 2^24 and has_ffn_kernel().
 void check_shape(const FfnShape& shape);
 
 /// One expert's matrices, row-major. Without a gate or bias those pointers are null.

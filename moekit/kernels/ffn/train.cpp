@@ -18,7 +18,7 @@ void check_train_bank(const TrainBank& bank, const Execution& execution) {
                    (p.down_bias != nullptr) == bank.shape.bias &&
                    (p.gate_bias != nullptr) == (bank.shape.bias && gated),
                "expert kernels: parameters do not fit the shape: activation ",
-               activation_name(bank.shape.activation), ", bias = ", bank.shape.bias);
+               enum_name(bank.shape.activation), ", bias = ", bank.shape.bias);
   check_plan(*bank.plan, bank.shape.num_experts, bank.plan->num_tokens);
 }
 

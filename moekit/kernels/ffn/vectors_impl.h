@@ -122,37 +122,39 @@ MOEKIT_INLINE void normal(const typename I::Float& x, typename I::Float& phi,
 
 /// act(x) and its derivative; the compiler drops what is not used.
 template <typename I>
-MOEKIT_INLINE void activate(FfnActivation activation, const typename I::Float& x,
+MOEKIT_INLINE void activate(Activation activation, const typename I::Float& x,
                             typename I::Float& value, typename I::Float& derivative) {
   using F = typename I::Float;
   const F zero{};
   value = derivative = zero;
   switch (activation) {
-    case FfnActivation::kRelu:
-    case FfnActivation::kReglu:
+    case Activation::kRelu:
+    case Activation::kReglu:
       value = x < zero ? zero : x;  // NaN stays NaN
       derivative = x > zero ? broadcast<I>(1.0F) : zero;
       break;
-    case FfnActivation::kSquaredRelu: {
+    case Activation::kSquaredRelu: {
       const F positive = x < zero ? zero : x;
       value = positive * positive;
       derivative = 2.0F * positive;
       break;
     }
-    case FfnActivation::kGelu:
-    case FfnActivation::kGeglu: {
+    case Activation::kGelu:
+    case Activation::kGeglu: {
       F phi, density;
       normal<I>(x, phi, density);
       value = x * phi;
       derivative = phi + x * density;
       break;
     }
-    case FfnActivation::kSwiglu: {
+    case Activation::kSwiglu: {
       const F sigmoid = 1.0F / (1.0F + exp_of<I>(-x));
       value = x * sigmoid;
       derivative = sigmoid * (1.0F + x * (1.0F - sigmoid));
       break;
     }
+    default:  // refused by check_shape()
+      break;
   }
 }
 

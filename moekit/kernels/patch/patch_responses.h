@@ -2,13 +2,15 @@
 
 #include <cstdint>
 
+#include "moekit/kernels/common/activation.h"
 #include "moekit/kernels/common/isa.h"
 
-/// Kernels on plain memory, free of torch. Arguments are the caller's to check.
+/// Kernels on plain memory, free of torch. Sizes are the caller's to check.
 namespace moekit::kernels {
 
-/// Activations the kernel knows: those that cost a few multiplications.
-enum class PatchActivation { kIdentity, kRelu, kCubic };
+/// Whether these kernels have code for an activation: those that cost a few multiplications,
+/// identity, relu and cubic.
+bool has_patch_kernel(Activation activation);
 
 /// A two-layer network over patches whose second layer is fixed to ones.
 struct PatchShape {
@@ -16,12 +18,13 @@ struct PatchShape {
   std::int64_t dim;      ///< d
   std::int64_t classes;  ///< C
   std::int64_t filters;  ///< J a class; C * J in all, those of class 0 first
-  PatchActivation activation;
+  Activation activation;
 };
 
 /// output[i, c] = sum_{j<J} sum_p act(<weight[c * J + j], sample_i[p]> + bias[c * J + j]) for the
 /// samples rows[0] .. rows[count - 1] (or 0 .. count - 1 where rows is null).
 /// @param samples  [*, P, d] @param weight [C * J, d] @param bias [C * J] @param output [count, C]
+/// @throws ArgumentError unless has_patch_kernel(); so does the backward pass.
 void patch_responses_forward(const PatchShape& shape, const float* samples,
                              const std::int64_t* rows, std::int64_t count, const float* weight,
                              const float* bias, float* output);

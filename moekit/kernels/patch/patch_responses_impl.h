@@ -114,17 +114,17 @@ class Group {
   std::vector<const float*> patches_;
 };
 
-template <PatchActivation activation>
+template <Activation activation>
 inline Floats act(const Floats& z) {
-  if constexpr (activation == PatchActivation::kCubic) return z * z * z;
-  if constexpr (activation == PatchActivation::kRelu) return z > 0 ? z : Floats{};
+  if constexpr (activation == Activation::kCubic) return z * z * z;
+  if constexpr (activation == Activation::kRelu) return z > 0 ? z : Floats{};
   return z;
 }
 
-template <PatchActivation activation>
+template <Activation activation>
 inline Floats act_slope(const Floats& z) {
-  if constexpr (activation == PatchActivation::kCubic) return 3.0F * z * z;
-  if constexpr (activation == PatchActivation::kRelu) return z > 0 ? Floats{} + 1.0F : Floats{};
+  if constexpr (activation == Activation::kCubic) return 3.0F * z * z;
+  if constexpr (activation == Activation::kRelu) return z > 0 ? Floats{} + 1.0F : Floats{};
   return Floats{} + 1.0F;
 }
 
@@ -165,7 +165,7 @@ void respond(const Group& group, const PackedFilters<vectors>& packed, std::int6
   }
 }
 
-template <PatchActivation activation, int vectors>
+template <Activation activation, int vectors>
 void forward_with(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                   std::int64_t count, const float* weight, const float* bias, float* output) {
   using Block = Lanes<vectors>;
@@ -227,7 +227,7 @@ inline void gradient_tile(const Group& group, const float* deltas, std::int64_t 
   }
 }
 
-template <PatchActivation activation, int vectors>
+template <Activation activation, int vectors>
 void backward_with(const PatchShape& shape, const float* samples, const std::int64_t* rows,
                    std::int64_t count, const float* weight, const float* bias,
                    const float* grad_output, double* grad_weight, double* grad_bias) {
@@ -291,12 +291,14 @@ void with_constants(const PatchShape& shape, Visit&& visit) {
     return visit(activation, std::integral_constant<int, 2>{});
   };
   switch (shape.activation) {
-    case PatchActivation::kIdentity:
-      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kIdentity>{});
-    case PatchActivation::kRelu:
-      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kRelu>{});
-    case PatchActivation::kCubic:
-      return with_vectors(std::integral_constant<PatchActivation, PatchActivation::kCubic>{});
+    case Activation::kIdentity:
+      return with_vectors(std::integral_constant<Activation, Activation::kIdentity>{});
+    case Activation::kRelu:
+      return with_vectors(std::integral_constant<Activation, Activation::kRelu>{});
+    case Activation::kCubic:
+      return with_vectors(std::integral_constant<Activation, Activation::kCubic>{});
+    default:  // refused before
+      return;
   }
 }
 

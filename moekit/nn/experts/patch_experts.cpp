@@ -3,7 +3,6 @@
 #include <torch/autograd.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/patch/patch_responses.h"
@@ -11,20 +10,6 @@
 
 namespace moekit::nn {
 namespace {
-
-/// The kernel's name of an activation, or nothing where it has none.
-std::optional<kernels::PatchActivation> fused(Activation activation) {
-  switch (activation) {
-    case Activation::kIdentity:
-      return kernels::PatchActivation::kIdentity;
-    case Activation::kRelu:
-      return kernels::PatchActivation::kRelu;
-    case Activation::kCubic:
-      return kernels::PatchActivation::kCubic;
-    default:
-      return std::nullopt;
-  }
-}
 
 /// The whole bank as one node on the kernel, which reads samples where they lie. The backward pass
 /// computes the responses again. No gradient for samples.
@@ -76,7 +61,7 @@ class PatchResponses : public torch::autograd::Function<PatchResponses> {
   static kernels::PatchShape shape_of(const torch::Tensor& samples, const torch::Tensor& weight,
                                       int64_t num_classes, int64_t activation) {
     return {samples.size(1), samples.size(2), num_classes, weight.size(1) / num_classes,
-            *fused(static_cast<Activation>(activation))};
+            static_cast<Activation>(activation)};
   }
   /// Calls `run` for every expert with assignments; an expert without any is not touched.
   template <typename Run>
@@ -132,7 +117,7 @@ torch::Tensor PatchExpertsImpl::run(const torch::Tensor& samples, const torch::T
                samples.sizes(), " ", samples.dtype());
   auto patches = samples.flatten(1, -2).contiguous();
   const auto activation = options.activation();
-  if (!fused(activation)) {  // an activation that needs exponentials: composed of libtorch's parts
+  if (!kernels::has_patch_kernel(activation)) {  // composed of libtorch's parts
     if (rows.defined()) patches = patches.index_select(0, rows);
     std::vector<int64_t> of_patches = offsets;
     for (int64_t& offset : of_patches) offset *= patches.size(1);

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <set>
+#include <string_view>
 
 #include "moekit/core/error.h"
 #include "tests/kernels/ffn/expert_ffn_support.h"
@@ -16,13 +18,13 @@ namespace {
 /// One point of the sweep.
 struct Case {
   std::int64_t experts, hidden, intermediate, output, top_k, tokens, used;
-  FfnActivation activation;
+  Activation activation;
   bool bias;
   FfnShape shape() const { return {experts, hidden, intermediate, output, activation, bias}; }
 };
 
 std::vector<Case> sweep() {
-  using A = FfnActivation;
+  using A = Activation;
   return {
       {1, 1, 1, 1, 1, 1, 1, A::kRelu, false},
       {4, 64, 64, 64, 2, 7, 4, A::kSwiglu, false},
@@ -74,7 +76,7 @@ TEST(ExpertFfn, EveryInstructionSetAndFormatGivesTheReferencesNumbers) {
 
 TEST(ExpertFfn, TheReferenceIsTheFormulaWrittenOut) {
   // E = 2, D = 2, F = 1, ReGLU: y = w * down * relu(gate x) * (up x), by hand.
-  const FfnShape shape{2, 2, 1, 2, FfnActivation::kReglu, false};
+  const FfnShape shape{2, 2, 1, 2, Activation::kReglu, false};
   const std::vector<float> gate{1, 1, -1, 0}, up{2, 0, 0, 3}, down{1, -1, 5, 7};
   PackedExperts packed(shape, WeightFormat::kF32);
   for (std::int64_t e = 0; e < 2; ++e) {
@@ -98,7 +100,7 @@ TEST(ExpertFfn, TheReferenceIsTheFormulaWrittenOut) {
 
 TEST(ExpertFfn, ManyTokensGoThroughTheSameSums) {
   // 8192 tokens, all to one expert, against the same tokens 100 at a time.
-  const FfnShape shape{2, 40, 24, 40, FfnActivation::kSwiglu, false};
+  const FfnShape shape{2, 40, 24, 40, Activation::kSwiglu, false};
   std::mt19937 generator(3);
   Parameters parameters(shape, generator);
   const auto packed = pack_all(shape, WeightFormat::kF32, parameters);
@@ -120,8 +122,8 @@ TEST(ExpertFfn, ManyTokensGoThroughTheSameSums) {
 }
 
 TEST(ExpertFfn, SharedExpertsAddToTheRoutedOnes) {
-  const FfnShape routed{4, 48, 32, 48, FfnActivation::kSwiglu, false};
-  const FfnShape shared{2, 48, 70, 48, FfnActivation::kSwiglu, false};
+  const FfnShape routed{4, 48, 32, 48, Activation::kSwiglu, false};
+  const FfnShape shared{2, 48, 70, 48, Activation::kSwiglu, false};
   std::mt19937 generator(5);
   Parameters routed_parameters(routed, generator), shared_parameters(shared, generator);
   const auto plan = random_plan(generator, 19, 4, 2, 4);
@@ -144,7 +146,7 @@ TEST(ExpertFfn, SharedExpertsAddToTheRoutedOnes) {
 }
 
 TEST(ExpertFfn, GivesTheSameBitsForAnyNumberOfThreads) {
-  const FfnShape shape{6, 200, 90, 200, FfnActivation::kGeglu, true};
+  const FfnShape shape{6, 200, 90, 200, Activation::kGeglu, true};
   std::mt19937 generator(11);
   Parameters parameters(shape, generator);
   const auto plan = random_plan(generator, 61, 6, 3, 5);
@@ -253,8 +255,8 @@ TEST(ExpertFfnBackward, EveryInstructionSetGivesTheReferencesGradients) {
 }
 
 TEST(ExpertFfnBackward, AgreesWithFiniteDifferences) {
-  for (const auto activation : {FfnActivation::kGelu, FfnActivation::kSquaredRelu,
-                                FfnActivation::kSwiglu, FfnActivation::kGeglu}) {
+  for (const auto activation :
+       {Activation::kGelu, Activation::kSquaredRelu, Activation::kSwiglu, Activation::kGeglu}) {
     const Case c{3, 5, 4, 6, 2, 4, 3, activation, true};
     std::mt19937 generator(17);
     Parameters parameters(c.shape(), generator);
@@ -287,7 +289,7 @@ TEST(ExpertFfnBackward, AgreesWithFiniteDifferences) {
         values[i] = before;
         EXPECT_NEAR((high - low) / (2 * static_cast<double>(h)), static_cast<double>(gradient[i]),
                     2e-3 * (1 + std::fabs(static_cast<double>(gradient[i]))))
-            << activation_name(activation) << " " << name << " " << i;
+            << enum_name(activation) << " " << name << " " << i;
       }
     };
     check("tokens", tokens, gradients.tokens);
@@ -309,7 +311,7 @@ TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremes) {
   // One hidden value whose weights and tokens are as large as their codes go, 65,536 of them: the
   // sum of codes is 65,536 * 127 * 127 (and 65,536 * 255 * 127 before the offset is taken off).
   const std::int64_t d = kMaxQuantizedInputs;
-  const FfnShape shape{1, d, 1, 1, FfnActivation::kRelu, false};
+  const FfnShape shape{1, d, 1, 1, Activation::kRelu, false};
   const std::vector<float> down{1};
   for (const float sign : {1.0F, -1.0F}) {
     const std::vector<float> up(static_cast<std::size_t>(d), sign);
@@ -337,14 +339,14 @@ TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremes) {
       }
     }
   }
-  EXPECT_THROW(PackedExperts({1, d + 1, 1, 1, FfnActivation::kRelu, false}, WeightFormat::kInt8),
+  EXPECT_THROW(PackedExperts({1, d + 1, 1, 1, Activation::kRelu, false}, WeightFormat::kInt8),
                ArgumentError);
 }
 
 TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremesOfOppositeSign) {
   // relu(gate x) * (up x) with gate -1, up 1 and tokens -127: the up sum is as negative as it gets.
   const std::int64_t d = kMaxQuantizedInputs;
-  const FfnShape shape{1, d, 1, 1, FfnActivation::kReglu, false};
+  const FfnShape shape{1, d, 1, 1, Activation::kReglu, false};
   const std::vector<float> down{1}, gate(static_cast<std::size_t>(d), -1),
       up(static_cast<std::size_t>(d), 1), tokens(static_cast<std::size_t>(d), -127);
   const std::int64_t index = 0;
@@ -364,8 +366,22 @@ TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremesOfOppositeSign) {
   }
 }
 
+TEST(ExpertFfn, RefusesActivationsItHasNoCodeFor) {
+  const std::set<std::string_view> known{"relu",  "gelu",  "squared_relu",
+                                         "reglu", "geglu", "swiglu"};
+  for (const auto& [activation, name] : EnumNames<Activation>::kTable) {
+    EXPECT_EQ(has_ffn_kernel(activation), known.count(name) == 1) << name;
+    const FfnShape shape{1, 4, 4, 4, activation, false};
+    if (known.count(name) == 1) {
+      EXPECT_NO_THROW(PackedExperts(shape, WeightFormat::kF32)) << name;
+    } else {
+      EXPECT_THROW(PackedExperts(shape, WeightFormat::kF32), ArgumentError) << name;
+    }
+  }
+}
+
 TEST(ExpertFfn, RefusesWithTheValues) {
-  const FfnShape shape{2, 4, 4, 4, FfnActivation::kRelu, false};
+  const FfnShape shape{2, 4, 4, 4, Activation::kRelu, false};
   PackedExperts packed(shape, WeightFormat::kF32);
   std::vector<std::int64_t> index{0, 2};
   std::vector<float> weights{1, 1};
@@ -400,7 +416,7 @@ TEST(ExpertFfn, RefusesWithTheValues) {
             }),
             "expert kernels: token 1 is nan at position 2");
   tokens[6] = 1;
-  PackedExperts other({3, 4, 4, 4, FfnActivation::kRelu, false}, WeightFormat::kF32);
+  PackedExperts other({3, 4, 4, 4, Activation::kRelu, false}, WeightFormat::kF32);
   EXPECT_EQ(message([&] {
               expert_ffn_forward({{&other, &plan}}, tokens.data(), output.data(),
                                  runner.on(default_isa()));
@@ -426,7 +442,7 @@ TEST(ExpertFfn, RefusesWithTheValues) {
 }
 
 TEST(ExpertFfn, ASecondCallOfTheSameSizeLeavesTheWorkspaceAsItIs) {
-  const FfnShape shape{4, 64, 64, 64, FfnActivation::kSwiglu, false};
+  const FfnShape shape{4, 64, 64, 64, Activation::kSwiglu, false};
   std::mt19937 generator(1);
   Parameters parameters(shape, generator);
   const auto packed = pack_all(shape, WeightFormat::kInt8, parameters);

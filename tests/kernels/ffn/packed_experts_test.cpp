@@ -33,7 +33,7 @@ struct Unpacked {
 
 /// Input sizes around what the formats pad to; an odd one for each matrix.
 std::vector<FfnShape> shapes() {
-  using A = FfnActivation;
+  using A = Activation;
   return {{1, 1, 1, 1, A::kRelu, false},       {2, 128, 256, 128, A::kSwiglu, true},
           {2, 129, 33, 65, A::kGeglu, true},   {3, 384, 31, 64, A::kGelu, false},
           {2, 17, 100, 130, A::kReglu, false}, {1, 300, 127, 5, A::kSquaredRelu, true}};
@@ -111,7 +111,7 @@ TEST(PackedExperts, UnpackingStaysWithinTheFormatsErrorBound) {
 
 TEST(PackedExperts, PackingWhatWasUnpackedChangesNothing) {
   // Not for ternary: the mean of |w| of codes with zeros among them is another one.
-  const FfnShape shape{1, 160, 64, 96, FfnActivation::kSwiglu, false};
+  const FfnShape shape{1, 160, 64, 96, Activation::kSwiglu, false};
   std::mt19937 generator(23);
   Parameters parameters(shape, generator);
   for (const auto& format : weight_formats()) {
@@ -131,7 +131,7 @@ TEST(PackedExperts, PackingWhatWasUnpackedChangesNothing) {
 TEST(PackedExperts, TernaryCodesAreThoseOfTheRoundedRatio) {
   // gamma = mean |w| = (3 + 1 + 0.4 + 0.2) / 4 = 1.15; codes round(w / gamma), clipped: 1, -1, 0,
   // 0.
-  const FfnShape shape{1, 4, 1, 1, FfnActivation::kRelu, false};
+  const FfnShape shape{1, 4, 1, 1, Activation::kRelu, false};
   const std::vector<float> up{3, -1, 0.4F, 0.2F}, down{0};
   PackedExperts packed(shape, WeightFormat::kTernary);
   packed.pack(0, {nullptr, up.data(), down.data()});
@@ -144,7 +144,7 @@ TEST(PackedExperts, TernaryCodesAreThoseOfTheRoundedRatio) {
 
 TEST(PackedExperts, TakesTheBytesItSays) {
   // D = F = O = 1024: nothing is padded, so an expert takes its weights' bits and its scales.
-  const FfnShape shape{1, 1024, 1024, 1024, FfnActivation::kSwiglu, false};
+  const FfnShape shape{1, 1024, 1024, 1024, Activation::kSwiglu, false};
   const double weights = 3.0 * 1024 * 1024;
   for (const auto& format : weight_formats()) {
     const PackedExperts packed(shape, format.format);
@@ -160,7 +160,7 @@ TEST(PackedExperts, TakesTheBytesItSays) {
 
 /// Root mean square error of a layer's output against float64, relative to its size.
 double output_error(WeightFormat format, float outlier) {
-  const FfnShape shape{4, 256, 128, 256, FfnActivation::kSwiglu, false};
+  const FfnShape shape{4, 256, 128, 256, Activation::kSwiglu, false};
   std::mt19937 generator(29);
   Parameters parameters(shape, generator);
   const auto plan = random_plan(generator, 64, 4, 2, 4);
@@ -205,11 +205,11 @@ TEST(PackedExperts, OutputErrorAgainstFloat64StaysInItsRange) {
 }
 
 TEST(PackedExperts, CopiesExpertsAsTheyArePacked) {
-  const FfnShape shape{3, 40, 24, 40, FfnActivation::kSwiglu, false};
+  const FfnShape shape{3, 40, 24, 40, Activation::kSwiglu, false};
   std::mt19937 generator(31);
   Parameters parameters(shape, generator);
   const auto from = pack_all(shape, WeightFormat::kInt4G32, parameters);
-  PackedExperts to({2, 40, 24, 40, FfnActivation::kSwiglu, false}, WeightFormat::kInt4G32);
+  PackedExperts to({2, 40, 24, 40, Activation::kSwiglu, false}, WeightFormat::kInt4G32);
   to.copy(1, from, 2);
   Unpacked a(shape), b(shape);
   from.unpack(2, a.pointers(shape));

@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "moekit/core/error.h"
+
 namespace moekit::kernels {
 namespace {
 
@@ -31,16 +33,17 @@ PatchProblem make_patch_problem(PatchShape shape, std::int64_t count) {
   return p;
 }
 
-double act(PatchActivation activation, double z, bool slope) {
+double act(Activation activation, double z, bool slope) {
   switch (activation) {
-    case PatchActivation::kIdentity:
+    case Activation::kIdentity:
       return slope ? 1 : z;
-    case PatchActivation::kRelu:
+    case Activation::kRelu:
       return z > 0 ? (slope ? 1 : z) : 0;
-    case PatchActivation::kCubic:
+    case Activation::kCubic:
       return slope ? 3 * z * z : z * z * z;
+    default:
+      return std::nan("");
   }
-  return 0;
 }
 
 /// The definition, in double.
@@ -85,8 +88,7 @@ TEST(PatchResponses, EveryInstructionSetGivesTheDefinition) {
   for (const Isa isa : supported_isas()) {
     SCOPED_TRACE(isa_name(isa));
     const auto& kernels = patch_responses_kernels(isa);
-    for (const auto activation :
-         {PatchActivation::kIdentity, PatchActivation::kRelu, PatchActivation::kCubic}) {
+    for (const auto activation : {Activation::kIdentity, Activation::kRelu, Activation::kCubic}) {
       for (const auto& [patches, dim, classes, filters, count] :
            {std::array<std::int64_t, 5>{4, 50, 2, 8, 130},
             {1, 7, 3, 5, 64},
@@ -117,8 +119,26 @@ TEST(PatchResponses, EveryInstructionSetGivesTheDefinition) {
   }
 }
 
+TEST(PatchResponses, RefusesActivationsItHasNoCodeFor) {
+  for (const auto& [activation, name] : EnumNames<Activation>::kTable) {
+    const bool known = name == "identity" || name == "relu" || name == "cubic";
+    EXPECT_EQ(has_patch_kernel(activation), known) << name;
+    auto p = make_patch_problem({2, 3, 2, 1, activation}, 4);
+    std::vector<float> output(8);
+    const auto run = [&] {
+      patch_responses_forward(p.shape, p.samples.data(), p.rows.data(), 4, p.weight.data(),
+                              p.bias.data(), output.data());
+    };
+    if (known) {
+      EXPECT_NO_THROW(run()) << name;
+    } else {
+      EXPECT_THROW(run(), ArgumentError) << name;
+    }
+  }
+}
+
 TEST(PatchResponses, TakesSamplesInOrderWithoutRows) {
-  auto p = make_patch_problem({4, 10, 2, 3, PatchActivation::kCubic}, 20);
+  auto p = make_patch_problem({4, 10, 2, 3, Activation::kCubic}, 20);
   for (std::int64_t i = 0; i < 20; ++i) p.rows[static_cast<size_t>(i)] = i;
   std::vector<float> with(40);
   std::vector<float> without(40);
