@@ -24,7 +24,7 @@ struct BenchFlags {
   bool json = false;
 };
 
-void print_limits(int threads, const kernels::MachineLimits& limits) {
+void print_limits(int threads, const bench::MachineLimits& limits) {
   fmt::print(
       "{} thread{}: peak f32 {:.0f}, bf16 {:.0f} GFLOP/s, int8 {:.0f} Gop/s; reads {:.1f} GB/s\n",
       threads, threads == 1 ? "" : "s", limits.f32_per_second / 1e9, limits.bf16_per_second / 1e9,
@@ -73,7 +73,7 @@ void run(BenchFlags& flags, int& exit_code) {
   std::int64_t done = 0;
   const auto report = bench::run_moe_bench(
       options,
-      [&](int threads, const kernels::MachineLimits& limits) {
+      [&](int threads, const bench::MachineLimits& limits) {
         if (!flags.json) print_limits(threads, limits);
       },
       [&](const bench::MoeBenchRow& row) {
@@ -89,7 +89,7 @@ void run(BenchFlags& flags, int& exit_code) {
         print_row(row);
       },
       [] { return !interrupted(); });
-  if (flags.json) fmt::print("{}\n", bench::to_json(options, report).dump(2));
+  if (flags.json) fmt::print("{}\n", bench::to_json(report).dump(2));
   if (interrupted()) exit_code = kInterruptedExit;
 }
 
@@ -129,8 +129,8 @@ void setup_bench(CLI::App& app, int& exit_code) {
   moe->add_option("--pass", flags->pass, "forward, or train: forward and all gradients")
       ->capture_default_str();
   moe->add_option("--isa", flags->isa, "Instruction set, as moekit bench isa lists them");
-  moe->add_option("--runs", options.min_runs, "At least so many runs")->capture_default_str();
-  moe->add_option("--seconds", options.min_seconds, "At least so long")->capture_default_str();
+  moe->add_option("--runs", options.enough.runs, "At least so many runs")->capture_default_str();
+  moe->add_option("--seconds", options.enough.seconds, "At least so long")->capture_default_str();
   moe->add_option("--seed", options.seed, "Of routing and values")->capture_default_str();
   moe->add_flag("--no-baselines", flags->no_baselines, "Leave libtorch out");
   moe->add_flag("--json", flags->json, "Print as JSON");

@@ -9,8 +9,8 @@ rank() {
     kernels|report|data|checkpoint|study) echo 1 ;;
     nn) echo 2 ;;
     models|metrics) echo 3 ;;
-    train|bench) echo 4 ;;
-    theory) echo 5 ;;
+    train) echo 4 ;;
+    theory|bench) echo 5 ;;
     *) echo unknown ;;
   esac
 }

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "moekit/bench/moe_bench.h"
+#include "moekit/bench/layer_shape.h"
 
 namespace moekit::bench {
 

@@ -14,8 +14,7 @@ MoeBenchOptions quick() {
   options.shape = "tiny";
   options.tokens = {3};
   options.isa = kernels::default_isa();
-  options.min_runs = 2;
-  options.min_seconds = 0;
+  options.enough = {2, 0};
   options.baselines = false;
   options.cache_bytes = 1e5;
   return options;
@@ -42,7 +41,7 @@ TEST(MoeBench, ReportsEveryFormatAgainstTheMachine) {
     EXPECT_GT(row.bound_ms, 0);
     EXPECT_TRUE(row.ratios.empty());
   }
-  const auto json = to_json(options, report);
+  const auto json = to_json(report);
   EXPECT_EQ(json["rows"].size(), report.rows.size());
   EXPECT_EQ(json["routing"], "one");
 }

@@ -9,7 +9,6 @@
 #include "moekit/kernels/common/isa.h"
 #include "moekit/kernels/common/routing_plan.h"
 #include "moekit/kernels/common/slab.h"
-#include "moekit/kernels/machine.h"
 
 namespace moekit::kernels {
 namespace {
@@ -96,18 +95,6 @@ TEST(Isa, ListsTheReferenceLastAndCanBeForced) {
   EXPECT_THROW(default_isa(), ArgumentError);
   ::unsetenv("MOEKIT_ISA");
   EXPECT_EQ(default_isa(), isas.front());
-}
-
-TEST(Machine, MeasuresSomethingOfEveryKind) {
-  if (supported_isas().size() == 1) GTEST_SKIP() << "only the reference runs here";
-  ThreadPool pool(1);
-  MachineProbe probe;
-  const auto limits = probe.measure(pool, default_isa());
-  EXPECT_GT(limits.f32_per_second, 1e8);
-  EXPECT_GT(limits.bf16_per_second, 1e8);
-  EXPECT_GT(limits.int8_per_second, 1e8);
-  EXPECT_GT(limits.read_bytes_per_second, 1e7);
-  EXPECT_THROW(probe.measure(pool, Isa::kReference), ArgumentError);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include "moekit/kernels/common/thread_pool.h"
 #include "moekit/kernels/ffn/weight_format.h"
 
-namespace moekit::kernels {
+namespace moekit::bench {
 
 /// What a pool's threads reach together on this machine, measured. Operations count a multiply-add
 /// as two.
@@ -16,7 +16,7 @@ struct MachineLimits {
   double read_bytes_per_second = 0;  ///< of memory, from 512 MiB
 
   /// Of the products that a format's weights go through.
-  double operations_per_second(const FormatInfo& format) const;
+  double operations_per_second(const kernels::FormatInfo& format) const;
 };
 
 /// Measures a machine again and again: on a shared one, memory can be twice as fast a minute later.
@@ -26,13 +26,13 @@ class MachineProbe {
   /// The best of several tries, about a fifth of a second in all: register-only multiply-adds with
   /// the instructions of `isa`, and reading with all threads at once. @throws ArgumentError for the
   /// reference, which has no instructions of its own.
-  MachineLimits measure(ThreadPool& pool, Isa isa);
+  MachineLimits measure(kernels::ThreadPool& pool, kernels::Isa isa);
 
  private:
-  Slab memory_;
+  kernels::Slab memory_;
 };
 
 /// The larger of each figure.
 MachineLimits best_of(const MachineLimits& a, const MachineLimits& b);
 
-}  // namespace moekit::kernels
+}  // namespace moekit::bench

@@ -1,40 +1,28 @@
-#include "moekit/kernels/machine.h"
+#include "moekit/bench/machine.h"
 
 #include <algorithm>
-#include <chrono>
+#include <atomic>
 
+#include "moekit/bench/timing.h"
 #include "moekit/kernels/ffn/ffn_kernels.h"
 
-namespace moekit::kernels {
+namespace moekit::bench {
 namespace {
 
 constexpr std::int64_t kPiece = std::int64_t{2} << 20;
 constexpr std::int64_t kPieces = 256;
 
-/// Seconds of the fastest of `tries` runs.
-template <typename Work>
-double fastest(int tries, const Work& work) {
-  using Clock = std::chrono::steady_clock;
-  double best = 1e30;
-  for (int t = 0; t < tries; ++t) {
-    const auto start = Clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  return best;
-}
-
 }  // namespace
 
-double MachineLimits::operations_per_second(const FormatInfo& format) const {
+double MachineLimits::operations_per_second(const kernels::FormatInfo& format) const {
   if (format.per_step == 1) return f32_per_second;
   return format.per_step == 2 ? bf16_per_second : int8_per_second;
 }
 
 MachineProbe::MachineProbe() : memory_(static_cast<std::size_t>(kPiece * kPieces)) {}
 
-MachineLimits MachineProbe::measure(ThreadPool& pool, Isa isa) {
-  const FfnKernels& kernels = ffn_kernels(isa);
+MachineLimits MachineProbe::measure(kernels::ThreadPool& pool, kernels::Isa isa) {
+  const kernels::FfnKernels& ffn = kernels::ffn_kernels(isa);
   const std::int64_t threads = pool.num_threads();
   MachineLimits limits;
   const auto peak = [&](void (*spin)(std::int64_t), std::int64_t operations) {
@@ -43,14 +31,14 @@ MachineLimits MachineProbe::measure(ThreadPool& pool, Isa isa) {
         fastest(20, [&] { pool.run(threads, [&](std::int64_t, int) { spin(kRounds); }); });
     return static_cast<double>(threads * kRounds * operations) / seconds;
   };
-  limits.f32_per_second = peak(kernels.spin_f32, kernels.spin_operations[0]);
-  limits.bf16_per_second = peak(kernels.spin_bf16, kernels.spin_operations[1]);
-  limits.int8_per_second = peak(kernels.spin_int8, kernels.spin_operations[2]);
+  limits.f32_per_second = peak(ffn.spin_f32, ffn.spin_operations[0]);
+  limits.bf16_per_second = peak(ffn.spin_bf16, ffn.spin_operations[1]);
+  limits.int8_per_second = peak(ffn.spin_int8, ffn.spin_operations[2]);
   const auto* data = reinterpret_cast<const char*>(memory_.data());
   std::atomic<std::uint32_t> sum{0};
   const double seconds = fastest(8, [&] {
     pool.run(kPieces, [&](std::int64_t piece, int) {
-      sum.fetch_add(kernels.read(data + piece * kPiece, kPiece), std::memory_order_relaxed);
+      sum.fetch_add(ffn.read(data + piece * kPiece, kPiece), std::memory_order_relaxed);
     });
   });
   limits.read_bytes_per_second = static_cast<double>(kPiece * kPieces) / seconds;
@@ -64,4 +52,4 @@ MachineLimits best_of(const MachineLimits& a, const MachineLimits& b) {
           std::max(a.read_bytes_per_second, b.read_bytes_per_second)};
 }
 
-}  // namespace moekit::kernels
+}  // namespace moekit::bench
