@@ -1,6 +1,8 @@
 #include "moekit/core/files.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,17 +30,6 @@ class Descriptor {
  private:
   int fd_;
 };
-
-void write_all(int fd, std::string_view bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      throw IoError(concat("cannot write ", path.string(), ": ", reason()));
-    }
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
 
 }  // namespace
 
@@ -76,24 +67,78 @@ void create_folders(const fs::path& folder) {
   }
 }
 
-void write_file_atomic(const fs::path& path, std::string_view bytes) {
-  const fs::path temporary = path.string() + ".tmp";
-  try {
-    const Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644));
-    if (fd.get() < 0) throw IoError(concat("cannot create ", temporary.string(), ": ", reason()));
-    write_all(fd.get(), bytes, temporary);
-    if (::fsync(fd.get()) != 0) {
-      throw IoError(concat("cannot sync ", temporary.string(), ": ", reason()));
-    }
-    if (::rename(temporary.c_str(), path.c_str()) != 0) {
-      throw IoError(
-          concat("cannot rename ", temporary.string(), " to ", path.string(), ": ", reason()));
-    }
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+AtomicFile::AtomicFile(fs::path path)
+    : path_(std::move(path)),
+      temporary_(path_.string() + ".tmp"),
+      fd_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  if (fd_ < 0) throw IoError(concat("cannot create ", temporary_.string(), ": ", reason()));
+}
+
+AtomicFile::~AtomicFile() { discard(); }
+
+void AtomicFile::discard() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  fd_ = -1;
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail(std::string_view what) {
+  const std::string message = concat("cannot ", what, ": ", reason());
+  discard();
+  throw IoError(message);
+}
+
+void AtomicFile::append(std::string_view bytes) {
+  if (fd_ < 0) throw IoError(concat("cannot write ", path_.string(), ": it is closed"));
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("write " + temporary_.string());
+    bytes.remove_prefix(static_cast<std::size_t>(written));
   }
-  sync_folder(path.parent_path());
+}
+
+void AtomicFile::commit() {
+  if (fd_ < 0) throw IoError(concat("cannot write ", path_.string(), ": it is closed"));
+  while (::fsync(fd_) != 0) {
+    if (errno != EINTR) fail("sync " + temporary_.string());
+  }
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail(concat("rename ", temporary_.string(), " to ", path_.string()));
+  }
+  ::close(fd_);
+  fd_ = -1;
+  sync_folder(path_.parent_path());
+}
+
+void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.append(bytes);
+  file.commit();
+}
+
+MappedFile::MappedFile(const fs::path& path) {
+  // Without O_NONBLOCK, opening a pipe would wait for a writer.
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &status) != 0) {
+    throw IoError(concat("cannot open ", path.string(), ": ", reason()));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    throw IoError(concat("cannot read ", path.string(), ": it is no regular file"));
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  if (size_ == 0) return;
+  // Without MAP_NORESERVE, a writable mapping of a file larger than the memory would be refused.
+  void* memory =
+      ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd.get(), 0);
+  if (memory == MAP_FAILED) throw IoError(concat("cannot map ", path.string(), ": ", reason()));
+  data_ = static_cast<char*>(memory);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
 }
 
 FolderTransaction::FolderTransaction(fs::path target)

@@ -11,10 +11,52 @@ namespace moekit {
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 34);
 
-/// Writes `bytes` to a temporary name in the same folder, syncs it and renames it over `path`,
-/// so that a reader sees the old file or the new one and nothing between.
-/// @throws IoError naming the path and the system's reason; the temporary file is removed.
+/// Writes `path` piece by piece, so that a reader sees the old file or the new one and nothing
+/// between: the bytes go to `path.tmp`, and commit() syncs and renames it. Without commit(), or
+/// once a call has failed, the temporary file is removed and the target is as it was. Usage:
+/// `AtomicFile file(path); file.append(a); file.append(b); file.commit();` All throw IoError naming
+/// the path and the system's reason.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+  const std::filesystem::path& path() const { return path_; }
+  void append(std::string_view bytes);
+  /// Nothing can be appended afterwards.
+  void commit();
+
+ private:
+  void discard();
+  [[noreturn]] void fail(std::string_view what);
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;  ///< -1: committed or given up
+};
+
+/// Writes all `bytes` as one `AtomicFile`.
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
+
+/// A file's bytes as memory: nothing is read before it is touched. The mapping is private: writing
+/// into it changes the memory, never the file. Its length is that of the file when it was opened;
+/// when another process cuts the file shorter afterwards, touching the missing part kills the
+/// process (SIGBUS), as with every mapping. A file replaced by renaming does no harm.
+class MappedFile {
+ public:
+  /// @throws IoError naming the path and the system's reason; a folder or a pipe is refused.
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+  char* data() const { return data_; }
+  std::uint64_t size() const { return size_; }
+
+ private:
+  char* data_ = nullptr;  ///< null for an empty file
+  std::uint64_t size_ = 0;
+};
 
 /// Syncs a folder's entries to disk, after files in it were created or renamed.
 void sync_folder(const std::filesystem::path& folder);

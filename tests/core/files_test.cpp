@@ -53,6 +53,51 @@ TEST_F(FilesTest, RefusesAMissingFileAFolderAndATooLargeFile) {
   EXPECT_THROW(write_file_atomic(folder_ / "no" / "f", "x"), IoError);
 }
 
+TEST_F(FilesTest, AFileWrittenInPiecesAppearsAtTheCommit) {
+  {
+    AtomicFile file(folder_ / "f");
+    file.append("lost");
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 0);
+  AtomicFile file(folder_ / "f");
+  file.append("ab");
+  file.append("");
+  file.append(std::string("c\0", 2));
+  EXPECT_FALSE(fs::exists(folder_ / "f"));
+  file.commit();
+  EXPECT_EQ(read_file(folder_ / "f"), std::string("abc\0", 4));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+  EXPECT_THROW(file.append("d"), IoError);
+  EXPECT_THROW(file.commit(), IoError);
+}
+
+TEST_F(FilesTest, AFailedCommitRemovesTheTemporaryFile) {
+  fs::create_directories(folder_ / "f" / "in the way");
+  AtomicFile file(folder_ / "f");
+  file.append("x");
+  try {
+    file.commit();
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_NE(std::string(error.what()).find((folder_ / "f").string()), std::string::npos);
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "f.tmp"));
+  EXPECT_TRUE(fs::exists(folder_ / "f" / "in the way"));
+}
+
+TEST_F(FilesTest, AMappedFileIsTheFilesBytesAndKeepsWritesToItself) {
+  write_file_atomic(folder_ / "f", "abc");
+  const MappedFile file(folder_ / "f");
+  EXPECT_EQ(std::string_view(file.data(), file.size()), "abc");
+  file.data()[1] = 'X';
+  EXPECT_EQ(std::string_view(file.data(), file.size()), "aXc");
+  EXPECT_EQ(read_file(folder_ / "f"), "abc");
+  write_file_atomic(folder_ / "empty", "");
+  EXPECT_EQ(MappedFile(folder_ / "empty").size(), 0U);
+  EXPECT_THROW(MappedFile(folder_ / "none"), IoError);
+  EXPECT_THROW(MappedFile{folder_}, IoError);
+}
+
 TEST_F(FilesTest, AFolderAppearsWholeOrNotAtAll) {
   {
     FolderTransaction transaction(folder_ / "t");
