@@ -3,48 +3,61 @@
 #include "moekit/core/error.h"
 
 namespace moekit::checkpoint {
+namespace {
 
-TensorFile module_tensors(const torch::nn::Module& module) {
-  TensorFile file;
-  for (const auto& item : module.named_parameters()) {
-    file.tensors.emplace_back(item.key(), item.value().detach());
-  }
-  for (const auto& item : module.named_buffers()) {
-    file.tensors.emplace_back(item.key(), item.value().detach());
-  }
-  return file;
+std::string described(const TensorInfo& info) {
+  return concat(torch::IntArrayRef(info.shape), " ", info.dtype);
 }
 
-void load_module_tensors(torch::nn::Module& module, const TensorFile& file,
-                         const std::string& where) {
-  const torch::NoGradGuard no_grad;
-  auto wanted = module_tensors(module);
+/// What keeps the tensors of `source` under `prefix` from being exactly `wanted`, a line each.
+std::string misfits(const TensorSource& wanted, const TensorSource& source,
+                    const std::string& prefix) {
   std::string problems;
-  for (const auto& [name, tensor] : wanted.tensors) {
-    if (!file.contains(name)) {
-      problems += concat("\n  missing ", name, " ", tensor.sizes());
+  for (const auto& name : wanted.names()) {
+    const TensorInfo& want = wanted.info(name);
+    if (!source.contains(prefix + name)) {
+      problems += concat("\n  missing ", name, " ", torch::IntArrayRef(want.shape));
       continue;
     }
-    const auto& given = file.at(name);
-    if (given.sizes() != tensor.sizes() || given.scalar_type() != tensor.scalar_type()) {
-      problems += concat("\n  ", name, " is ", given.sizes(), " ", given.dtype(), ", wanted ",
-                         tensor.sizes(), " ", tensor.dtype());
+    const TensorInfo& given = source.info(prefix + name);
+    if (given.shape != want.shape || given.dtype != want.dtype) {
+      problems += concat("\n  ", name, " is ", described(given), ", wanted ", described(want));
     }
   }
-  for (const auto& [name, tensor] : file.tensors) {
-    if (!wanted.contains(name)) problems += concat("\n  unexpected ", name, " ", tensor.sizes());
+  for (const auto& name : source.names()) {
+    if (name.rfind(prefix, 0) != 0 || wanted.contains(name.substr(prefix.size()))) continue;
+    problems += concat("\n  unexpected ", name.substr(prefix.size()), " ",
+                       torch::IntArrayRef(source.info(name).shape));
   }
-  MOEKIT_CHECK_FORMAT(problems.empty(), where, ": the tensors do not fit the model:", problems);
-  for (auto& [name, tensor] : wanted.tensors) tensor.copy_(file.at(name));
+  return problems;
 }
 
-void load_submodule_tensors(torch::nn::Module& module, const TensorFile& file,
-                            const std::string& prefix, const std::string& where) {
-  TensorFile part;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.rfind(prefix, 0) == 0) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
+}  // namespace
+
+MemoryTensors module_tensors(const torch::nn::Module& module) {
+  MemoryTensors tensors;
+  for (const auto& item : module.named_parameters()) {
+    tensors.add(item.key(), item.value().detach());
   }
-  load_module_tensors(module, part, concat(where, " (", prefix, "*)"));
+  for (const auto& item : module.named_buffers()) {
+    tensors.add(item.key(), item.value().detach());
+  }
+  return tensors;
+}
+
+void load_module_tensors(torch::nn::Module& module, const TensorSource& source) {
+  load_submodule_tensors(module, source, "");
+}
+
+void load_submodule_tensors(torch::nn::Module& module, const TensorSource& source,
+                            const std::string& prefix) {
+  const torch::NoGradGuard no_grad;
+  const auto wanted = module_tensors(module);
+  const std::string problems = misfits(wanted, source, prefix);
+  MOEKIT_CHECK_FORMAT(problems.empty(), source.where(),
+                      prefix.empty() ? "" : concat(" (", prefix, "*)"),
+                      ": the tensors do not fit the model:", problems);
+  for (const auto& name : wanted.names()) wanted.read(name).copy_(source.read(prefix + name));
 }
 
 }  // namespace moekit::checkpoint

@@ -95,37 +95,43 @@ auto state_key(const Map& /*state*/, const torch::Tensor& parameter) {
 
 }  // namespace
 
-TensorFile optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model) {
+MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer,
+                                const torch::nn::Module& model) {
   const Kind& kind = kind_of(optimizer);
-  TensorFile file;
+  MemoryTensors tensors;
   for (const auto& item : model.named_parameters()) {
     const auto found = optimizer.state().find(state_key(optimizer.state(), item.value()));
     if (found == optimizer.state().end()) continue;
     for (const auto& [name, tensor] : kind.read(*found->second)) {
-      file.tensors.emplace_back(item.key() + "." + name, tensor);
+      tensors.add(item.key() + "." + name, tensor);
     }
   }
-  return file;
+  return tensors;
 }
 
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
-                            const TensorFile& file, const std::string& where) {
+                            const TensorSource& source) {
   const Kind& kind = kind_of(optimizer);
+  const std::string& where = source.where();
   const auto parameters = model.named_parameters();
   std::map<std::string, Fields> by_parameter;
-  for (const auto& [name, tensor] : file.tensors) {
+  for (const auto& name : source.names()) {
     const auto dot = name.rfind('.');
-    const std::string parameter = dot == std::string::npos ? name : name.substr(0, dot);
+    const std::string parameter = dot == std::string::npos ? "" : name.substr(0, dot);
     const auto* target = parameters.find(parameter);
     MOEKIT_CHECK_FORMAT(target != nullptr, where, ": ", name, " belongs to no parameter");
-    MOEKIT_CHECK_FORMAT(tensor.dim() == 0 || tensor.sizes() == target->sizes(), where, ": ", name,
-                        " is ", tensor.sizes(), ", the parameter is ", target->sizes());
-    by_parameter[parameter][name.substr(parameter.size() + 1)] = tensor;
+    const torch::IntArrayRef sizes = source.info(name).shape;
+    MOEKIT_CHECK_FORMAT(sizes.empty() || sizes == target->sizes(), where, ": ", name, " is ", sizes,
+                        ", the parameter is ", target->sizes());
+    by_parameter[parameter][name.substr(dot + 1)] = source.read(name);
   }
   for (const auto& [name, fields] : by_parameter) {
+    const auto step = fields.find("step");
     MOEKIT_CHECK_FORMAT(
-        !kind.is(optimizer) || kind.write == &write_sgd || fields.count("step") == 1, where, ": ",
-        name, " has no step");
+        kind.write == &write_sgd || (step != fields.end() && step->second.dim() == 0), where, ": ",
+        name, " has no step that is a single number");
+  }
+  for (const auto& [name, fields] : by_parameter) {
     optimizer.state()[state_key(optimizer.state(), parameters[name])] = kind.write(fields);
   }
 }

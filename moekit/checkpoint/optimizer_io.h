@@ -3,9 +3,7 @@
 #include <torch/nn/module.h>
 #include <torch/optim/optimizer.h>
 
-#include <string>
-
-#include "moekit/checkpoint/safetensors.h"
+#include "moekit/checkpoint/memory_tensors.h"
 
 namespace moekit::checkpoint {
 
@@ -13,12 +11,13 @@ namespace moekit::checkpoint {
 /// a structural edit can carry over the state of the parameters it keeps. Knows `torch::optim`'s
 /// SGD, Adam and AdamW.
 /// @throws ArgumentError for another optimizer.
-TensorFile optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model);
+MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model);
 
-/// Puts the state back; parameters without entries start anew.
-/// @throws FormatError when an entry names no parameter or has another size.
+/// Puts the state back as copies; parameters without entries start anew.
+/// @throws FormatError when an entry names no parameter or has another size, or a step is no
+/// number.
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
-                            const TensorFile& file, const std::string& where);
+                            const TensorSource& source);
 
 /// Indexes the first dimension of what the optimizer remembers of `parameter` (moments, momentum).
 void take_optimizer_rows(torch::optim::Optimizer& optimizer, const torch::Tensor& parameter,

@@ -3,165 +3,230 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <set>
 
-#include "moekit/core/config.h"
+#include "moekit/checkpoint/strict_json.h"
 #include "moekit/core/error.h"
-#include "moekit/core/files.h"
 
 namespace moekit::checkpoint {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
-constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the reference implementation
+constexpr const char* kMetadataKey = "__metadata__";
+constexpr size_t kHeaderDepth = 3;  // {"name": {"shape": [
 
-constexpr std::pair<torch::ScalarType, const char*> kDtypes[] = {
-    {torch::kFloat64, "F64"},   {torch::kFloat32, "F32"}, {torch::kFloat16, "F16"},
-    {torch::kBFloat16, "BF16"}, {torch::kInt64, "I64"},   {torch::kInt32, "I32"},
-    {torch::kInt16, "I16"},     {torch::kInt8, "I8"},     {torch::kUInt8, "U8"},
-    {torch::kBool, "BOOL"},
+}  // namespace
+
+/// Header text to entries and metadata; knows each entry by itself, not how they lie together.
+class MappedTensors::HeaderReader : public StrictJson {
+ public:
+  HeaderReader(std::string where, std::string_view text, MappedTensors& out)
+      : StrictJson(std::move(where), kHeaderDepth), out_(out) {
+    parse(text);
+  }
+
+ private:
+  bool in_metadata() const { return key_at(0) == kMetadataKey; }
+
+  void on_start(bool object) override {
+    if (depth() < 2 && !object) unexpected();
+    if (depth() == 1) {
+      entry_ = {};
+      dtype_.reset();
+      offsets_.clear();
+      shape_seen_ = false;
+    }
+    if (depth() == 2) {
+      const bool shape = key_at(1) == "shape";
+      if (in_metadata() || object || !(shape || key_at(1) == "data_offsets")) unexpected();
+      shape_seen_ = shape_seen_ || shape;
+    }
+  }
+
+  void on_scalar(Json value) override {
+    if (depth() == 2 && in_metadata() && value.is_string()) {
+      out_.metadata_.emplace(key_at(1), std::move(value.get_ref<std::string&>()));
+    } else if (depth() == 2 && !in_metadata() && key_at(1) == "dtype" && value.is_string()) {
+      dtype_ = parse_dtype(value.get_ref<const std::string&>());
+      if (!dtype_) refuse(concat("unknown dtype ", value.dump()));
+    } else if (depth() == 3 && value.is_number_unsigned()) {
+      add_number(value.get<uint64_t>());
+    } else {
+      unexpected();
+    }
+  }
+
+  void add_number(uint64_t number) {
+    // No tensor and no file comes near 2^62; a bound here keeps all sums and casts in range.
+    if (number > uint64_t{1} << 62) refuse(concat(number, " is too large"));
+    if (key_at(1) == "shape") {
+      entry_.info.shape.push_back(static_cast<int64_t>(number));
+    } else {
+      offsets_.push_back(number);
+    }
+  }
+
+  void on_end() override {
+    if (depth() != 1 || in_metadata()) return;
+    if (!dtype_ || !shape_seen_ || offsets_.size() != 2) {
+      refuse("needs dtype, shape and two data_offsets");
+    }
+    const auto bytes = tensor_bytes(*dtype_, entry_.info.shape);
+    if (!bytes) refuse(concat("shape ", torch::IntArrayRef(entry_.info.shape), " is too large"));
+    if (offsets_[0] > offsets_[1] || offsets_[1] - offsets_[0] != *bytes) {
+      refuse(concat("data_offsets ", offsets_[0], ", ", offsets_[1], " do not hold ", *bytes,
+                    " bytes"));
+    }
+    entry_.info.name = key_at(0);
+    entry_.info.dtype = *dtype_;
+    entry_.info.bytes = *bytes;
+    entry_.begin = offsets_[0];
+    out_.entries_.push_back(std::move(entry_));
+  }
+
+  [[noreturn]] void unexpected() const {
+    constexpr const char* kWanted[] = {"the header must be a JSON object", "must be an object",
+                                       "must be dtype (a string), shape or data_offsets (arrays)",
+                                       "must be a list of whole numbers from 0"};
+    refuse(in_metadata() && depth() == 2 ? "must be a string" : kWanted[depth()]);
+  }
+
+  MappedTensors& out_;
+  Entry entry_;
+  std::optional<Dtype> dtype_;
+  bool shape_seen_ = false;
+  std::vector<uint64_t> offsets_;
 };
 
-const char* dtype_name(torch::ScalarType type, const std::string& tensor) {
-  for (const auto& [candidate, name] : kDtypes) {
-    if (candidate == type) return name;
+MappedTensors::MappedTensors(const std::filesystem::path& path)
+    : where_(path.string()), file_(std::make_shared<MappedFile>(path)) {
+  MOEKIT_CHECK_FORMAT(file_->size() >= 8, where_, ": ", file_->size(),
+                      " bytes are too short for a safetensors file");
+  uint64_t length = 0;
+  std::memcpy(&length, file_->data(), 8);
+  MOEKIT_CHECK_FORMAT(length <= kMaxHeaderBytes && length <= file_->size() - 8, where_,
+                      ": a header of ", length, " bytes does not fit the file of ", file_->size());
+  HeaderReader(where_, {file_->data() + 8, length}, *this);
+  data_ = file_->data() + 8 + length;
+  std::stable_sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.info.bytes) < std::pair(b.begin, b.info.bytes);
+  });
+  const uint64_t size = file_->size() - 8 - length;
+  uint64_t next = 0;
+  index_.reserve(entries_.size());
+  for (const Entry& entry : entries_) {
+    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.info.bytes <= size - next, where_,
+                        ": tensor \"", entry.info.name, "\" lies at ", entry.begin, "..",
+                        entry.begin + entry.info.bytes, " of ", size, " bytes, after ", next);
+    next += entry.info.bytes;
+    index_.add(entry.info.name);  // is new: the header has no key twice
   }
-  throw ArgumentError(concat("write_safetensors: ", tensor,
-                             " has a dtype the format lacks: ", c10::toString(type)));
+  MOEKIT_CHECK_FORMAT(next == size, where_, ": ", size - next, " bytes belong to no tensor");
 }
 
-torch::ScalarType parse_dtype(const std::string& name, const std::string& where) {
-  for (const auto& [type, candidate] : kDtypes) {
-    if (name == candidate) return type;
-  }
-  throw FormatError(concat(where, ": unknown dtype \"", name, "\""));
+const TensorInfo& MappedTensors::info(std::string_view name) const {
+  return entries_[index_.position(name, where_)].info;
 }
 
-struct Entry {
-  std::string name;
-  torch::ScalarType dtype;
-  std::vector<int64_t> shape;
-  uint64_t begin;
-  uint64_t end;
-};
+torch::Tensor MappedTensors::read_codes(std::string_view name) const {
+  const Entry& entry = entries_[index_.position(name, where_)];
+  const auto options = torch::TensorOptions().dtype(code_type(entry.info.dtype));
+  if (entry.info.bytes == 0) return torch::empty(entry.info.shape, options);
+  char* begin = data_ + entry.begin;
+  if (reinterpret_cast<uintptr_t>(begin) % dtype_bytes(entry.info.dtype) == 0) {
+    return torch::from_blob(
+        begin, entry.info.shape, [file = file_](void*) {}, options);
+  }
+  auto copy = torch::empty(entry.info.shape, options);
+  std::memcpy(copy.data_ptr(), begin, entry.info.bytes);
+  return copy;
+}
 
-Entry parse_entry(const std::string& name, const Json& item, const std::string& path) {
-  const std::string where = concat(path, ": tensor \"", name, "\"");
-  MOEKIT_CHECK_FORMAT(item.is_object() && item.contains("dtype") && item["dtype"].is_string() &&
-                          item.contains("shape") && item["shape"].is_array() &&
-                          item.contains("data_offsets") && item["data_offsets"].is_array() &&
-                          item["data_offsets"].size() == 2,
-                      where, ": needs dtype, shape and two data_offsets");
-  Entry entry{name, parse_dtype(item["dtype"].get<std::string>(), where), {}, 0, 0};
-  uint64_t bytes = c10::elementSize(entry.dtype);
-  for (const auto& size : item["shape"]) {
-    MOEKIT_CHECK_FORMAT(size.is_number_unsigned(), where, ": bad shape ", item["shape"].dump());
-    const auto value = size.get<uint64_t>();
-    MOEKIT_CHECK_FORMAT(
-        value <= (uint64_t{1} << 48) && (value == 0 || bytes <= (uint64_t{1} << 48) / value), where,
-        ": shape ", item["shape"].dump(), " is too large");
-    bytes *= value;
-    entry.shape.push_back(static_cast<int64_t>(value));
+namespace {
+
+/// A JSON string. @throws ArgumentError when the text is not UTF-8.
+std::string quoted(const std::string& text, const std::string& where) {
+  try {
+    return Json(text).dump();
+  } catch (const Json::exception&) {
+    throw ArgumentError(concat(
+        where, ": not UTF-8: ", Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)));
   }
-  for (const auto& offset : item["data_offsets"]) {
-    MOEKIT_CHECK_FORMAT(offset.is_number_unsigned(), where, ": bad data_offsets");
+}
+
+std::string header_text(const std::vector<TensorInfo>& tensors, const Metadata& metadata,
+                        const std::string& where) {
+  // By hand: Json keeps the order of keys in a list, which makes inserting quadratic.
+  std::string text = "{";
+  if (!metadata.empty()) {
+    for (const auto& [key, value] : metadata) {
+      text += text.size() > 1 ? "," : concat('"', kMetadataKey, "\":{");
+      text += quoted(key, where) + ":" + quoted(value, where);
+    }
+    text += "}";
   }
-  entry.begin = item["data_offsets"][0].get<uint64_t>();
-  entry.end = item["data_offsets"][1].get<uint64_t>();
-  MOEKIT_CHECK_FORMAT(entry.begin <= entry.end && entry.end - entry.begin == bytes, where,
-                      ": data_offsets ", item["data_offsets"].dump(), " do not hold ", bytes,
-                      " bytes");
-  return entry;
+  NameIndex names;
+  uint64_t offset = 0;
+  for (const TensorInfo& tensor : tensors) {
+    MOEKIT_CHECK(tensor.name != kMetadataKey, where, ": no tensor can be named \"", kMetadataKey,
+                 "\"");
+    MOEKIT_CHECK(names.add(tensor.name), where, ": two tensors are named \"", tensor.name, "\"");
+    MOEKIT_CHECK(tensor_bytes(tensor.dtype, tensor.shape) == tensor.bytes, where, ": tensor \"",
+                 tensor.name, "\": ", tensor.bytes, " bytes are not ",
+                 torch::IntArrayRef(tensor.shape), " of ", tensor.dtype);
+    text += (text.size() > 1 ? "," : "") + quoted(tensor.name, where) +
+            concat(":{\"dtype\":\"", tensor.dtype, "\",\"shape\":", Json(tensor.shape).dump(),
+                   ",\"data_offsets\":[", offset, ",", offset + tensor.bytes, "]}");
+    offset += tensor.bytes;
+  }
+  text += "}";
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the data aligned to 8 bytes
+  MOEKIT_CHECK(text.size() <= kMaxHeaderBytes, where, ": a header of ", text.size(),
+               " bytes; at most ", kMaxHeaderBytes, " are allowed");
+  return text;
+}
+
+std::string_view bytes_of(const torch::Tensor& tensor) {
+  return {static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
 }  // namespace
 
-const torch::Tensor& TensorFile::at(const std::string& name) const {
-  for (const auto& [key, tensor] : tensors) {
-    if (key == name) return tensor;
-  }
-  throw ArgumentError(concat("no tensor named \"", name, "\""));
-}
-
-bool TensorFile::contains(const std::string& name) const {
-  return std::any_of(tensors.begin(), tensors.end(),
-                     [&](const auto& item) { return item.first == name; });
-}
-
-void write_safetensors(const std::filesystem::path& path, const TensorFile& file) {
-  Json header = Json::object();
-  if (!file.metadata.empty()) header["__metadata__"] = file.metadata;
-  std::vector<torch::Tensor> data;
-  uint64_t offset = 0;
-  for (const auto& [name, tensor] : file.tensors) {
-    MOEKIT_CHECK(!header.contains(name), "write_safetensors: two tensors are named \"", name, "\"");
-    const auto plain = tensor.detach().cpu().contiguous();
-    const uint64_t bytes = plain.nbytes();
-    header[name] = {{"dtype", dtype_name(plain.scalar_type(), name)},
-                    {"shape", plain.sizes().vec()},
-                    {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
-    data.push_back(plain);
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the data aligned to 8 bytes
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     std::vector<TensorInfo> tensors, const Metadata& metadata)
+    : tensors_(std::move(tensors)), file_(path) {
+  const std::string text = header_text(tensors_, metadata, path.string());
   const uint64_t length = text.size();
-  std::string bytes(8, '\0');
-  std::memcpy(bytes.data(), &length, 8);
-  bytes.reserve(8 + text.size() + offset);
-  bytes += text;
-  for (const auto& tensor : data) {
-    bytes.append(static_cast<const char*>(tensor.data_ptr()), tensor.nbytes());
-  }
-  write_file_atomic(path, bytes);
+  file_.append({reinterpret_cast<const char*>(&length), sizeof(length)});
+  file_.append(text);
 }
 
-TensorFile read_safetensors(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);
-  const std::string where = path.string();
-  MOEKIT_CHECK_FORMAT(bytes.size() >= 8, where, ": ", bytes.size(),
-                      " bytes are too short for a safetensors file");
-  uint64_t length = 0;
-  std::memcpy(&length, bytes.data(), 8);
-  MOEKIT_CHECK_FORMAT(length <= kMaxHeader && length <= bytes.size() - 8, where, ": a header of ",
-                      length, " bytes does not fit the file of ", bytes.size());
-  const Json header = Json::parse(bytes.begin() + 8,
-                                  bytes.begin() + 8 + static_cast<std::ptrdiff_t>(length), nullptr,
-                                  /*allow_exceptions=*/false);
-  MOEKIT_CHECK_FORMAT(header.is_object(), where, ": the header is no JSON object");
-  TensorFile file;
-  std::vector<Entry> entries;
-  for (const auto& [name, item] : header.items()) {
-    if (name == "__metadata__") {
-      MOEKIT_CHECK_FORMAT(item.is_object(), where, ": __metadata__ is no object");
-      for (const auto& [key, value] : item.items()) {
-        MOEKIT_CHECK_FORMAT(value.is_string(), where, ": __metadata__.", key, " is no string");
-        file.metadata[key] = value.get<std::string>();
-      }
-      continue;
-    }
-    entries.push_back(parse_entry(name, item, where));
-  }
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
-  const uint64_t size = bytes.size() - 8 - length;
-  uint64_t next = 0;
-  for (const Entry& entry : entries) {
-    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.end <= size, where, ": tensor \"", entry.name,
-                        "\" lies at ", entry.begin, "..", entry.end, " of ", size, " bytes, after ",
-                        next);
-    next = entry.end;
-    auto tensor = torch::empty(entry.shape, torch::TensorOptions().dtype(entry.dtype));
-    if (entry.end > entry.begin) {
-      std::memcpy(tensor.data_ptr(), bytes.data() + 8 + length + entry.begin,
-                  entry.end - entry.begin);
-    }
-    file.tensors.emplace_back(entry.name, tensor);
-  }
-  MOEKIT_CHECK_FORMAT(next == size, where, ": ", size - next, " bytes belong to no tensor");
-  return file;
+void SafetensorsWriter::write(std::string_view name, const torch::Tensor& tensor) {
+  const std::string where = file_.path().string();
+  MOEKIT_CHECK(next_ < tensors_.size(), where, ": tensor \"", name, "\" was not announced");
+  const TensorInfo& wanted = tensors_[next_];
+  MOEKIT_CHECK(name == wanted.name, where, ": tensor \"", wanted.name, "\" comes next, not \"",
+               name, "\"");
+  MOEKIT_CHECK(tensor.sizes() == wanted.shape && tensor.scalar_type() == code_type(wanted.dtype),
+               where, ": tensor \"", name, "\" was announced as ", torch::IntArrayRef(wanted.shape),
+               " ", code_type(wanted.dtype), ", it is ", tensor.sizes(), " ", tensor.scalar_type());
+  file_.append(bytes_of(tensor.detach().cpu().contiguous()));
+  ++next_;
+}
+
+void SafetensorsWriter::commit() {
+  MOEKIT_CHECK(next_ == tensors_.size(), file_.path().string(), ": ", tensors_.size() - next_,
+               " tensors are missing, the first is \"", tensors_[next_].name, "\"");
+  file_.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, const TensorSource& source) {
+  std::vector<TensorInfo> infos;
+  infos.reserve(source.names().size());
+  for (const auto& name : source.names()) infos.push_back(source.info(name));
+  SafetensorsWriter writer(path, std::move(infos), source.metadata());
+  for (const auto& name : source.names()) writer.write(name, source.read_codes(name));
+  writer.commit();
 }
 
 }  // namespace moekit::checkpoint

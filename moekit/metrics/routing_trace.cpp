@@ -2,7 +2,8 @@
 
 #include <sstream>
 
-#include "moekit/checkpoint/safetensors.h"
+#include "moekit/checkpoint/memory_tensors.h"
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 
 namespace moekit::metrics {
@@ -12,39 +13,35 @@ constexpr const char* kVersion = "1";
 }  // namespace
 
 void write_trace(const std::filesystem::path& path, const RoutingTrace& trace) {
-  checkpoint::TensorFile file;
+  checkpoint::MemoryTensors file;
   std::string names;
   for (const auto& layer : trace.layers) {
     MOEKIT_CHECK(layer.name.find(',') == std::string::npos, "write_trace: layer name \"",
                  layer.name, "\" has a comma");
     names += (names.empty() ? "" : ",") + layer.name;
-    file.tensors.emplace_back(layer.name + ".expert_index", layer.expert_index);
-    file.tensors.emplace_back(layer.name + ".probs", layer.probs.to(torch::kFloat32));
+    file.add(layer.name + ".expert_index", layer.expert_index);
+    file.add(layer.name + ".probs", layer.probs.to(torch::kFloat32));
   }
   for (const auto& [name, values] : trace.labels) {
-    file.tensors.emplace_back("labels." + name, values);
+    file.add("labels." + name, values);
   }
   if (trace.expert_log_probs.defined()) {
-    file.tensors.emplace_back("expert_log_probs", trace.expert_log_probs.to(torch::kFloat32));
+    file.add("expert_log_probs", trace.expert_log_probs.to(torch::kFloat32));
   }
-  file.metadata = {{"format", kFormat}, {"version", kVersion}, {"layers", names}};
+  file.set_metadata({{"format", kFormat}, {"version", kVersion}, {"layers", names}});
   checkpoint::write_safetensors(path, file);
 }
 
 RoutingTrace read_trace(const std::filesystem::path& path) {
-  const auto file = checkpoint::read_safetensors(path);
+  const auto file = checkpoint::open_tensors(path);
   const std::string where = path.string();
   const auto meta = [&](const char* key) {
-    const auto found = file.metadata.find(key);
-    MOEKIT_CHECK_FORMAT(found != file.metadata.end(), where, ": metadata lack \"", key, "\"");
+    const auto found = file->metadata().find(key);
+    MOEKIT_CHECK_FORMAT(found != file->metadata().end(), where, ": metadata lack \"", key, "\"");
     return found->second;
   };
   MOEKIT_CHECK_FORMAT(meta("format") == kFormat && meta("version") == kVersion, where,
                       ": is no routing trace of version ", kVersion);
-  const auto need = [&](const std::string& name) {
-    MOEKIT_CHECK_FORMAT(file.contains(name), where, ": lacks ", name);
-    return file.at(name);
-  };
   RoutingTrace trace;
   int64_t tokens = -1;
   const auto same_tokens = [&](int64_t count, const std::string& name) {
@@ -54,7 +51,7 @@ RoutingTrace read_trace(const std::filesystem::path& path) {
   };
   std::istringstream names(meta("layers"));
   for (std::string name; std::getline(names, name, ',');) {
-    LayerTrace layer{name, need(name + ".expert_index"), need(name + ".probs")};
+    LayerTrace layer{name, file->read(name + ".expert_index"), file->read(name + ".probs")};
     MOEKIT_CHECK_FORMAT(layer.expert_index.dim() == 2 && layer.probs.dim() == 2 &&
                             layer.expert_index.scalar_type() == torch::kLong &&
                             layer.probs.scalar_type() == torch::kFloat32,
@@ -67,16 +64,17 @@ RoutingTrace read_trace(const std::filesystem::path& path) {
                         where, ": ", name, ".expert_index leaves 0..", layer.num_experts() - 1);
     trace.layers.push_back(std::move(layer));
   }
-  for (const auto& [name, tensor] : file.tensors) {
+  for (const auto& name : file->names()) {
     if (name.rfind("labels.", 0) != 0) continue;
+    const auto tensor = file->read(name);
     MOEKIT_CHECK_FORMAT(tensor.dim() == 1 && tensor.scalar_type() == torch::kLong &&
                             (tensor.numel() == 0 || tensor.min().item<int64_t>() >= 0),
                         where, ": ", name, " must be [N] I64, from 0");
     same_tokens(tensor.size(0), name);
     trace.labels[name.substr(7)] = tensor;
   }
-  if (file.contains("expert_log_probs")) {
-    trace.expert_log_probs = file.at("expert_log_probs");
+  if (file->contains("expert_log_probs")) {
+    trace.expert_log_probs = file->read("expert_log_probs");
     MOEKIT_CHECK_FORMAT(trace.expert_log_probs.dim() == 3, where,
                         ": expert_log_probs must be [E, N, C]");
     same_tokens(trace.expert_log_probs.size(1), "expert_log_probs");

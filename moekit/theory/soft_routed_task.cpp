@@ -8,7 +8,8 @@
 #include <chrono>
 #include <cmath>
 
-#include "moekit/checkpoint/safetensors.h"
+#include "moekit/checkpoint/memory_tensors.h"
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
@@ -181,9 +182,8 @@ class SoftRoutedRun {
   void save() {
     create_folders(options_.folder / "checkpoints");
     FolderTransaction transaction(options_.folder / "checkpoints" / concat("step-", state_.step));
-    checkpoint::TensorFile file;
-    file.tensors = {{"student.w", student_.w}, {"student.v", student_.v}};
-    checkpoint::write_safetensors(transaction.path() / "student.safetensors", file);
+    const checkpoint::MemoryTensors tensors{{"student.w", student_.w}, {"student.v", student_.v}};
+    checkpoint::write_safetensors(transaction.path() / "student.safetensors", tensors);
     train::write_json(transaction.path() / "state.json",
                       {{"state", to_json(state_)}, {"metrics", metrics_}});
     transaction.commit();
@@ -206,26 +206,24 @@ class SoftRoutedRun {
     bind_config(tree, state_);
     metrics_ = json["metrics"].get<std::vector<Json>>();
     const auto path = folder / "student.safetensors";
-    const auto file = checkpoint::read_safetensors(path);
+    const auto file = checkpoint::open_tensors(path);
     for (auto* rows : {&student_.w, &student_.v}) {
       const char* name = rows == &student_.w ? "student.w" : "student.v";
-      MOEKIT_CHECK_FORMAT(file.contains(name) && file.at(name).dim() == 2 &&
-                              file.at(name).size(1) == config_.dim &&
-                              file.at(name).scalar_type() == torch::kFloat32,
+      *rows = file->read(name).clone();
+      MOEKIT_CHECK_FORMAT(rows->dim() == 2 && rows->size(1) == config_.dim &&
+                              rows->scalar_type() == torch::kFloat32,
                           path.string(), ": ", name, " must be [m, ", config_.dim, "] float32");
-      *rows = file.at(name).clone();
     }
     MOEKIT_CHECK_FORMAT(student_.w.sizes() == student_.v.sizes(), path.string(),
                         ": student.w and student.v differ in size");
   }
 
   void finish(double seconds) {
-    checkpoint::TensorFile file;
-    file.tensors = {{"student.w", student_.w},
-                    {"student.v", student_.v},
-                    {"teacher.w", teacher_.w},
-                    {"teacher.v", teacher_.v}};
-    checkpoint::write_safetensors(options_.folder / "model.safetensors", file);
+    const checkpoint::MemoryTensors tensors{{"student.w", student_.w},
+                                            {"student.v", student_.v},
+                                            {"teacher.w", teacher_.w},
+                                            {"teacher.v", teacher_.v}};
+    checkpoint::write_safetensors(options_.folder / "model.safetensors", tensors);
     const auto order = order_parameters(student_, teacher_);
     const auto& trained = state_.at_end_of_training;
     const auto above = [](const std::vector<double>& values) {

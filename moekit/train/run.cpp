@@ -6,6 +6,7 @@
 
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/optimizer_io.h"
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
@@ -56,11 +57,10 @@ void save_checkpoint(const fs::path& folder, Trainer& trainer, const models::Inp
 
 void load_checkpoint(const fs::path& path, Trainer& trainer, std::vector<Json>& metrics) {
   const fs::path model = path / "model.safetensors";
-  checkpoint::load_module_tensors(trainer.model(), checkpoint::read_safetensors(model),
-                                  model.string());
+  checkpoint::load_module_tensors(trainer.model(), *checkpoint::open_tensors(model));
   const fs::path optimizer = path / "optimizer.safetensors";
   checkpoint::load_optimizer_tensors(trainer.optimizer(), trainer.model(),
-                                     checkpoint::read_safetensors(optimizer), optimizer.string());
+                                     *checkpoint::open_tensors(optimizer));
   const fs::path state = path / "state.json";
   const Json json = read_json(state);
   MOEKIT_CHECK_FORMAT(json.is_object() && json.contains("trainer") && json.contains("metrics"),
@@ -88,8 +88,7 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const RunConfig& con
       if (item.value() == into) prefix = item.key() + ".";
     }
     const fs::path file = fs::path(run) / "model" / "model.safetensors";
-    checkpoint::load_submodule_tensors(*into, checkpoint::read_safetensors(file), prefix,
-                                       file.string());
+    checkpoint::load_submodule_tensors(*into, *checkpoint::open_tensors(file), prefix);
   };
   const std::shared_ptr<torch::nn::Module> router = model.router();
   const std::shared_ptr<torch::nn::Module> experts = model.experts();
@@ -335,7 +334,7 @@ std::shared_ptr<models::ClassifierImpl> load_model(const fs::path& folder) {
   bind_config(input_tree, input);
   auto model = models::make_classifier(config, input);
   const fs::path weights = folder / "model.safetensors";
-  checkpoint::load_module_tensors(*model, checkpoint::read_safetensors(weights), weights.string());
+  checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(weights));
   model->eval();
   return model;
 }

@@ -19,7 +19,7 @@ TEST(ModuleTensors, CarryParametersAndBuffersIntoAnotherModule) {
   nn::ConvNetStack a(options);
   nn::ConvNetStack b(options);
   a->forward(torch::randn({4, 1, 8, 8}));  // moves the running statistics
-  load_module_tensors(*b, module_tensors(*a), "x");
+  load_module_tensors(*b, module_tensors(*a));
   a->eval();
   b->eval();
   const auto x = torch::randn({2, 1, 8, 8});
@@ -29,15 +29,13 @@ TEST(ModuleTensors, CarryParametersAndBuffersIntoAnotherModule) {
 TEST(LoadModuleTensors, ListsMissingUnexpectedAndMisshapenTensorsAndLoadsNothing) {
   torch::nn::Linear module(3, 2);
   const auto before = module->bias.detach().clone();
-  TensorFile file;
-  file.tensors.emplace_back("weight", torch::zeros({4, 3}));
-  file.tensors.emplace_back("extra", torch::zeros({1}));
+  const MemoryTensors tensors{{"weight", torch::zeros({4, 3})}, {"extra", torch::zeros({1})}};
   try {
-    load_module_tensors(*module, file, "m.safetensors");
+    load_module_tensors(*module, tensors);
     FAIL();
   } catch (const FormatError& error) {
     const std::string text = error.what();
-    for (const char* part : {"m.safetensors", "missing bias [2]", "unexpected extra [1]",
+    for (const char* part : {"tensors in memory", "missing bias [2]", "unexpected extra [1]",
                              "weight is [4, 3]", "wanted [2, 3]"}) {
       EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
     }
@@ -47,9 +45,29 @@ TEST(LoadModuleTensors, ListsMissingUnexpectedAndMisshapenTensorsAndLoadsNothing
 
 TEST(LoadModuleTensors, RefusesAnotherDtype) {
   torch::nn::Linear module(3, 2);
-  TensorFile file = module_tensors(*module);
-  file.tensors[0].second = file.tensors[0].second.to(torch::kFloat64);
-  EXPECT_THROW(load_module_tensors(*module, file, "m"), FormatError);
+  const MemoryTensors tensors{{"weight", torch::zeros({2, 3}, torch::kFloat64)},
+                              {"bias", torch::zeros({2})}};
+  EXPECT_THROW(load_module_tensors(*module, tensors), FormatError);
+}
+
+TEST(LoadSubmoduleTensors, TakesWhatLiesUnderThePrefixAlone) {
+  torch::nn::Linear module(3, 2);
+  MemoryTensors tensors{{"router.weight", torch::full({2, 3}, 4.0)},
+                        {"router.bias", torch::full({2}, 5.0)},
+                        {"experts.weight", torch::zeros({9})}};
+  load_submodule_tensors(*module, tensors, "router.");
+  EXPECT_TRUE(torch::equal(module->weight.detach(), torch::full({2, 3}, 4.0)));
+  EXPECT_TRUE(torch::equal(module->bias.detach(), torch::full({2}, 5.0)));
+  tensors.add("router.extra", torch::zeros({1}));
+  try {
+    load_submodule_tensors(*module, tensors, "router.");
+    FAIL();
+  } catch (const FormatError& error) {
+    const std::string text = error.what();
+    for (const char* part : {"(router.*)", "unexpected extra [1]"}) {
+      EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
+    }
+  }
 }
 
 template <typename Make>
@@ -65,9 +83,9 @@ void expect_same_continuation(Make make) {
   };
   for (int i = 0; i < 3; ++i) step(a, *first);
   torch::nn::Linear b(4, 2);
-  load_module_tensors(*b, module_tensors(*a), "m");
+  load_module_tensors(*b, module_tensors(*a));
   auto second = make(b->parameters());
-  load_optimizer_tensors(*second, *b, optimizer_tensors(*first, *a), "o");
+  load_optimizer_tensors(*second, *b, optimizer_tensors(*first, *a));
   for (int i = 0; i < 3; ++i) {
     step(a, *first);
     step(b, *second);
@@ -90,13 +108,15 @@ TEST(OptimizerTensors, ContinueToTheSameWeightsBitForBit) {
 TEST(OptimizerTensors, RefuseForeignStateAndForeignOptimizers) {
   torch::nn::Linear module(3, 2);
   torch::optim::Adam adam(module->parameters());
-  TensorFile file;
-  file.tensors.emplace_back("nobody.step", torch::tensor(1, torch::kLong));
-  EXPECT_THROW(load_optimizer_tensors(adam, *module, file, "o"), FormatError);
-  file.tensors = {{"weight.exp_avg", torch::zeros({2, 3})}};
-  EXPECT_THROW(load_optimizer_tensors(adam, *module, file, "o"), FormatError);
-  file.tensors = {{"weight.exp_avg", torch::zeros({5})}};
-  EXPECT_THROW(load_optimizer_tensors(adam, *module, file, "o"), FormatError);
+  const auto expect_refused = [&](const std::string& name, const torch::Tensor& tensor) {
+    EXPECT_THROW(load_optimizer_tensors(adam, *module, MemoryTensors{{name, tensor}}), FormatError)
+        << name << tensor.sizes();
+  };
+  expect_refused("nobody.step", torch::tensor(1, torch::kLong));
+  expect_refused("weight", torch::zeros({2, 3}));
+  expect_refused("weight.exp_avg", torch::zeros({2, 3}));
+  expect_refused("weight.exp_avg", torch::zeros({5}));
+  expect_refused("weight.step", torch::zeros({2, 3}, torch::kLong));
   torch::optim::LBFGS lbfgs(module->parameters());
   EXPECT_THROW(optimizer_tensors(lbfgs, *module), ArgumentError);
 }

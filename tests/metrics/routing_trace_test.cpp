@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "moekit/checkpoint/safetensors.h"
+#include "moekit/checkpoint/memory_tensors.h"
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/metrics/specialization.h"
 
@@ -22,12 +23,17 @@ class RoutingTraceTest : public testing::Test {
     trace_.expert_log_probs = torch::randn({3, 5, 4});
   }
   void TearDown() override { fs::remove(path_); }
-  /// Writes the trace, changes the file's tensors, and reads it back.
-  void expect_refused(void (*change)(checkpoint::TensorFile&)) {
+  using Change = torch::Tensor (*)(const torch::Tensor&);
+  /// Writes the trace, puts other metadata or another tensor into the file, and reads it back.
+  void expect_refused(const checkpoint::Metadata& metadata, const std::string& changed = {},
+                      Change change = nullptr) {
     write_trace(path_, trace_);
-    auto file = checkpoint::read_safetensors(path_);
-    change(file);
-    checkpoint::write_safetensors(path_, file);
+    const auto file = checkpoint::open_tensors(path_);
+    checkpoint::MemoryTensors copy({}, metadata);
+    for (const auto& name : file->names()) {
+      copy.add(name, name == changed ? change(file->read(name)) : file->read(name));
+    }
+    checkpoint::write_safetensors(path_, copy);
     EXPECT_THROW(read_trace(path_), FormatError);
   }
   fs::path path_;
@@ -45,24 +51,20 @@ TEST_F(RoutingTraceTest, RoundTripsAndGivesTheSameFiguresAsLive) {
 }
 
 TEST_F(RoutingTraceTest, RefusesFilesThatAreNotOne) {
-  expect_refused([](auto& f) { f.metadata.clear(); });
-  expect_refused([](auto& f) { f.metadata["version"] = "9"; });
-  expect_refused([](auto& f) { f.metadata["layers"] = "mixture,other"; });
-  expect_refused([](auto& f) {
-    for (auto& [name, t] : f.tensors) {
-      if (name == "mixture.expert_index") t.fill_(3);
-    }
-  });
-  expect_refused([](auto& f) {
-    for (auto& [name, t] : f.tensors) {
-      if (name == "labels.label") t = t.slice(0, 0, 4);
-    }
-  });
-  expect_refused([](auto& f) {
-    for (auto& [name, t] : f.tensors) {
-      if (name == "labels.label") t.fill_(-1);
-    }
-  });
+  const checkpoint::Metadata own{
+      {"format", "moekit-routing-trace"}, {"version", "1"}, {"layers", "mixture"}};
+  auto changed = own;
+  expect_refused({});
+  changed["version"] = "9";
+  expect_refused(changed);
+  changed = own;
+  changed["layers"] = "mixture,other";
+  expect_refused(changed);
+  expect_refused(own, "mixture.expert_index",
+                 [](const auto& t) { return t.new_full(t.sizes(), 3); });
+  expect_refused(own, "mixture.expert_index", [](const auto& t) { return t.to(torch::kInt); });
+  expect_refused(own, "labels.label", [](const auto& t) { return t.slice(0, 0, 4); });
+  expect_refused(own, "labels.label", [](const auto& t) { return t.new_full(t.sizes(), -1); });
 }
 
 TEST_F(RoutingTraceTest, HardRoutingTakesTheHistogramOfTheArgmax) {

@@ -68,9 +68,8 @@ void step(torch::optim::Optimizer& optimizer, const torch::Tensor& values) {
 std::map<std::string, torch::Tensor> state_of(torch::optim::Optimizer& optimizer,
                                               const torch::nn::Module& module) {
   std::map<std::string, torch::Tensor> out;
-  for (const auto& [name, tensor] : checkpoint::optimizer_tensors(optimizer, module).tensors) {
-    out[name] = tensor.clone();
-  }
+  const auto tensors = checkpoint::optimizer_tensors(optimizer, module);
+  for (const auto& name : tensors.names()) out[name] = tensors.read(name).clone();
   return out;
 }
 
