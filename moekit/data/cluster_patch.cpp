@@ -1,12 +1,12 @@
 #include "moekit/data/cluster_patch.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include <cmath>
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::data {
 namespace {
@@ -91,7 +91,7 @@ ImageSet draw_samples(const ClusterPatchOptions& o, int64_t count, const torch::
 
 Dataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed) {
   check(options);
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(derive_seed(seed, "cluster-patch"));
+  auto generator = tensor::make_generator(derive_seed(seed, "cluster-patch"));
   const auto vectors = draw_vectors(options, generator);
   Dataset dataset;
   dataset.name = "cluster-patch";

@@ -1,10 +1,10 @@
 #include "moekit/data/soft_routed_teacher.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::data {
 namespace {
@@ -49,8 +49,7 @@ Dataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed)
   MOEKIT_CHECK(options.num_train >= 1 && options.num_test >= 1,
                "soft-routed-teacher: num_train and num_test must be at least 1; got ",
                options.num_train, " and ", options.num_test);
-  auto generator =
-      at::make_generator<at::CPUGeneratorImpl>(derive_seed(seed, "soft-routed-teacher"));
+  auto generator = tensor::make_generator(derive_seed(seed, "soft-routed-teacher"));
   const auto teacher = make_teacher(options.pairs, options.dim, options.gate, generator);
   Dataset dataset;
   dataset.name = "soft-routed-teacher";

@@ -1,13 +1,12 @@
 #include "moekit/data/synthetic.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <torch/types.h>
 
 #include <algorithm>
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::data {
 namespace {
@@ -50,7 +49,7 @@ Dataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed) 
                "cluster images: needs samples and noise >= 0; got ", options.num_train, ", ",
                options.num_test, ", ", options.noise);
   std::mt19937_64 generator(derive_seed(seed, "cluster-images"));
-  auto noise = at::make_generator<at::CPUGeneratorImpl>(derive_seed(seed, "pixel-noise"));
+  auto noise = tensor::make_generator(derive_seed(seed, "pixel-noise"));
   // Cluster c shows class y in column (y + c) mod num_classes.
   std::vector<std::vector<int64_t>> column_of;
   for (int64_t c = 0; c < options.num_clusters; ++c) {

@@ -5,6 +5,7 @@
 #include "moekit/metrics/information.h"
 #include "moekit/metrics/load.h"
 #include "moekit/metrics/routing_metrics.h"
+#include "moekit/tensor/tensor_json.h"
 
 namespace moekit::metrics {
 
@@ -45,17 +46,11 @@ Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, 
   if (const auto found = trace.labels.find("cluster"); found != trace.labels.end()) {
     const int64_t clusters = found->second.max().item<int64_t>() + 1;
     const auto table = label_expert_counts(found->second, chosen, clusters, experts);
-    Json counts = Json::array();
-    for (int64_t k = 0; k < clusters; ++k) {
-      const auto row = table[k].to(torch::kLong).contiguous();
-      counts.push_back(
-          std::vector<int64_t>(row.data_ptr<int64_t>(), row.data_ptr<int64_t>() + row.numel()));
-    }
     out["cluster"] = {
         {"dispatch_entropy", label_alignment(table).label_given_expert * std::log(2.0)},
         {"purity", purity(table)},
         {"matching", best_matching(table)},
-        {"counts", std::move(counts)}};
+        {"counts", tensor::to_json_rows(table.to(torch::kLong))}};
   }
   out["usage"] = load.fraction;
   out["top1_mass"] = top1_mass(layer.probs);

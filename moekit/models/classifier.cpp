@@ -8,6 +8,7 @@
 #include "moekit/nn/mixture.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/parts.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::models {
 namespace {
@@ -30,7 +31,7 @@ class SingleClassifierImpl : public nn::Cloneable<SingleClassifierImpl, Classifi
     return torch::nll_loss(output.log_probs, labels);
   }
   void reset_parameters(uint64_t, uint64_t experts_seed) override {
-    expert_->reset_parameters(make_generator(experts_seed));
+    expert_->reset_parameters(tensor::make_generator(experts_seed));
   }
   std::shared_ptr<nn::ExpertsImpl> experts() const override { return expert_; }
 
@@ -60,8 +61,8 @@ class MixtureClassifierImpl : public nn::Cloneable<MixtureClassifierImpl, Classi
     return mixture_->loss(last_, labels);
   }
   void reset_parameters(uint64_t router_seed, uint64_t experts_seed) override {
-    mixture_->router->reset_parameters(make_generator(router_seed));
-    mixture_->experts->reset_parameters(make_generator(experts_seed));
+    mixture_->router->reset_parameters(tensor::make_generator(router_seed));
+    mixture_->experts->reset_parameters(tensor::make_generator(experts_seed));
   }
   std::shared_ptr<nn::RouterImpl> router() const override { return mixture_->router; }
   std::shared_ptr<nn::ExpertsImpl> experts() const override { return mixture_->experts; }
@@ -95,8 +96,8 @@ class SparseMixtureClassifierImpl
     return torch::nll_loss(output.log_probs, labels);
   }
   void reset_parameters(uint64_t router_seed, uint64_t experts_seed) override {
-    moe_->router->reset_parameters(make_generator(router_seed));
-    moe_->experts->reset_parameters(make_generator(experts_seed));
+    moe_->router->reset_parameters(tensor::make_generator(router_seed));
+    moe_->experts->reset_parameters(tensor::make_generator(experts_seed));
   }
   std::shared_ptr<nn::RouterImpl> router() const override { return moe_->router; }
   std::shared_ptr<nn::ExpertsImpl> experts() const override { return moe_->experts; }
@@ -129,8 +130,8 @@ class SparseClassifierImpl : public nn::Cloneable<SparseClassifierImpl, Classifi
     return torch::nll_loss(output.log_probs, labels);
   }
   void reset_parameters(uint64_t router_seed, uint64_t experts_seed) override {
-    moe_->router->reset_parameters(make_generator(router_seed));
-    auto generator = make_generator(experts_seed);
+    moe_->router->reset_parameters(tensor::make_generator(router_seed));
+    auto generator = tensor::make_generator(experts_seed);
     moe_->experts->reset_parameters(generator);
     if (moe_->shared_experts) moe_->shared_experts->reset_parameters(generator);
     for (auto* layer : {&embed_, &classify_}) {

@@ -1,7 +1,5 @@
 #include "moekit/models/parts.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <torch/types.h>
 
 #include "moekit/core/error.h"
@@ -71,10 +69,6 @@ class FlatExpertsImpl : public nn::Cloneable<FlatExpertsImpl, nn::ExpertsImpl> {
 };
 
 }  // namespace
-
-at::Generator make_generator(uint64_t seed) {
-  return at::make_generator<at::CPUGeneratorImpl>(seed);
-}
 
 std::shared_ptr<nn::ExpertsImpl> make_image_experts(const ModelConfig& config,
                                                     const InputShape& input, int64_t num_experts) {

@@ -23,7 +23,4 @@ std::shared_ptr<nn::RouterImpl> make_vector_router(const ModelConfig& config, in
 std::shared_ptr<nn::ExpertsImpl> make_vector_experts(const ModelConfig& config, int64_t hidden_size,
                                                      int64_t num_experts);
 
-/// A generator of its own for a seed.
-at::Generator make_generator(uint64_t seed);
-
 }  // namespace moekit::models

@@ -1,6 +1,5 @@
 #include "moekit/theory/soft_routed_task.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
@@ -14,6 +13,7 @@
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
 #include "moekit/core/random.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::theory {
 namespace fs = std::filesystem;
@@ -23,7 +23,7 @@ constexpr double kRecovered = 0.9;
 constexpr int64_t kSaveEvery = 1000;  // steps; one takes about a millisecond
 
 at::Generator generator_of(const SoftRoutedConfig& config, const char* what, int64_t step = 0) {
-  return at::make_generator<at::CPUGeneratorImpl>(
+  return tensor::make_generator(
       derive_seed(static_cast<uint64_t>(config.seed), what, static_cast<uint64_t>(step)));
 }
 

@@ -1,7 +1,7 @@
 #include "moekit/train/augment.h"
 
 #include "moekit/core/error.h"
-#include "moekit/models/parts.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::train {
 namespace {
@@ -20,7 +20,7 @@ torch::Tensor flip_and_crop(const torch::Tensor& images, uint64_t seed) {
   MOEKIT_CHECK(images.dim() == 4 && images.size(2) > kPad && images.size(3) > kPad,
                "flip_and_crop: images must be [N, C, H > 4, W > 4]; got ", images.sizes());
   const int64_t n = images.size(0);
-  const auto generator = models::make_generator(seed);
+  const auto generator = tensor::make_generator(seed);
   const auto draw = [&](int64_t low, int64_t high) {
     return torch::randint(low, high, {n}, generator, torch::kLong);
   };

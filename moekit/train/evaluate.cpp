@@ -2,7 +2,7 @@
 
 #include "moekit/core/random.h"
 #include "moekit/metrics/specialization.h"
-#include "moekit/models/parts.h"
+#include "moekit/tensor/generator.h"
 
 namespace moekit::train {
 namespace {
@@ -33,7 +33,7 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
     context.task_id = part.labels;
     if (options.noise_seed) {
       context.always_noise = true;
-      context.generator = models::make_generator(
+      context.generator = tensor::make_generator(
           derive_seed(*options.noise_seed, "test-noise", static_cast<uint64_t>(begin)));
     }
     const auto output = model.forward(data::normalize(part.images, normalization), context);

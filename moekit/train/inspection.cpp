@@ -4,24 +4,12 @@
 #include "moekit/metrics/load.h"
 #include "moekit/metrics/routing_metrics.h"
 #include "moekit/metrics/similarity.h"
-#include "moekit/models/parts.h"
+#include "moekit/tensor/generator.h"
+#include "moekit/tensor/tensor_json.h"
 #include "moekit/train/evaluate.h"
 
 namespace moekit::train {
 namespace {
-
-Json table_json(const torch::Tensor& table) {
-  Json rows = Json::array();
-  const auto values = table.to(torch::kFloat64).contiguous();
-  for (int64_t r = 0; r < values.size(0); ++r) {
-    Json row = Json::array();
-    for (int64_t c = 0; c < values.size(1); ++c) row.push_back(values[r][c].item<double>());
-    rows.push_back(std::move(row));
-  }
-  return rows;
-}
-
-Json vector_json(const torch::Tensor& values) { return table_json(values.reshape({1, -1}))[0]; }
 
 Json alignment_json(const torch::Tensor& labels, const torch::Tensor& chosen, int64_t num_labels,
                     int64_t experts) {
@@ -35,7 +23,7 @@ Json alignment_json(const torch::Tensor& labels, const torch::Tensor& chosen, in
           {"purity", metrics::purity(table)},
           {"purity_baseline", metrics::purity_baseline(table)},
           {"matching", metrics::best_matching(table)},
-          {"counts", table_json(table)}};
+          {"counts", tensor::to_json_rows(table)}};
 }
 
 /// Strings together the stacked parameters that have one slice an expert, [E, P].
@@ -74,9 +62,9 @@ void add_expert_outputs(Json& out, const metrics::LayerTrace& layer,
                              {"random_baseline", sum.random}};
   // A few thousand samples fix the similarity to two digits.
   const auto some = outputs.slice(1, 0, 2000).exp();
-  out["output_cka"] = table_json(metrics::linear_cka(some));
+  out["output_cka"] = tensor::to_json_rows(metrics::linear_cka(some));
   out["output_cka_mean"] = metrics::mean_off_diagonal(metrics::linear_cka(some));
-  out["output_cka_baseline"] = metrics::linear_cka_baseline(some, models::make_generator(1));
+  out["output_cka_baseline"] = metrics::linear_cka_baseline(some, tensor::make_generator(1));
   Json confidence = Json::array();
   Json confusion = Json::array();
   const auto& predicted = trace.labels.at("predicted");
@@ -84,7 +72,7 @@ void add_expert_outputs(Json& out, const metrics::LayerTrace& layer,
     const auto rows = chosen.eq(e).nonzero().squeeze(1);
     const auto top = std::get<0>(outputs[e].index_select(0, rows).exp().max(1));
     confidence.push_back(rows.numel() > 0 ? top.mean().item<double>() : 0.0);
-    confusion.push_back(table_json(metrics::label_expert_counts(
+    confusion.push_back(tensor::to_json_rows(metrics::label_expert_counts(
         labels.index_select(0, rows), predicted.index_select(0, rows), num_classes, num_classes)));
   }
   out["confidence"] = confidence;
@@ -131,7 +119,7 @@ Json inspect_run(const std::filesystem::path& folder, const RunData& data,
                  {"experts", experts},
                  {"top_k", layer.expert_index.size(1)},
                  {"usage", load.fraction},
-                 {"mean_probs", vector_json(layer.probs.mean(0))},
+                 {"mean_probs", tensor::to_json_values(layer.probs.mean(0))},
                  {"experts_used", load.experts_used},
                  {"dead", load.dead},
                  {"load_variation", load.variation},
@@ -148,13 +136,14 @@ Json inspect_run(const std::filesystem::path& folder, const RunData& data,
           alignment_json(found->second, chosen, found->second.max().item<int64_t>() + 1, experts);
     }
     if (layer.expert_index.size(1) > 1) {
-      item["coactivation"] = table_json(metrics::coactivation(layer.expert_index, experts));
+      item["coactivation"] =
+          tensor::to_json_rows(metrics::coactivation(layer.expert_index, experts));
       item["coactivation_baseline"] =
           metrics::coactivation_baseline(layer.expert_index.size(1), experts);
     }
     if (model->experts()) {
       if (const auto weights = stacked_weights(*model->experts(), experts); weights.defined()) {
-        item["weight_cosine"] = table_json(metrics::weight_cosine(weights));
+        item["weight_cosine"] = tensor::to_json_rows(metrics::weight_cosine(weights));
         item["weight_cosine_mean"] = metrics::mean_off_diagonal(metrics::weight_cosine(weights));
       }
     }

@@ -14,6 +14,7 @@
 #include "moekit/core/version.h"
 #include "moekit/data/registry.h"
 #include "moekit/metrics/alignment.h"
+#include "moekit/tensor/tensor_json.h"
 #include "moekit/train/evaluate.h"
 #include "moekit/train/trainer.h"
 
@@ -115,16 +116,6 @@ void check_limit(const char* key, int64_t wanted, int64_t available) {
   MOEKIT_CHECK(wanted <= available, key, " = ", wanted, ", but there are ", available, " images");
 }
 
-Json rows_of(const torch::Tensor& table) {
-  Json rows = Json::array();
-  const auto values = table.to(torch::kFloat64).contiguous();
-  for (int64_t r = 0; r < values.size(0); ++r) {
-    const auto* row = values.data_ptr<double>() + r * values.size(1);
-    rows.push_back(std::vector<double>(row, row + values.size(1)));
-  }
-  return rows;
-}
-
 /// How experts and router point along the true directions of generated data, by name.
 Json alignments(const models::ClassifierImpl& model, const RunData& data,
                 const metrics::RoutingTrace& trace) {
@@ -135,8 +126,10 @@ Json alignments(const models::ClassifierImpl& model, const RunData& data,
     const auto fits = [&size = vectors](const torch::Tensor& weights) {
       return weights.defined() && weights.size(-1) == size.size(1);
     };
-    if (fits(experts)) out["experts"][name] = rows_of(metrics::alignment(experts, vectors));
-    if (fits(router)) out["router"][name] = rows_of(metrics::alignment(router, vectors));
+    if (fits(experts))
+      out["experts"][name] = tensor::to_json_rows(metrics::alignment(experts, vectors));
+    if (fits(router))
+      out["router"][name] = tensor::to_json_rows(metrics::alignment(router, vectors));
   }
   if (out.contains("router") && data.directions.count("label") == 1 &&
       data.directions.count("centre") == 1 && !trace.layers.empty()) {

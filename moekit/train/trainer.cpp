@@ -9,7 +9,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
-#include "moekit/models/parts.h"
+#include "moekit/tensor/generator.h"
 #include "moekit/train/augment.h"
 
 namespace moekit::train {
@@ -145,7 +145,7 @@ double Trainer::train_batch(const data::ImageSet& batch, const TrainerHooks& hoo
   if (config_.data.augment) pixels = flip_and_crop(pixels, derive_seed(seed, "augment", step));
   const auto images = data::normalize(pixels, normalization_);
   nn::RouterContext context;
-  context.generator = models::make_generator(derive_seed(seed, "router-noise", step));
+  context.generator = tensor::make_generator(derive_seed(seed, "router-noise", step));
   context.task_id = batch.labels;
 
   const double factor = schedule_factor(config_.train, state.step, total_steps());

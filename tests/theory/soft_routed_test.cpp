@@ -1,6 +1,5 @@
 #include "moekit/theory/soft_routed.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,23 +8,23 @@
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
+#include "moekit/tensor/generator.h"
 #include "moekit/theory/soft_routed_task.h"
 
 namespace moekit::theory {
 namespace {
 namespace fs = std::filesystem;
-
-at::Generator seeded(uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
+using tensor::make_generator;
 
 SoftRouted in_double(const SoftRouted& m) {
   return {m.w.to(torch::kFloat64), m.v.to(torch::kFloat64), m.gate};
 }
 
 TEST(SoftRouted, TeacherVectorsAreOrthonormal) {
-  const auto teacher = make_teacher(3, 8, SoftGate::kSigmoid, seeded(1));
+  const auto teacher = make_teacher(3, 8, SoftGate::kSigmoid, make_generator(1));
   const auto all = torch::cat({teacher.w, teacher.v});
   EXPECT_TRUE(torch::allclose(all.matmul(all.t()), torch::eye(6), 0, 1e-6));
-  EXPECT_THROW(make_teacher(5, 8, SoftGate::kSigmoid, seeded(1)), ArgumentError);
+  EXPECT_THROW(make_teacher(5, 8, SoftGate::kSigmoid, make_generator(1)), ArgumentError);
 }
 
 TEST(SoftRouted, HermiteExpertsAreNormalised) {
@@ -34,7 +33,7 @@ TEST(SoftRouted, HermiteExpertsAreNormalised) {
   SoftRouted pair;
   pair.w = torch::zeros({2, 2});
   pair.v = torch::tensor({{1.0F, 0.0F}, {0.5F, std::sqrt(0.75F)}});
-  const auto x = torch::empty({400000, 2}).normal_(0, 1, seeded(2));
+  const auto x = torch::empty({400000, 2}).normal_(0, 1, make_generator(2));
   const auto h = 2 * pair.parts(x);
   const auto products = h.t().matmul(h) / 400000.0;
   EXPECT_NEAR(products[0][0].item<double>(), 1, 0.05);
@@ -43,9 +42,9 @@ TEST(SoftRouted, HermiteExpertsAreNormalised) {
 
 TEST(SoftRouted, GradientsAgreeWithFiniteDifferencesForBothGates) {
   for (const auto gate : {SoftGate::kSigmoid, SoftGate::kSoftmax}) {
-    const auto teacher = in_double(make_teacher(2, 6, gate, seeded(3)));
-    auto student = in_double(make_student(3, 6, gate, seeded(4)));
-    const auto x = torch::empty({500, 6}, torch::kFloat64).normal_(0, 1, seeded(5));
+    const auto teacher = in_double(make_teacher(2, 6, gate, make_generator(3)));
+    auto student = in_double(make_student(3, 6, gate, make_generator(4)));
+    const auto x = torch::empty({500, 6}, torch::kFloat64).normal_(0, 1, make_generator(5));
     const auto target = teacher.forward(x);
     const auto gradient = soft_gradient(student, x, target);
     EXPECT_NEAR(gradient.loss, soft_loss(student, teacher, x), 1e-12);
@@ -68,11 +67,11 @@ TEST(SoftRouted, GradientsAgreeWithFiniteDifferencesForBothGates) {
 }
 
 TEST(SoftRouted, StepsStayOnTheSphereAndGoDown) {
-  const auto teacher = make_teacher(1, 8, SoftGate::kSigmoid, seeded(1));
-  auto student = make_overlapping_student(teacher, seeded(2));
+  const auto teacher = make_teacher(1, 8, SoftGate::kSigmoid, make_generator(1));
+  auto student = make_overlapping_student(teacher, make_generator(2));
   EXPECT_NEAR(student.v[0].dot(teacher.v[0]).item<double>(), 1 / std::sqrt(8.0), 1e-6);
   EXPECT_NEAR(student.v[0].dot(teacher.w[0]).item<double>(), 0, 1e-6);
-  const auto x = torch::empty({20000, 8}).normal_(0, 1, seeded(3));
+  const auto x = torch::empty({20000, 8}).normal_(0, 1, make_generator(3));
   const double before = soft_loss(student, teacher, x);
   for (int i = 0; i < 20; ++i) {
     const auto gradient = soft_gradient(student, x, teacher.forward(x));
@@ -85,12 +84,12 @@ TEST(SoftRouted, StepsStayOnTheSphereAndGoDown) {
 }
 
 TEST(SoftRouted, PruningTakesOutTheCancellingPairAlone) {
-  const auto teacher = make_teacher(2, 8, SoftGate::kSigmoid, seeded(1));
-  const auto extra = make_student(1, 8, SoftGate::kSigmoid, seeded(9));
+  const auto teacher = make_teacher(2, 8, SoftGate::kSigmoid, make_generator(1));
+  const auto extra = make_student(1, 8, SoftGate::kSigmoid, make_generator(9));
   SoftRouted student;
   student.w = torch::cat({teacher.w.slice(0, 0, 1), extra.w, teacher.w.slice(0, 1, 2), extra.w});
   student.v = torch::cat({teacher.v.slice(0, 0, 1), extra.v, teacher.v.slice(0, 1, 2), -extra.v});
-  const auto x = torch::empty({5000, 8}).normal_(0, 1, seeded(3));
+  const auto x = torch::empty({5000, 8}).normal_(0, 1, make_generator(3));
   EXPECT_EQ(prune_cancelling_pairs(student, x, 2), (std::vector<int64_t>{0, 2}));
   // An odd one has no partner and stays.
   EXPECT_EQ(prune_cancelling_pairs(student.select(torch::tensor({0, 1, 2})), x, 2).size(), 3U);

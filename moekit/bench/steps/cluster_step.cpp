@@ -1,13 +1,13 @@
 // One full-batch training step (forward, backward, normalized gradient descent) of the
 // cluster-patch problem, n = 16,000, eight networks of 16 filters, one thread: patch experts on
 // their kernel against one libtorch convolution per expert on the samples it is given.
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <torch/nn/modules/conv.h>
 
 #include "moekit/data/cluster_patch.h"
 #include "moekit/models/classifier.h"
+#include "moekit/tensor/generator.h"
 #include "moekit/train/normalized_gd.h"
 
 namespace {
@@ -22,10 +22,6 @@ constexpr int64_t kClusterExperts = 8;
 const moekit::data::ImageSet& cluster_samples() {
   static const auto kSet = moekit::data::make_cluster_patch({}, 1);
   return kSet.train;
-}
-
-at::Generator noise_generator(uint64_t step) {
-  return at::make_generator<at::CPUGeneratorImpl>(step);
 }
 
 moekit::models::ModelConfig cluster_model() {
@@ -57,7 +53,7 @@ void cluster_step_moekit(benchmark::State& state) {
   uint64_t step = 0;
   for (auto _ : state) {
     moekit::nn::RouterContext context;
-    context.generator = noise_generator(++step);
+    context.generator = moekit::tensor::make_generator(++step);
     const auto output = model->forward(samples.images, context);
     optimizer.zero_grad();
     model->loss(output, samples.labels).backward();
@@ -81,7 +77,7 @@ void cluster_step_loop(benchmark::State& state) {
   uint64_t step = 0;
   for (auto _ : state) {
     auto noise = torch::empty({x.size(0), kClusterExperts});
-    noise.uniform_(0, 1, noise_generator(++step));
+    noise.uniform_(0, 1, moekit::tensor::make_generator(++step));
     const auto logits = summed.matmul(router.t()) + noise;
     const auto [gate, chosen] = logits.max(1);
     std::vector<torch::Tensor> index;
