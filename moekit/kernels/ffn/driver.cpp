@@ -215,15 +215,19 @@ void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& 
   });
 }
 
+void clear_panel(float* rows, std::int64_t count, std::int64_t columns, std::int64_t panel) {
+  const std::int64_t begin = panel * kPanelColumns;
+  const auto bytes =
+      static_cast<std::size_t>(std::min(kPanelColumns, columns - begin)) * sizeof(float);
+  for (std::int64_t r = 0; r < count; ++r) std::memset(rows + r * columns + begin, 0, bytes);
+}
+
 void run_down(const FfnKernels& kernels, const std::vector<BankView>& views, float* output,
               ThreadPool& pool, const std::vector<ThreadScratch>& scratch) {
   const std::int64_t columns = views.front().output_size;
   const std::int64_t tokens = views.front().num_tokens;
-  pool.run((columns + kPanelColumns - 1) / kPanelColumns, [&](std::int64_t panel, int thread) {
-    const std::int64_t begin = panel * kPanelColumns;
-    const auto bytes =
-        static_cast<std::size_t>(std::min(kPanelColumns, columns - begin)) * sizeof(float);
-    for (std::int64_t n = 0; n < tokens; ++n) std::memset(output + n * columns + begin, 0, bytes);
+  pool.run(count_panels(columns), [&](std::int64_t panel, int thread) {
+    clear_panel(output, tokens, columns, panel);
     for (const auto& view : views) {
       kernels.down(view, output, panel, scratch[static_cast<std::size_t>(thread)]);
     }

@@ -14,6 +14,11 @@ inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// Panels that so many columns take.
+inline std::int64_t count_panels(std::int64_t columns) {
+  return (columns + kPanelColumns - 1) / kPanelColumns;
+}
+
 /// Cuts one slab into 64-byte aligned arrays: first add() for each, then place() for all.
 class Arena {
  public:
@@ -129,6 +134,9 @@ void view_plan(BankView& view, const RoutingPlan& plan);
 void view_shape(BankView& view, const FfnShape& shape);
 /// Hidden values as a left operand, where they are written as one.
 LeftRows hidden_rows(const BankView& view);
+
+/// Zeros in the columns of a panel, of rows [count, columns].
+void clear_panel(float* rows, std::int64_t count, std::int64_t columns, std::int64_t panel);
 
 /// The two rounds of a forward pass over `buffers.views`.
 void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& pool);

@@ -46,48 +46,35 @@ BankView view_bank(const FfnBank& bank) {
   return view;
 }
 
-}  // namespace
-
-void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output,
-                        const Execution& execution) {
-  check_execution(execution);
+void check_banks(const std::vector<FfnBank>& banks) {
   MOEKIT_CHECK(!banks.empty(), "expert kernels: no bank given");
   const FfnShape& first = banks.front().experts->shape();
-  const std::int64_t n = banks.front().plan->num_tokens;
   for (const auto& bank : banks) {
     const FfnShape& s = bank.experts->shape();
     MOEKIT_CHECK(s.hidden_size == first.hidden_size && s.output_size == first.output_size,
                  "expert kernels: banks of ", first.hidden_size, " to ", first.output_size, " and ",
                  s.hidden_size, " to ", s.output_size, " values in one call");
-    check_plan(*bank.plan, s.num_experts, n);
+    check_plan(*bank.plan, s.num_experts, banks.front().plan->num_tokens);
   }
-  check_finite(execution, "token", tokens, n, first.hidden_size);
-  if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
+}
 
-  const FfnKernels& kernels = ffn_kernels(execution.isa);
-  auto& buffers = execution.workspace->buffers();
-  ThreadPool& pool = *execution.pool;
-  auto& views = buffers.views;
-  views.clear();
-  for (const auto& bank : banks) views.push_back(view_bank(bank));
-  // Shared experts most often have the routed ones' format: their tokens are rounded once.
-  auto& operands = buffers.operands;
+/// Takes memory for each bank's hidden values and for what its two products take on the left.
+void reserve_operands(Arena& arena, const std::vector<FfnBank>& banks, std::vector<BankView>& views,
+                      std::vector<Operands>& operands) {
   operands.assign(banks.size(), {});
-  Arena arena;
   for (std::size_t b = 0; b < banks.size(); ++b) {
+    const PackedExperts& experts = *banks[b].experts;
     auto& view = views[b];
     auto& operand = operands[b];
     const std::int64_t rows = banks[b].plan->num_rows();
-    operand.tokens_of = b;
-    for (std::size_t before = 0; before < b; ++before) {
-      if (banks[before].experts->format() == banks[b].experts->format()) {
-        operand.tokens_of = operands[before].tokens_of;
-        break;
-      }
-    }
+    // Shared experts most often have the routed ones' format: their tokens are rounded once.
+    const auto same = std::find_if(banks.begin(), banks.end(), [&](const FfnBank& other) {
+      return other.experts->format() == experts.format();
+    });
+    operand.tokens_of = static_cast<std::size_t>(same - banks.begin());
     if (operand.tokens_of == b) {
-      operand.tokens.reserve(arena, view.product, view.group, n,
-                             banks[b].experts->up_layout().padded_inputs);
+      operand.tokens.reserve(arena, view.product, view.group, view.num_tokens,
+                             experts.up_layout().padded_inputs);
     }
     if (view.product == ProductKind::kF32) {
       arena.add(view.hidden, rows * view.hidden_stride);
@@ -96,29 +83,61 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
     } else {
       arena.add(view.hidden, rows * view.hidden_stride);
       operand.hidden.reserve(arena, view.product, view.group, rows,
-                             banks[b].experts->down_layout().padded_inputs);
+                             experts.down_layout().padded_inputs);
     }
   }
-  arena.place(buffers.forward);
-  const auto& scratch = thread_scratch(buffers, pool.num_threads(), 0);
-  for (std::size_t b = 0; b < banks.size(); ++b) {
+}
+
+/// Brings tokens into the form that each bank takes, and points the views at them.
+void convert_tokens(const FfnKernels& kernels, ThreadPool& pool, const float* tokens,
+                    std::vector<BankView>& views, const std::vector<Operands>& operands) {
+  for (std::size_t b = 0; b < views.size(); ++b) {
     auto& view = views[b];
     const auto& operand = operands[b];
     const auto& token_buffers = operands[operand.tokens_of].tokens;
     if (operand.tokens_of == b) {
       convert_rows(kernels, pool, token_buffers, view.group, tokens, view.hidden_size,
-                   view.hidden_size, n);
+                   view.hidden_size, view.num_tokens);
     }
     view.tokens = token_buffers.rows(view.token);
     view.hidden_left =
         operand.hidden.codes != nullptr ? operand.hidden.rows(nullptr) : hidden_rows(view);
   }
-  run_up(kernels, buffers, pool);
-  for (std::size_t b = 0; b < banks.size(); ++b) {
+}
+
+/// Hidden values of integer formats, as the second product takes them.
+void convert_hidden(const FfnKernels& kernels, ThreadPool& pool, const std::vector<FfnBank>& banks,
+                    const std::vector<BankView>& views, const std::vector<Operands>& operands) {
+  for (std::size_t b = 0; b < views.size(); ++b) {
     if (operands[b].hidden.codes == nullptr) continue;
     convert_rows(kernels, pool, operands[b].hidden, views[b].group, views[b].hidden,
                  views[b].hidden_stride, views[b].intermediate_size, banks[b].plan->num_rows());
   }
+}
+
+}  // namespace
+
+void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output,
+                        const Execution& execution) {
+  check_execution(execution);
+  check_banks(banks);
+  check_finite(execution, "token", tokens, banks.front().plan->num_tokens,
+               banks.front().experts->shape().hidden_size);
+  if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
+
+  const FfnKernels& kernels = ffn_kernels(execution.isa);
+  auto& buffers = execution.workspace->buffers();
+  ThreadPool& pool = *execution.pool;
+  auto& views = buffers.views;
+  views.clear();
+  for (const auto& bank : banks) views.push_back(view_bank(bank));
+  Arena arena;
+  reserve_operands(arena, banks, views, buffers.operands);
+  arena.place(buffers.forward);
+  const auto& scratch = thread_scratch(buffers, pool.num_threads(), 0);
+  convert_tokens(kernels, pool, tokens, views, buffers.operands);
+  run_up(kernels, buffers, pool);
+  convert_hidden(kernels, pool, banks, views, buffers.operands);
   run_down(kernels, views, output, pool, scratch);
 }
 

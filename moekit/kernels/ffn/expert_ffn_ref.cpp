@@ -176,6 +176,122 @@ void store(const std::vector<double>& from, float* to) {
   for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(from[i]);
 }
 
+/// The backward pass of a bank. Assignments come expert by expert; an expert's gradients are summed
+/// and then written.
+class ReferenceBackward {
+ public:
+  ReferenceBackward(const TrainBank& bank, const float* tokens, const float* grad_output,
+                    const MutableExpertMatrices& gradients)
+      : grad_tokens(static_cast<std::size_t>(bank.plan->num_tokens * bank.shape.hidden_size), 0.0),
+        bank_(bank),
+        tokens_(tokens),
+        grad_output_(grad_output),
+        gradients_(gradients),
+        f_(bank.shape.intermediate_size),
+        d_(bank.shape.hidden_size),
+        o_(bank.shape.output_size),
+        gated_(is_gated(bank.shape.activation)),
+        round_(bank.compute),
+        gate_(static_cast<std::size_t>(f_ * d_)),
+        up_(gate_.size()),
+        down_(static_cast<std::size_t>(o_ * f_)),
+        gate_bias_(static_cast<std::size_t>(f_)),
+        up_bias_(gate_bias_.size()),
+        down_bias_(static_cast<std::size_t>(o_)) {}
+
+  /// Adds an assignment; the gradient of its combine weight.
+  double add(std::int64_t expert, std::int64_t token, double weight) {
+    if (expert != expert_) start(expert);
+    const auto pass = run_expert(bank_, expert, tokens_ + token * d_);
+    double of_weight = 0;
+    add_output(pass, grad_output_ + token * o_, weight, of_weight);
+    add_hidden(pass, token, weight, of_weight);
+    return of_weight;
+  }
+
+  /// Writes what was summed for the last expert.
+  void flush() const {
+    const auto& g = gradients_;
+    if (expert_ < 0 || g.up == nullptr) return;
+    store(up_, g.up + expert_ * f_ * d_);
+    store(down_, g.down + expert_ * o_ * f_);
+    if (gated_) store(gate_, g.gate + expert_ * f_ * d_);
+    if (g.up_bias != nullptr) store(up_bias_, g.up_bias + expert_ * f_);
+    if (g.gate_bias != nullptr) store(gate_bias_, g.gate_bias + expert_ * f_);
+    if (g.down_bias != nullptr) store(down_bias_, g.down_bias + expert_ * o_);
+  }
+
+  std::vector<double> grad_tokens;  ///< [N, D]
+
+ private:
+  void start(std::int64_t expert) {
+    flush();
+    expert_ = expert;
+    for (auto* sums : {&gate_, &up_, &down_, &gate_bias_, &up_bias_, &down_bias_}) {
+      std::fill(sums->begin(), sums->end(), 0.0);
+    }
+  }
+
+  void add_output(const Pass& pass, const float* dy, double weight, double& of_weight) {
+    const float* bias = at(bank_.parameters.down_bias, expert_ * o_);
+    for (std::int64_t i = 0; i < o_; ++i) {
+      const auto grad = static_cast<double>(dy[i]);
+      if (bias != nullptr) of_weight += grad * static_cast<double>(bias[i]);
+      down_bias_[static_cast<std::size_t>(i)] += weight * grad;
+      for (std::int64_t j = 0; j < f_; ++j) {
+        down_[static_cast<std::size_t>(i * f_ + j)] +=
+            round_(grad) * round_(weight * pass.hidden[static_cast<std::size_t>(j)]);
+      }
+    }
+  }
+
+  void add_hidden(const Pass& pass, std::int64_t token, double weight, double& of_weight) {
+    const float* dy = grad_output_ + token * o_;
+    const float* down_matrix = bank_.parameters.down + expert_ * o_ * f_;
+    for (std::int64_t j = 0; j < f_; ++j) {
+      const auto row = static_cast<std::size_t>(j);
+      double grad = 0;
+      for (std::int64_t i = 0; i < o_; ++i) {
+        grad += round_(dy[i]) * round_(down_matrix[i * f_ + j]);
+      }
+      of_weight += grad * pass.hidden[row];
+      grad *= weight;
+      const auto act = activate(bank_.shape.activation, gated_ ? pass.gate[row] : pass.up[row]);
+      const double of_gate = gated_ ? grad * pass.up[row] * act.derivative : 0;
+      const double of_up = grad * (gated_ ? act.value : act.derivative);
+      up_bias_[row] += of_up;
+      gate_bias_[row] += of_gate;
+      add_inputs(pass, token, j, of_gate, of_up);
+    }
+  }
+
+  /// What hidden value j adds to the gradients of its weights and of the token.
+  void add_inputs(const Pass& pass, std::int64_t token, std::int64_t j, double of_gate,
+                  double of_up) {
+    const auto& p = bank_.parameters;
+    for (std::int64_t k = 0; k < d_; ++k) {
+      const std::int64_t at_weight = (expert_ * f_ + j) * d_ + k;
+      const auto cell = static_cast<std::size_t>(j * d_ + k);
+      const double x = round_(pass.x[static_cast<std::size_t>(k)]);
+      up_[cell] += round_(of_up) * x;
+      if (gated_) gate_[cell] += round_(of_gate) * x;
+      grad_tokens[static_cast<std::size_t>(token * d_ + k)] +=
+          round_(of_up) * round_(p.up[at_weight]) +
+          (gated_ ? round_(of_gate) * round_(p.gate[at_weight]) : 0);
+    }
+  }
+
+  const TrainBank& bank_;
+  const float* tokens_;
+  const float* grad_output_;
+  const MutableExpertMatrices& gradients_;
+  std::int64_t f_, d_, o_;
+  bool gated_;
+  Rounding round_;
+  std::int64_t expert_ = -1;
+  std::vector<double> gate_, up_, down_, gate_bias_, up_bias_, down_bias_;
+};
+
 }  // namespace
 
 void reference_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output) {
@@ -204,78 +320,15 @@ void reference_train_forward(const TrainBank& bank, const float* tokens, float* 
 
 void reference_backward(const TrainBank& bank, const float* tokens, const float* grad_output,
                         const FfnGradients& gradients) {
-  const FfnShape& s = bank.shape;
-  const auto& p = bank.parameters;
-  const auto& g = gradients.parameters;
-  const RoutingPlan& plan = *bank.plan;
-  const std::int64_t f = s.intermediate_size;
-  const std::int64_t d = s.hidden_size;
-  const std::int64_t o = s.output_size;
-  const bool gated = is_gated(s.activation);
-  const Rounding round(bank.compute);
-  std::vector<double> grad_tokens(static_cast<std::size_t>(plan.num_tokens * d), 0.0);
-  std::vector<double> gate(static_cast<std::size_t>(f * d)), up(gate.size()),
-      down(static_cast<std::size_t>(o * f)), gate_bias(static_cast<std::size_t>(f)),
-      up_bias(gate_bias.size()), down_bias(static_cast<std::size_t>(o));
-  std::int64_t current = -1;
-  const auto flush = [&] {
-    if (current < 0 || g.up == nullptr) return;
-    store(up, g.up + current * f * d);
-    store(down, g.down + current * o * f);
-    if (gated) store(gate, g.gate + current * f * d);
-    if (g.up_bias != nullptr) store(up_bias, g.up_bias + current * f);
-    if (g.gate_bias != nullptr) store(gate_bias, g.gate_bias + current * f);
-    if (g.down_bias != nullptr) store(down_bias, g.down_bias + current * o);
-  };
-  for_rows(plan, [&](std::int64_t e, std::int64_t n, std::int64_t assignment, double weight) {
-    if (e != current) {
-      flush();
-      current = e;
-      for (auto* sums : {&gate, &up, &down, &gate_bias, &up_bias, &down_bias}) {
-        std::fill(sums->begin(), sums->end(), 0.0);
-      }
-    }
-    const auto pass = run_expert(bank, e, tokens + n * d);
-    const float* dy = grad_output + n * o;
-    const float* down_matrix = p.down + e * o * f;
-    double of_weight = 0;
-    for (std::int64_t i = 0; i < o; ++i) {
-      const auto grad = static_cast<double>(dy[i]);
-      if (p.down_bias != nullptr) of_weight += grad * static_cast<double>(p.down_bias[e * o + i]);
-      down_bias[static_cast<std::size_t>(i)] += weight * grad;
-      for (std::int64_t j = 0; j < f; ++j) {
-        down[static_cast<std::size_t>(i * f + j)] +=
-            round(grad) * round(weight * pass.hidden[static_cast<std::size_t>(j)]);
-      }
-    }
-    for (std::int64_t j = 0; j < f; ++j) {
-      const auto row = static_cast<std::size_t>(j);
-      double grad = 0;
-      for (std::int64_t i = 0; i < o; ++i) grad += round(dy[i]) * round(down_matrix[i * f + j]);
-      of_weight += grad * pass.hidden[row];
-      grad *= weight;
-      const auto act = activate(s.activation, gated ? pass.gate[row] : pass.up[row]);
-      const double of_gate = gated ? grad * pass.up[row] * act.derivative : 0;
-      const double of_up = grad * (gated ? act.value : act.derivative);
-      up_bias[row] += of_up;
-      gate_bias[row] += of_gate;
-      for (std::int64_t k = 0; k < d; ++k) {
-        const std::int64_t at_weight = (e * f + j) * d + k;
-        const auto cell = static_cast<std::size_t>(j * d + k);
-        const double x = round(pass.x[static_cast<std::size_t>(k)]);
-        up[cell] += round(of_up) * x;
-        if (gated) gate[cell] += round(of_gate) * x;
-        grad_tokens[static_cast<std::size_t>(n * d + k)] +=
-            round(of_up) * round(p.up[at_weight]) +
-            (gated ? round(of_gate) * round(p.gate[at_weight]) : 0);
-      }
-    }
+  ReferenceBackward backward(bank, tokens, grad_output, gradients.parameters);
+  for_rows(*bank.plan, [&](std::int64_t e, std::int64_t n, std::int64_t assignment, double weight) {
+    const double of_weight = backward.add(e, n, weight);
     if (gradients.combine_weight != nullptr) {
       gradients.combine_weight[assignment] = static_cast<float>(of_weight);
     }
   });
-  flush();
-  if (gradients.tokens != nullptr) store(grad_tokens, gradients.tokens);
+  backward.flush();
+  if (gradients.tokens != nullptr) store(backward.grad_tokens, gradients.tokens);
 }
 
 }  // namespace moekit::kernels

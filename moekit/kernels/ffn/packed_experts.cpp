@@ -56,6 +56,56 @@ void write_code(char* panel, const FormatInfo& format, std::int64_t k, std::int6
                                                << place.shift);
 }
 
+float largest(const float* from, std::int64_t count) {
+  float most = 0;
+  for (std::int64_t i = 0; i < count; ++i) most = std::max(most, std::fabs(from[i]));
+  return most;
+}
+
+/// The scale of a ternary matrix.
+/// Source: Ma et al. 2024, arXiv:2402.17764, eq. 1 to 3: gamma = mean |W|, not below 1e-5.
+float mean_size(const float* matrix, std::int64_t count) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += std::fabs(matrix[i]);
+  return std::max(1e-5F, static_cast<float>(sum / static_cast<double>(count)));
+}
+
+/// Inputs of one column as f32 or bf16.
+void write_floats(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
+                  std::int64_t inputs) {
+  for (std::int64_t k = 0; k < inputs; ++k) {
+    char* to = panel + place_of(format, k, column).byte;
+    if (format.format == WeightFormat::kF32) {
+      std::memcpy(to, &row[k], sizeof(float));
+    } else {
+      const std::uint16_t value = to_bf16(row[k]);
+      std::memcpy(to, &value, sizeof(value));
+    }
+  }
+}
+
+/// Inputs [from, to) of one column as codes low..high of one scale.
+void write_codes(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
+                 std::int64_t from, std::int64_t to, float scale, int low, int high) {
+  const float inverse = scale > 0 ? 1 / scale : 0;
+  for (std::int64_t k = from; k < to; ++k) {
+    write_code(panel, format, k, column, round_code(row[k] * inverse, low, high));
+  }
+}
+
+/// Inputs of one column as int4, each group after its scales.
+void write_groups(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
+                  std::int64_t inputs) {
+  for (std::int64_t k = 0; k < inputs; k += format.group) {
+    const std::int64_t end = std::min(inputs, k + format.group);
+    // Rounded up, so that the largest weight stays within 7.
+    const std::uint16_t stored = to_bf16_up(largest(row + k, end - k) / 7);
+    std::memcpy(panel + place_of(format, k, 0).byte - kScaleBytes + 2 * column, &stored,
+                sizeof(stored));
+    write_codes(panel, format, column, row, k, end, from_bf16(stored), -8, 7);
+  }
+}
+
 float* scale_ptr(std::byte* base, std::int64_t offset) {
   return reinterpret_cast<float*>(base + offset);
 }
@@ -148,60 +198,21 @@ void PackedExperts::pack_matrix(char* base, float* scales, const PanelLayout& la
                                 const float* matrix, std::int64_t rows, std::int64_t first,
                                 std::int64_t block) const {
   const std::int64_t inputs = layout.inputs;
-  double sum = 0;
-  if (info_->format == WeightFormat::kTernary) {
-    for (std::int64_t i = 0; i < rows * inputs; ++i) sum += std::fabs(matrix[i]);
-  }
-  // Source: Ma et al. 2024, arXiv:2402.17764, eq. 1 to 3: gamma = mean |W|, not below 1e-5.
-  const float mean = std::max(1e-5F, static_cast<float>(sum / static_cast<double>(rows * inputs)));
-  const auto largest = [](const float* from, std::int64_t count) {
-    float most = 0;
-    for (std::int64_t i = 0; i < count; ++i) most = std::max(most, std::fabs(from[i]));
-    return most;
-  };
+  const bool ternary = info_->format == WeightFormat::kTernary;
+  const float of_matrix = ternary ? mean_size(matrix, rows * inputs) : 0;
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* row = matrix + r * inputs;
     char* panel = base + r / block * layout.panel_bytes;
     const std::int64_t column = first + r % block;
-    const auto quantize = [&](std::int64_t from, std::int64_t to, float scale, int low, int high) {
-      const float inverse = scale > 0 ? 1 / scale : 0;
-      for (std::int64_t k = from; k < to; ++k) {
-        write_code(panel, *info_, k, column, round_code(row[k] * inverse, low, high));
-      }
-    };
-    switch (info_->format) {
-      case WeightFormat::kF32:
-        for (std::int64_t k = 0; k < inputs; ++k) {
-          std::memcpy(panel + place_of(*info_, k, column).byte, &row[k], sizeof(float));
-        }
-        break;
-      case WeightFormat::kBf16:
-        for (std::int64_t k = 0; k < inputs; ++k) {
-          const std::uint16_t value = to_bf16(row[k]);
-          std::memcpy(panel + place_of(*info_, k, column).byte, &value, sizeof(value));
-        }
-        break;
-      case WeightFormat::kInt8: {
-        const float scale = largest(row, inputs) / 127;
-        scales[r / block * kPanelColumns + column] = scale;
-        quantize(0, inputs, scale, -127, 127);
-        break;
-      }
-      case WeightFormat::kTernary:
-        scales[r / block * kPanelColumns + column] = mean;
-        quantize(0, inputs, mean, -1, 1);
-        break;
-      case WeightFormat::kInt4G128:
-      case WeightFormat::kInt4G32:
-        for (std::int64_t k = 0; k < inputs; k += info_->group) {
-          const std::int64_t end = std::min(inputs, k + info_->group);
-          // Rounded up, so that the largest weight stays within 7.
-          const std::uint16_t stored = to_bf16_up(largest(row + k, end - k) / 7);
-          std::memcpy(panel + place_of(*info_, k, 0).byte - kScaleBytes + 2 * column, &stored,
-                      sizeof(stored));
-          quantize(k, end, from_bf16(stored), -8, 7);
-        }
-        break;
+    if (info_->per_step < 4) {
+      write_floats(panel, *info_, column, row, inputs);
+    } else if (info_->group > 0) {
+      write_groups(panel, *info_, column, row, inputs);
+    } else {
+      const int limit = ternary ? 1 : 127;
+      const float scale = ternary ? of_matrix : largest(row, inputs) / 127;
+      scales[r / block * kPanelColumns + column] = scale;
+      write_codes(panel, *info_, column, row, 0, inputs, scale, -limit, limit);
     }
   }
 }

@@ -256,6 +256,55 @@ struct TransposedSource {
 
 // ---- one panel --------------------------------------------------------------------------------
 
+/// Rows of a left operand that pass a panel together, in tiles of almost the same height.
+struct RowBlock {
+  std::int64_t first;  ///< its row in `left`
+  std::int64_t rows;
+  int tiles;
+};
+
+/// Adds the products of those rows and steps [k, k + n) of a panel to scratch.sums.
+template <typename I, typename Op, typename Source>
+MOEKIT_INLINE void run_block(const LeftRows& left, const RowBlock& of, const Source& source,
+                             std::int64_t k, std::int64_t n, bool as_packed, int prefetches,
+                             Prefetch& lines, const ThreadScratch& scratch,
+                             std::int64_t group_steps) {
+  const char* block = as_packed ? source.packed(k) : source.block(k, n, scratch);
+  const std::int64_t b_stride = source.step_stride();
+  std::int64_t row = 0;
+  for (int t = 0; t < of.tiles; ++t) {
+    const auto of_tile = static_cast<int>((of.rows - row + of.tiles - t - 1) / (of.tiles - t));
+    const std::uint32_t* a[kTileRows];
+    const std::int32_t* sums[kTileRows];
+    for (int r = 0; r < of_tile; ++r) {
+      const std::int64_t at = of.first + row + r;
+      const std::int64_t from = left.index == nullptr ? at : left.index[at];
+      a[r] = reinterpret_cast<const std::uint32_t*>(left.data + from * left.row_bytes) + k;
+      if (group_steps > 0) sums[r] = left.sums + from * left.groups + k / group_steps;
+    }
+    char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);
+    row += of_tile;
+    if constexpr (Source::kPacked > 1) {
+      if (as_packed) {
+        each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
+          if (of_tile == r + 1) {
+            packed_tile<I, r + 1, Source::kPacked>(a, block, n, c, k == 0, lines, sums,
+                                                   group_steps);
+          }
+        });
+        continue;
+      }
+    }
+    if (group_steps > 0) {
+      const Groups groups{scratch.scales, sums, group_steps};
+      tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0, lines,
+                                       groups);
+    } else {
+      tile_any<I, Op, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0, lines);
+    }
+  }
+}
+
 /// rows [0, count) of `left` (shifted by `first_row`) times one panel; finish(row, sums) is called
 /// for every row with its 64 sums. `then` is what comes after this panel: its first block is
 /// fetched ahead.
@@ -275,8 +324,6 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
-      const char* block = as_packed ? source.packed(k) : source.block(k, n, scratch);
-      const std::int64_t b_stride = source.step_stride();
       Prefetch lines;
       if (k + n < steps) {
         lines = source.lines(k + n, min_of(block_steps, steps - k - n));
@@ -285,39 +332,8 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
       } else {
         lines = then.lines(0, min_of(block_steps, then_steps));
       }
-      std::int64_t row = 0;
-      for (int t = 0; t < tiles; ++t) {
-        const auto of_tile = static_cast<int>((rows - row + tiles - t - 1) / (tiles - t));
-        const std::uint32_t* a[kTileRows];
-        const std::int32_t* sums[kTileRows];
-        for (int r = 0; r < of_tile; ++r) {
-          const std::int64_t at = first_row + begin + row + r;
-          const std::int64_t from = left.index == nullptr ? at : left.index[at];
-          a[r] = reinterpret_cast<const std::uint32_t*>(left.data + from * left.row_bytes) + k;
-          if (group_steps > 0) sums[r] = left.sums + from * left.groups + k / group_steps;
-        }
-        char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);
-        if constexpr (Source::kPacked > 1) {
-          if (as_packed) {
-            each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
-              if (of_tile == r + 1) {
-                packed_tile<I, r + 1, Source::kPacked>(a, block, n, c, k == 0, lines, sums,
-                                                       group_steps);
-              }
-            });
-            row += of_tile;
-            continue;
-          }
-        }
-        if (group_steps > 0) {
-          const Groups groups{scratch.scales, sums, group_steps};
-          tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0,
-                                           lines, groups);
-        } else {
-          tile_any<I, Op, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0, lines);
-        }
-        row += of_tile;
-      }
+      run_block<I, Op>(left, {first_row + begin, rows, tiles}, source, k, n, as_packed, prefetches,
+                       lines, scratch, group_steps);
     }
     for (std::int64_t row = 0; row < rows; ++row) {
       finish(begin + row, scratch.sums + row * kPanelColumns);

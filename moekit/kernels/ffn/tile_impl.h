@@ -166,18 +166,37 @@ void grouped_tile(const std::uint32_t* const* a, const char* b, std::int64_t ste
   prefetch.next = lines.next;
 }
 
+/// acc += `packed` steps from k on, whose codes lie in the same 256 bytes at `weights`.
+template <typename I, int rows, int packed>
+MOEKIT_INLINE void add_packed_steps(typename I::Int8::Acc* acc, const std::uint32_t* const* from,
+                                    std::int64_t k, const char* weights, Prefetch& lines) {
+  using Op = typename I::Int8;
+  using U = typename I::Unsigned;
+  constexpr int vectors = I::kTileVectors;
+  constexpr std::uint32_t mask = packed == 2 ? 0x0f0f0f0fU : 0x03030303U;
+  U code[vectors];
+  each<vectors>([&](auto v) MOEKIT_LAMBDA { code[v] = load<U>(weights + v * I::kLanes * 4); });
+  each<4>([&](auto) MOEKIT_LAMBDA { lines.one(); });
+  each<packed>([&](auto j) MOEKIT_LAMBDA {
+    each<rows>([&](auto r) MOEKIT_LAMBDA {
+      const typename Op::Left left = Op::left(from[r][k + j]);
+      each<vectors>([&](auto v) MOEKIT_LAMBDA {
+        acc[r * vectors + v] =
+            Op::dot(acc[r * vectors + v], left, Op::right((code[v] >> (j * (8 / packed))) & mask));
+      });
+    });
+  });
+}
+
 /// The same out of packed codes, two steps (int4) or four (ternary) in 256 bytes, for a panel that
 /// only one tile reads: nothing is written down decoded. Without groups c is int32, as `tile`.
 template <typename I, int rows, int packed>
 void packed_tile(const std::uint32_t* const* a, const char* codes, std::int64_t steps, char* c,
                  bool first, Prefetch& prefetch, const std::int32_t* const* sums,
                  std::int64_t group_steps) {
-  using Op = typename I::Int8;
-  using Acc = typename Op::Acc;
-  using U = typename I::Unsigned;
+  using Acc = typename I::Int8::Acc;
   constexpr int vectors = I::kTileVectors;
   constexpr int width = vectors * I::kLanes * 4;
-  constexpr std::uint32_t mask = packed == 2 ? 0x0f0f0f0fU : 0x03030303U;
   const std::int64_t length = group_steps > 0 ? group_steps : steps;
   Prefetch lines = prefetch;
   for (std::int64_t part = 0; part < kStepBytes; part += width) {
@@ -202,25 +221,14 @@ void packed_tile(const std::uint32_t* const* a, const char* codes, std::int64_t 
         each<2>([&](auto) MOEKIT_LAMBDA { lines.one(); });
       }
       for (std::int64_t k = 0; k < length; k += packed, weights += kStepBytes) {
-        U code[vectors];
-        each<vectors>([&](auto v)
-                          MOEKIT_LAMBDA { code[v] = load<U>(weights + part + v * I::kLanes * 4); });
-        each<4>([&](auto) MOEKIT_LAMBDA { lines.one(); });
-        each<packed>([&](auto j) MOEKIT_LAMBDA {
-          each<rows>([&](auto r) MOEKIT_LAMBDA {
-            const typename Op::Left left = Op::left(from[r][k + j]);
-            each<vectors>([&](auto v) MOEKIT_LAMBDA {
-              acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left,
-                                             Op::right((code[v] >> (j * (8 / packed))) & mask));
-            });
-          });
-        });
+        add_packed_steps<I, rows, packed>(acc, from, k, weights + part, lines);
       }
       each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] += length; });
       each<rows * vectors>([&](auto i) MOEKIT_LAMBDA {
         if (group_steps > 0) {
           const auto half = load<typename I::Half>(scales + (i % vectors) * I::kLanes * 2);
-          const auto scale = (typename I::Float)(__builtin_convertvector(half, U) << 16);
+          const auto scale =
+              (typename I::Float)(__builtin_convertvector(half, typename I::Unsigned) << 16);
           const auto product = to_float<I>(acc[i]) * scale;
           store(at(i), first && begin == 0 ? product : load<typename I::Float>(at(i)) + product);
         } else {

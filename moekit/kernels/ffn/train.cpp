@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 
 #include "moekit/kernels/ffn/driver.h"
 #include "moekit/kernels/ffn/expert_ffn_ref.h"
@@ -90,6 +89,98 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
 
 namespace {
 
+/// The bank with gate and up values as the tape keeps them, or else computed again.
+BankView bank_with_activations(const FfnKernels& kernels, const TrainBank& bank,
+                               const float* tokens, FfnTape& tape, const Execution& execution) {
+  auto& buffers = execution.workspace->buffers();
+  if (tape.keeps_activations()) {
+    MOEKIT_CHECK(tape.bytes() >= tape_bytes(bank.shape, bank.plan->num_rows()),
+                 "expert kernels: the tape is not of a forward pass of this size");
+    BankView view = view_train_bank(bank);
+    use_tape(view, bank, tape);
+    return view;
+  }
+  buffers.views.assign(1, view_train_bank(bank));
+  BankView& view = buffers.views.front();
+  use_tape(view, bank, buffers.recomputed);
+  const std::int64_t n = bank.plan->num_tokens;
+  Arena arena;
+  LeftBuffers token_buffers;
+  token_buffers.reserve(arena, view.product, 0, n, view.hidden_size);
+  arena.place(buffers.forward);
+  thread_scratch(buffers, execution.pool->num_threads(), 0);
+  convert_rows(kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
+               view.hidden_size, n);
+  view.tokens = token_buffers.rows(view.token);
+  run_up(kernels, buffers, *execution.pool);
+  return view;
+}
+
+/// Where each expert's rows begin in steps (bf16: pairs of rows); returns the most of one expert.
+std::int64_t sum_steps(const RoutingPlan& plan, bool bf16, std::vector<std::int64_t>& first_step) {
+  std::int64_t most = 0;
+  first_step.assign(1, 0);
+  for (std::int64_t e = 0; e < plan.num_experts; ++e) {
+    const std::int64_t steps = (plan.count(e) + (bf16 ? 1 : 0)) / (bf16 ? 2 : 1);
+    first_step.push_back(first_step.back() + steps);
+    most = std::max(most, steps);
+  }
+  return most;
+}
+
+/// Takes memory for what comes between the rounds.
+void reserve_between(Arena& arena, BackwardView& view, std::int64_t rows, std::int64_t all_steps) {
+  const BankView& b = view.bank;
+  const bool bf16 = b.product == ProductKind::kBf16;
+  const std::int64_t values = rows * b.hidden_stride;
+  if (b.gated) arena.add(view.grad_gate, values);
+  arena.add(view.grad_up, values);
+  arena.add(view.weighted_hidden, values);
+  if (bf16) {
+    if (b.gated) arena.add(view.grad_gate16, values);
+    arena.add(view.grad_up16, values);
+  }
+  arena.add(view.weight_parts, rows * view.hidden_panels);
+  if (view.grad.up == nullptr) return;
+  const std::int64_t hidden_words = all_steps * round_up(b.intermediate_size, kTileRows);
+  if (b.gated) arena.add(view.left_gate, 4 * hidden_words);
+  arena.add(view.left_up, 4 * hidden_words);
+  arena.add(view.left_down, 4 * all_steps * round_up(b.output_size, kTileRows));
+}
+
+/// run(expert, part, scratch) for parts 0 .. each-1 of all experts with tokens.
+template <typename Run>
+void for_experts(ThreadPool& pool, const BankView& bank, const std::vector<ThreadScratch>& scratch,
+                 std::int64_t each, const Run& run) {
+  pool.run(bank.num_active * each, [&](std::int64_t piece, int thread) {
+    run(std::int64_t{bank.active[piece / each]}, piece % each,
+        scratch[static_cast<std::size_t>(thread)]);
+  });
+}
+
+void run_grad_weights(const FfnKernels& kernels, const BackwardView& view, ThreadPool& pool,
+                      const std::vector<ThreadScratch>& scratch) {
+  const BankView& b = view.bank;
+  for_experts(pool, b, scratch, 3, [&](std::int64_t expert, std::int64_t which, const auto&) {
+    if (which > 0 || b.gated) kernels.pack_left(view, expert, which);
+  });
+  const std::int64_t up_panels = count_panels(b.hidden_size);
+  for_experts(pool, b, scratch, up_panels + view.hidden_panels,
+              [&](std::int64_t expert, std::int64_t panel, const auto& own) {
+                const bool down = panel >= up_panels;
+                kernels.grad_weights(view, expert, down, down ? panel - up_panels : panel, own);
+              });
+}
+
+void run_grad_tokens(const FfnKernels& kernels, const BackwardView& view, ThreadPool& pool,
+                     const std::vector<ThreadScratch>& scratch) {
+  const BankView& b = view.bank;
+  pool.run(count_panels(b.hidden_size), [&](std::int64_t panel, int thread) {
+    clear_panel(view.grad_tokens, b.num_tokens, b.hidden_size, panel);
+    kernels.grad_tokens(view, panel, scratch[static_cast<std::size_t>(thread)]);
+  });
+}
+
 /// Gradients of combine weights: what each panel of hidden values adds, and the bias.
 void finish_combine_weight(const BackwardView& view, const RoutingPlan& plan, float* grad) {
   const BankView& bank = view.bank;
@@ -135,101 +226,35 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
-  const bool bf16 = bank.compute == ComputeType::kBf16;
   BackwardView view{};
-  if (!tape.keeps_activations()) {
-    // The forward pass again, as far as the hidden values.
-    buffers.views.assign(1, view_train_bank(bank));
-    BankView& again = buffers.views.front();
-    use_tape(again, bank, buffers.recomputed);
-    Arena arena;
-    LeftBuffers token_buffers;
-    token_buffers.reserve(arena, again.product, 0, n, again.hidden_size);
-    arena.place(buffers.forward);
-    thread_scratch(buffers, pool.num_threads(), 0);
-    convert_rows(kernels, pool, token_buffers, 0, tokens, again.hidden_size, again.hidden_size, n);
-    again.tokens = token_buffers.rows(again.token);
-    run_up(kernels, buffers, pool);
-    view.bank = again;
-  } else {
-    view.bank = view_train_bank(bank);
-    MOEKIT_CHECK(tape.bytes() >= tape_bytes(bank.shape, plan.num_rows()),
-                 "expert kernels: the tape is not of a forward pass of this size");
-    use_tape(view.bank, bank, tape);
-  }
-  BankView& b = view.bank;
-  const std::int64_t rows = plan.num_rows();
+  view.bank = bank_with_activations(kernels, bank, tokens, tape, execution);
+  const BankView& b = view.bank;
   view.tokens_f32 = tokens;
   view.grad_output_f32 = grad_output;
   view.grad = grad;
   view.grad_tokens = gradients.tokens;
-  view.hidden_panels = (b.intermediate_size + kPanelColumns - 1) / kPanelColumns;
-  std::int64_t most_rows = 0;
-  auto& first_step = buffers.first_step;
-  first_step.assign(1, 0);
-  for (std::int64_t e = 0; e < plan.num_experts; ++e) {
-    const std::int64_t steps = (plan.count(e) + (bf16 ? 1 : 0)) / (bf16 ? 2 : 1);
-    first_step.push_back(first_step.back() + steps);
-    most_rows = std::max(most_rows, steps);
-  }
-  view.first_step = first_step.data();
-
+  view.hidden_panels = count_panels(b.intermediate_size);
+  const std::int64_t most_steps =
+      sum_steps(plan, bank.compute == ComputeType::kBf16, buffers.first_step);
+  view.first_step = buffers.first_step.data();
   Arena arena;
   LeftBuffers grad_buffers;
   grad_buffers.reserve(arena, b.product, 0, n, b.output_size);
-  if (gated) arena.add(view.grad_gate, rows * b.hidden_stride);
-  arena.add(view.grad_up, rows * b.hidden_stride);
-  arena.add(view.weighted_hidden, rows * b.hidden_stride);
-  if (bf16) {
-    if (gated) arena.add(view.grad_gate16, rows * b.hidden_stride);
-    arena.add(view.grad_up16, rows * b.hidden_stride);
-  }
-  arena.add(view.weight_parts, rows * view.hidden_panels);
-  if (wants_weights) {
-    const std::int64_t hidden_words = first_step.back() * round_up(b.intermediate_size, kTileRows);
-    if (gated) arena.add(view.left_gate, 4 * hidden_words);
-    arena.add(view.left_up, 4 * hidden_words);
-    arena.add(view.left_down, 4 * first_step.back() * round_up(b.output_size, kTileRows));
-  }
+  reserve_between(arena, view, plan.num_rows(), buffers.first_step.back());
   arena.place(buffers.backward);
-  const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_rows);
+  const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_steps);
   convert_rows(kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
   view.grad_output = grad_buffers.rows(b.token);
 
-  const auto for_experts = [&](std::int64_t each, const auto& run) {
-    pool.run(b.num_active * each, [&](std::int64_t piece, int thread) {
-      run(std::int64_t{b.active[piece / each]}, piece % each,
-          scratch[static_cast<std::size_t>(thread)]);
-    });
-  };
-  for_experts(view.hidden_panels, [&](std::int64_t expert, std::int64_t panel, const auto& own) {
-    kernels.grad_hidden(view, expert, panel, own);
-  });
+  for_experts(pool, b, scratch, view.hidden_panels,
+              [&](std::int64_t expert, std::int64_t panel, const auto& own) {
+                kernels.grad_hidden(view, expert, panel, own);
+              });
   if (gradients.combine_weight != nullptr) {
     finish_combine_weight(view, plan, gradients.combine_weight);
   }
-  if (wants_weights) {
-    for_experts(3, [&](std::int64_t expert, std::int64_t which, const auto&) {
-      if (which > 0 || gated) kernels.pack_left(view, expert, which);
-    });
-    const std::int64_t up_panels = (b.hidden_size + kPanelColumns - 1) / kPanelColumns;
-    const std::int64_t down_panels = view.hidden_panels;
-    for_experts(up_panels + down_panels,
-                [&](std::int64_t expert, std::int64_t panel, const auto& own) {
-                  const bool down = panel >= up_panels;
-                  kernels.grad_weights(view, expert, down, down ? panel - up_panels : panel, own);
-                });
-  }
-  if (gradients.tokens != nullptr) {
-    const std::int64_t d = b.hidden_size;
-    pool.run((d + kPanelColumns - 1) / kPanelColumns, [&](std::int64_t panel, int thread) {
-      const std::int64_t begin = panel * kPanelColumns;
-      const auto bytes =
-          static_cast<std::size_t>(std::min(kPanelColumns, d - begin)) * sizeof(float);
-      for (std::int64_t i = 0; i < n; ++i) std::memset(gradients.tokens + i * d + begin, 0, bytes);
-      kernels.grad_tokens(view, panel, scratch[static_cast<std::size_t>(thread)]);
-    });
-  }
+  if (wants_weights) run_grad_weights(kernels, view, pool, scratch);
+  if (gradients.tokens != nullptr) run_grad_tokens(kernels, view, pool, scratch);
 }
 
 }  // namespace moekit::kernels
