@@ -10,8 +10,8 @@
 namespace moekit::kernels {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kLine = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;  // of x86-64
+constexpr std::size_t kLine = 64;                        // of the caches, and an AVX-512 vector
 
 }  // namespace
 

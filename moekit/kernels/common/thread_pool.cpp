@@ -7,8 +7,9 @@
 namespace moekit::kernels {
 namespace {
 
+// Then asleep: a thread that spins holds a processor that one with work may be waiting for.
 constexpr auto kSpin = std::chrono::microseconds(2);
-constexpr std::uint64_t kPieceMask = (std::uint64_t{1} << 24) - 1;
+constexpr std::uint64_t kPieceMask = (std::uint64_t{1} << 24) - 1;  // a field of the ticket
 
 void pause() {
 #if defined(__x86_64__)

@@ -34,7 +34,9 @@ class ThreadPool {
         &work);
   }
 
-  static constexpr std::int64_t kMaxPieces = std::int64_t{1} << 23;  // room for late claims
+  /// Half of what the ticket's 24 bits count: late claims, one a thread, go beyond the last piece
+  /// and must not carry into the next field.
+  static constexpr std::int64_t kMaxPieces = std::int64_t{1} << 23;
 
  private:
   using Call = void (*)(const void* context, std::int64_t piece, int thread);

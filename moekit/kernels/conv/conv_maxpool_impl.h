@@ -18,6 +18,7 @@
 namespace moekit::kernels {
 namespace {
 
+// Floats of a register; the generic form leaves it to the compiler what eight become.
 #if defined(__AVX512F__)
 constexpr std::int64_t kLanes = 16;
 #else
@@ -26,7 +27,7 @@ constexpr std::int64_t kLanes = 8;
 using Vec = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Mask = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
 using Bytes = std::uint8_t __attribute__((vector_size(kLanes)));
-constexpr std::uint8_t kNoSource = 4;
+constexpr std::uint8_t kNoSource = 4;  // the window has 0..3
 
 inline void load(const float* from, Vec& to) { std::memcpy(&to, from, sizeof(Vec)); }
 

@@ -48,7 +48,7 @@ void check_finite(const Execution& execution, const char* name, const float* val
   for (std::int64_t n = 0; n < rows; ++n) {
     const float* row = values + n * size;
     // Zero times a finite number is zero, and times any other one is not: no branch in the loop.
-    constexpr std::int64_t kSums = 16;
+    constexpr std::int64_t kSums = 16;  // side by side: the compiler makes vectors of them
     float sums[kSums] = {};
     std::int64_t start = 0;
     for (; start + kSums <= size; start += kSums) {
@@ -117,6 +117,7 @@ void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers
 
 const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, int threads,
                                                  std::int64_t panel_rows) {
+  // Bytes of each part, as ThreadScratch says; all are multiples of 64.
   constexpr std::int64_t kStep = 4 * kPanelColumns;
   constexpr std::int64_t kBlock = kBlockSteps * kStep;
   constexpr std::int64_t kSums = kRowBlock * kStep;
@@ -188,8 +189,8 @@ void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& 
   const auto& scratch = buffers.threads;
   // Some 100 to 300 us: of multiply-adds where there are many rows, of reading where few. Within a
   // piece the next panel is fetched ahead, so that larger ones run faster.
-  constexpr std::int64_t kPieceWork = std::int64_t{1} << 25;
-  constexpr std::int64_t kPieceBytes = std::int64_t{2} << 20;
+  constexpr std::int64_t kPieceWork = std::int64_t{1} << 25;   // multiply-adds
+  constexpr std::int64_t kPieceBytes = std::int64_t{2} << 20;  // of packed weights
   auto& pieces = buffers.pieces;
   pieces.clear();
   for (std::size_t b = 0; b < views.size(); ++b) {

@@ -17,6 +17,7 @@ struct PickProduct<I, true> {
   using type = typename I::Bf16;
 };
 
+/// 16 lanes and 32 registers: a tile is 6 x 64, a whole panel.
 template <typename Derived>
 struct Avx512Base {
   static constexpr int kLanes = 16;

@@ -22,7 +22,7 @@ namespace {
 /// `count` rounds of as many independent multiply-adds as a tile has, on registers alone.
 template <typename I, typename Op>
 void spin(std::int64_t count) {
-  constexpr int chains = kTileRows * I::kTileVectors;
+  constexpr int chains = kTileRows * I::kTileVectors;  // two a cycle of latency 4 need 8
   typename Op::Acc acc[chains];
   each<chains>([&](auto i) MOEKIT_LAMBDA { acc[i] = typename Op::Acc{}; });
   alignas(64) static constexpr char zeros[64] = {};
@@ -44,7 +44,7 @@ void spin(std::int64_t count) {
 template <typename I>
 std::uint32_t read(const char* data, std::int64_t bytes) {
   using U = typename I::Unsigned;
-  constexpr std::int64_t kAhead = 16384;
+  constexpr std::int64_t kAhead = 16384;  // bytes fetched ahead
   U sums[4] = {};
   std::int64_t i = 0;
   for (; i + 256 <= bytes; i += 256) {

@@ -9,17 +9,21 @@
 
 namespace moekit::kernels {
 
+/// Rows of a tile. Times the four vectors of a step that is 24 accumulators, and with the weights
+/// and one broadcast 29 of 32 registers. Tiles of 8 x 48 and 12 x 32 ran as fast: 97 to 98 % of the
+/// peak from the first-level cache.
 inline constexpr std::int64_t kTileRows = 6;
-/// Rows of a left operand that share one pass over a block of weights.
+/// Rows of a left operand that share one pass over a block of weights: 24 tiles, 36 KiB of sums.
 inline constexpr std::int64_t kRowBlock = 144;
-/// Steps (of 256 bytes) of a block: 128 KiB, half of what the second-level cache spares.
+/// Steps (of 256 bytes) of a block: 128 KiB, half of what the second-level cache spares; the lines
+/// of the next block come in meanwhile. 128, 256, 384 and 1024 steps were slower or the same.
 inline constexpr std::int64_t kBlockSteps = 512;
 
 /// A thread's own memory, 64-byte aligned.
 struct ThreadScratch {
   char* block;    ///< [kBlockSteps, 256 bytes] decoded or copied weights
   float* sums;    ///< [kRowBlock, 64] products, float or int32
-  float* scales;  ///< [kBlockSteps / 8, 64]
+  float* scales;  ///< [kBlockSteps / 8, 64]: a group of int4 has 8 steps or more
   char* panel;    ///< [most rows of an expert, 256 bytes], backward alone
 };
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <initializer_list>
+#include <limits>
 #include <vector>
 
 #include "moekit/core/error.h"
@@ -12,10 +12,10 @@
 namespace moekit::kernels {
 namespace {
 
-constexpr std::int64_t kStepBytes = 4 * kPanelColumns;
-constexpr std::int64_t kScaleBytes = 2 * kPanelColumns;  // of one int4 group
-constexpr std::int64_t kHalf = kPanelColumns / 2;
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
+constexpr std::int64_t kStepBytes = 4 * kPanelColumns;    // 32 bits of every column
+constexpr std::int64_t kScaleBytes = 2 * kPanelColumns;   // bfloat16, of one int4 group
+constexpr std::int64_t kHalf = kPanelColumns / 2;         // gate and up share a panel
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;  // an expert's bytes fit 64 bits by far
 
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -182,6 +182,9 @@ PackedExperts::PackedExperts(const FfnShape& shape, WeightFormat format)
     add_vector(up_scale_, up_);
     add_vector(down_scale_, down_);
   }
+  MOEKIT_CHECK(expert_bytes_ <= std::numeric_limits<std::int64_t>::max() / shape.num_experts,
+               "PackedExperts: ", shape.num_experts, " experts of ", expert_bytes_,
+               " bytes are more than can be addressed");
   slab_ = Slab(static_cast<std::size_t>(shape.num_experts * expert_bytes_));
 }
 

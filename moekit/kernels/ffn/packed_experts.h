@@ -46,6 +46,8 @@ struct MutableExpertMatrices {
   float* down_bias = nullptr;
 };
 
+/// Output columns side by side: with 32 bits of each a step is four cache lines, and the four
+/// AVX-512 vectors of weights that a tile takes.
 inline constexpr std::int64_t kPanelColumns = 64;
 
 /// Where one packed product [K inputs, columns] lies: panels of 64 output columns, one after the

@@ -65,7 +65,9 @@ struct Int4Source {
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
   std::int64_t group_steps;
-  MOEKIT_INLINE std::int64_t group_bytes() const { return 128 + group_steps * kStepBytes / 2; }
+  MOEKIT_INLINE std::int64_t group_bytes() const {
+    return kScaleBytes + group_steps * kStepBytes / 2;
+  }
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
     using U = typename I::Unsigned;
@@ -77,7 +79,7 @@ struct Int4Source {
         const auto half = load<typename I::Half>(from + 2 * c);
         store(scales + c, __builtin_convertvector(half, U) << 16);
       }
-      from += 128;
+      from += kScaleBytes;
       for (std::int64_t s = 0; s < group_steps; s += 2, from += kStepBytes, to += 2 * kStepBytes) {
         for (std::int64_t v = 0; v < kStepBytes; v += sizeof(U)) {
           const U codes = load<U>(from + v);
@@ -318,9 +320,12 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
   for (std::int64_t rb = 0; rb < row_blocks; ++rb) {
     const std::int64_t rows = (count - begin) / (row_blocks - rb);
     const auto tiles = static_cast<int>(ceil_div(rows, kTileRows));
-    // Few rows: the block stays in the first-level cache and the fetching ahead near.
     const bool as_packed = Source::kPacked > 1 && tiles == 1;
+    // Few rows, when only reading counts: 16 KiB at most, so that the block stays in the
+    // first-level cache and the fetching ahead near.
     const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 ? 64 : kBlockSteps;
+    // Lines a step, so many that all tiles together ask for the four of the next block's step, and
+    // evenly: fetched in bursts, memory reached 80 % of the peak in place of 97 %.
     const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);

@@ -33,7 +33,7 @@ MOEKIT_INLINE Prefetch contiguous_lines(const char* base, std::int64_t bytes) {
   return {base, 0, 62, 0, base == nullptr ? 0 : ceil_div(bytes, 64)};
 }
 
-/// Lines fetched a step: 0, 1, 2, 4 or this, one in two steps.
+/// Lines that a tile asks for in a step: 0, 1, 2, 4 or this, one in two steps (see run_panel()).
 constexpr int kEverySecond = -2;
 
 /// Sums over `steps` of rows x panel, added to `c` [rows, 64] (or written where `first`).
@@ -176,6 +176,7 @@ MOEKIT_INLINE void add_packed_steps(typename I::Int8::Acc* acc, const std::uint3
   constexpr std::uint32_t mask = packed == 2 ? 0x0f0f0f0fU : 0x03030303U;
   U code[vectors];
   each<vectors>([&](auto v) MOEKIT_LAMBDA { code[v] = load<U>(weights + v * I::kLanes * 4); });
+  // Four lines for these 256 bytes: no other tile asks for those of the next block.
   each<4>([&](auto) MOEKIT_LAMBDA { lines.one(); });
   each<packed>([&](auto j) MOEKIT_LAMBDA {
     each<rows>([&](auto r) MOEKIT_LAMBDA {
@@ -217,7 +218,7 @@ void packed_tile(const std::uint32_t* const* a, const char* codes, std::int64_t 
         }
       });
       if (group_steps > 0) {
-        weights += 128;
+        weights += kScaleBytes;  // two lines
         each<2>([&](auto) MOEKIT_LAMBDA { lines.one(); });
       }
       for (std::int64_t k = 0; k < length; k += packed, weights += kStepBytes) {

@@ -39,8 +39,9 @@ MOEKIT_INLINE void each(const Body& body) {
 MOEKIT_INLINE std::int64_t min_of(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 MOEKIT_INLINE std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-constexpr std::int64_t kStepBytes = 4 * kPanelColumns;
-constexpr std::int64_t kHalfPanel = kPanelColumns / 2;
+constexpr std::int64_t kStepBytes = 4 * kPanelColumns;   // 32 bits of every column
+constexpr std::int64_t kHalfPanel = kPanelColumns / 2;   // gate columns before as many up columns
+constexpr std::int64_t kScaleBytes = 2 * kPanelColumns;  // bfloat16, before each group of int4
 
 template <typename V>
 MOEKIT_INLINE V load(const void* from) {

@@ -17,6 +17,8 @@
 namespace moekit::kernels {
 namespace {
 
+// With two vectors a tile of patches has 16 accumulators of 32 registers (8 of 16 with AVX2), one
+// of inputs 20 (10); the rest are for filters or deltas and the broadcast value.
 #if defined(__AVX512F__)
 constexpr std::int64_t kWidth = 16;
 constexpr int kPatchTile = 8;
@@ -26,6 +28,7 @@ constexpr std::int64_t kWidth = 8;
 constexpr int kPatchTile = 4;
 constexpr int kInputTile = 5;
 #endif
+// Patches of a group: with blocks of 32 filters their responses are 16 KiB.
 constexpr std::int64_t kGroupPatches = 128;
 using Floats = float __attribute__((vector_size(kWidth * sizeof(float))));
 

@@ -204,6 +204,14 @@ TEST(PackedExperts, OutputErrorAgainstFloat64StaysInItsRange) {
   }
 }
 
+TEST(PackedExperts, RefusesMoreThanCanBeAddressed) {
+  // Each size alone is allowed; 2^16 experts of more than 2^50 bytes are not.
+  const std::int64_t size = std::int64_t{1} << 24;
+  EXPECT_THROW(
+      PackedExperts({65536, size, size, size, Activation::kSwiglu, false}, WeightFormat::kF32),
+      ArgumentError);
+}
+
 TEST(PackedExperts, CopiesExpertsAsTheyArePacked) {
   const FfnShape shape{3, 40, 24, 40, Activation::kSwiglu, false};
   std::mt19937 generator(31);
