@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "cli/command.h"
@@ -8,7 +9,7 @@
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
 #include "moekit/data/fetch.h"
-#include "moekit/data/registry.h"
+#include "moekit/data/folders.h"
 
 namespace moekit::cli {
 namespace {
@@ -20,24 +21,15 @@ struct DataFlags {
   bool json = false;
 };
 
-Json class_counts(const data::ImageSet& set, const std::vector<std::string>& classes) {
-  const auto counts = torch::bincount(set.labels, {}, static_cast<int64_t>(classes.size()));
-  Json out = Json::object();
-  for (size_t c = 0; c < classes.size(); ++c) {
-    out[classes[c]] = counts[static_cast<int64_t>(c)].item<int64_t>();
-  }
-  return out;
-}
-
 void list(const DataFlags& flags) {
   Json rows = Json::array();
-  for (const auto& info : data::known_datasets()) {
+  for (const auto& row : data::DatasetKinds::rows()) {
     std::string where = "generated";
-    if (info.generate == nullptr) {
-      const auto folder = data::find_dataset(info, flags.data);
+    if (!row.generated()) {
+      const auto folder = data::find_dataset(row, flags.data);
       where = folder ? folder->string() : "not found";
     }
-    rows.push_back({{"name", info.name}, {"description", info.description}, {"folder", where}});
+    rows.push_back({{"name", row.name}, {"description", row.doc}, {"folder", where}});
   }
   if (flags.json) {
     fmt::print("{}\n", rows.dump(2));
@@ -51,43 +43,48 @@ void list(const DataFlags& flags) {
   for (const auto& folder : data::search_folders(flags.data)) fmt::print("  {}\n", folder.string());
 }
 
+/// A value as a line, a table (row -> column -> value) as one with its columns.
+void print_fact(std::string name, const Json& fact) {
+  std::replace(name.begin(), name.end(), '_', ' ');
+  if (!fact.is_object()) {
+    fmt::print("{}: {}\n", name, fact.is_string() ? fact.get<std::string>() : fact.dump());
+    return;
+  }
+  bool first = true;
+  for (const auto& [row, cells] : fact.items()) {
+    if (first) {
+      fmt::print("{:20}", name);
+      for (const auto& [column, unused] : cells.items()) fmt::print(" {:>8}", column);
+      fmt::print("\n");
+    }
+    first = false;
+    fmt::print("{:20}", row);
+    for (const auto& [unused, value] : cells.items()) fmt::print(" {:>8}", value.dump());
+    fmt::print("\n");
+  }
+}
+
 void info(const DataFlags& flags) {
-  const auto dataset = data::load_dataset(flags.name, flags.data);
-  const auto options = data::dataset_info(flags.name).options;
-  const auto keys = options != nullptr ? options() : std::vector<ConfigKey>{};
-  const auto shape = dataset.train.images.sizes();
-  Json out = {
-      {"name", dataset.name},
-      {"folder", dataset.source},
-      {"image", {shape[1], shape[2], shape[3]}},
-      {"mean", dataset.normalization.mean},
-      {"std", dataset.normalization.std_dev},
-      {"train", dataset.train.size()},
-      {"test", dataset.test.size()},
-      {"clusters",
-       dataset.train.clusters.defined() ? dataset.train.clusters.max().item<int64_t>() + 1 : 0},
-      {"train_classes", class_counts(dataset.train, dataset.class_names)},
-      {"test_classes", class_counts(dataset.test, dataset.class_names)}};
-  for (const auto& key : keys) out["options"][key.path] = Json::parse(key.default_value);
+  const auto dataset = data::load_dataset(flags.name, {flags.data});
+  const auto keys = option_keys(*data::dataset_row(flags.name).options(), "data.options");
+  Json facts = dataset->describe();
   if (flags.json) {
+    Json out = {{"name", dataset->name}, {"kind", dataset->kind()}, {"folder", dataset->source}};
+    out.update(facts);
+    for (const auto& key : keys) out["options"][key.path] = Json::parse(key.default_value);
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  fmt::print("{}: {} training and {} test images of {}x{}, {} channel(s), from {}\n", dataset.name,
-             dataset.train.size(), dataset.test.size(), shape[2], shape[3], shape[1],
-             dataset.source);
-  if (out["clusters"] > 0) fmt::print("true clusters: {}\n", out["clusters"].get<int64_t>());
-  fmt::print("{:20} {:>8} {:>8}\n", "class", "train", "test");
-  for (const auto& name : dataset.class_names) {
-    fmt::print("{:20} {:>8} {:>8}\n", name, out["train_classes"][name].get<int64_t>(),
-               out["test_classes"][name].get<int64_t>());
-  }
+  fmt::print("{}: {}, from {}\n", dataset->name, facts["summary"].get<std::string>(),
+             dataset->source);
+  facts.erase("summary");
+  for (const auto& [name, fact] : facts.items()) print_fact(name, fact);
   if (!keys.empty()) fmt::print("\nrecipe keys, with their defaults:\n");
   print_keys(keys);
 }
 
 void fetch(const DataFlags& flags, int& exit_code) {
-  const auto& row = data::dataset_info(flags.name);
+  const auto& row = data::dataset_row(flags.name);
   const auto base = flags.data.empty() ? data::cache_folder() : std::filesystem::path(flags.data);
   const InterruptGuard guard;
   std::string current;

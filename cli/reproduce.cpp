@@ -10,7 +10,7 @@
 #include "cli/tasks.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
-#include "moekit/data/registry.h"
+#include "moekit/data/folders.h"
 #include "moekit/study/jobs.h"
 #include "moekit/study/study.h"
 #include "moekit/train/run.h"
@@ -64,7 +64,7 @@ Plan make_plan(const std::vector<study::Row>& rows, const ReproduceFlags& flags,
     set.insert(set.end(), common.begin(), common.end());
     const ConfigTree recipe = resolve(folder / row.recipe, set);
     const std::string needed = task_of(recipe).data_set(recipe);
-    if (!needed.empty() && !data::find_dataset(data::dataset_info(needed), flags.data)) {
+    if (!needed.empty() && !data::find_dataset(data::dataset_row(needed), flags.data)) {
       plan.missing[row.name] = concat("data set ", needed, " was not found");
     }
     for (const auto& [key, other] : row.needs.items()) {
@@ -208,7 +208,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   std::vector<std::string> common = flags.set;
   if (!flags.full) {
     for (const auto& name : study.quick_data) {
-      if (data::find_dataset(data::dataset_info(name), flags.data)) {
+      if (data::find_dataset(data::dataset_row(name), flags.data)) {
         common.push_back("data.name=" + name);
         break;
       }

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <torch/optim/adam.h>
 
-#include "moekit/data/synthetic.h"
+#include "moekit/data/sets/synthetic_clusters.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/mixture.h"
 #include "moekit/nn/routers/attentive_router.h"

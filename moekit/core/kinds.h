@@ -45,6 +45,14 @@ class OptionsOf final : public AnyOptions {
   void list(detail::KeyLister& lister) const override { const_cast<Options&>(value).visit(lister); }
 };
 
+/// One line a key, as `config_keys` gives them. @param prefix  of all paths, as "data.options"
+inline std::vector<ConfigKey> option_keys(const AnyOptions& options, const std::string& prefix) {
+  std::vector<ConfigKey> keys;
+  detail::KeyLister lister{keys, prefix};
+  options.list(lister);
+  return keys;
+}
+
 /// Of a kind that has nothing to choose.
 struct NoOptions {
   template <typename Field>

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
 

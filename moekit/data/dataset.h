@@ -1,53 +1,24 @@
 #pragma once
 
-#include <torch/types.h>
-
-#include <map>
 #include <string>
-#include <vector>
+#include <string_view>
+
+#include "moekit/core/config.h"
 
 namespace moekit::data {
 
-/// Images as they are stored, with one label each: bytes, or numbers of generated data, whose
-/// P patches of d numbers are one "image" [1, P, d]. The whole set is one tensor.
-struct ImageSet {
-  torch::Tensor images;  ///< [N, C, H, W] uint8 or float32
-  torch::Tensor labels;  ///< [N] int64, 0..num_classes-1
-  torch::Tensor
-      clusters;  ///< [N] int64, the true cluster where the data set knows it, else undefined
+/// A data set of any kind. Each kind (images, ...) is a class of its own in its own header.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  /// What its samples are: "images".
+  virtual std::string_view kind() const = 0;
+  /// What `moekit data info` shows: "summary", one sentence about its size, then whatever else
+  /// there is to tell: values, and tables as objects of objects (row -> column -> value).
+  virtual Json describe() const = 0;
 
-  int64_t size() const { return labels.defined() ? labels.size(0) : 0; }
-  /// Rows in the given order. @param index [M] int64
-  ImageSet select(const torch::Tensor& index) const;
-  /// Rows begin .. end-1.
-  ImageSet slice(int64_t begin, int64_t end) const;
-};
-
-/// Per-channel mean and standard deviation of pixels in 0..1, or of numbers as they are.
-struct Normalization {
-  std::vector<double> mean;
-  std::vector<double> std_dev;
-};
-
-/// (pixel / 255 - mean) / std as float32 [N, C, H, W]; float images are not divided by 255.
-torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization);
-
-struct Dataset {
   std::string name;
-  ImageSet train;
-  ImageSet test;
-  std::vector<std::string> class_names;
-  Normalization normalization;
   std::string source;  ///< folder it was read from, or "generated"
-  /// What generated data are made of, by name: unit vectors [K, d] an expert or router may find.
-  std::map<std::string, torch::Tensor> directions = {};
-
-  int64_t num_classes() const { return static_cast<int64_t>(class_names.size()); }
 };
-
-/// Joins images and labels. @throws FormatError naming `where` when counts differ or a label is
-/// outside 0..num_classes-1.
-ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
-                        const std::string& where);
 
 }  // namespace moekit::data

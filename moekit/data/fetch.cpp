@@ -56,7 +56,7 @@ void check_sum(const std::string& bytes, const std::string& wanted, const std::s
 }
 
 /// Unpacks the members of a tar archive that the data set asks for.
-void unpack_members(const fs::path& archive_path, const DatasetInfo& info, const std::string& url,
+void unpack_members(const fs::path& archive_path, const DatasetRow& row, const std::string& url,
                     const fs::path& folder) {
   const std::unique_ptr<archive, int (*)(archive*)> reader(archive_read_new(), archive_read_free);
   archive_read_support_filter_all(reader.get());
@@ -69,14 +69,14 @@ void unpack_members(const fs::path& archive_path, const DatasetInfo& info, const
     refuse("cannot open");
   }
   std::set<std::string> missing;
-  for (const auto& file : info.files) {
+  for (const auto& file : row.files) {
     if (file.url == url) missing.insert(file.name);
   }
   archive_entry* entry = nullptr;
   for (int status = 0; (status = archive_read_next_header(reader.get(), &entry)) != ARCHIVE_EOF;) {
     if (status != ARCHIVE_OK) refuse("broken");
     const std::string name = fs::path(archive_entry_pathname(entry)).filename().string();
-    for (const auto& file : info.files) {
+    for (const auto& file : row.files) {
       if (file.url != url || file.name != name) continue;
       const auto size = archive_entry_size(entry);
       MOEKIT_CHECK_FORMAT(size >= 0 && static_cast<uint64_t>(size) <= kMaxDownload,
@@ -110,12 +110,12 @@ void fetch_plain(const RemoteFile& file, const std::string& url, const fs::path&
   sync_folder(folder);
 }
 
-void fetch_archive(const DatasetInfo& info, const RemoteFile& file, const std::string& url,
+void fetch_archive(const DatasetRow& row, const RemoteFile& file, const std::string& url,
                    const fs::path& folder, const FetchProgress& progress) {
   const fs::path part = folder / (file_name(file.url) + ".part");
   download(url, part, progress);
   check_sum(read_file(part, kMaxDownload), file.archive_sha256, url, part);
-  unpack_members(part, info, file.url, folder);
+  unpack_members(part, row, file.url, folder);
   fs::remove(part);
 }
 
@@ -166,23 +166,23 @@ void download(const std::string& url, const fs::path& part, const FetchProgress&
   }
 }
 
-void fetch_dataset(const DatasetInfo& info, const fs::path& folder, const std::string& mirror,
+void fetch_dataset(const DatasetRow& row, const fs::path& folder, const std::string& mirror,
                    const FetchProgress& progress) {
-  MOEKIT_CHECK(info.generate == nullptr, "data set ", info.name, " is generated; nothing to fetch");
-  MOEKIT_CHECK(!info.files.empty(), "data set ", info.name,
+  MOEKIT_CHECK(!row.generated(), "data set ", row.name, " is generated; nothing to fetch");
+  MOEKIT_CHECK(!row.files.empty(), "data set ", row.name,
                " has no public address; put its files into a data folder");
   create_folders(folder);
   // Members of an archive are checked when they are unpacked; whole sets are left alone.
-  const bool from_archive = !info.files.front().archive_sha256.empty();
+  const bool from_archive = !row.files.front().archive_sha256.empty();
   const auto there = [&](const RemoteFile& file) { return fs::exists(folder / file.name); };
-  if (from_archive && std::all_of(info.files.begin(), info.files.end(), there)) return;
+  if (from_archive && std::all_of(row.files.begin(), row.files.end(), there)) return;
   std::set<std::string> archives;
-  for (const auto& file : info.files) {
+  for (const auto& file : row.files) {
     const std::string url = with_mirror(file.url, mirror);
     if (file.archive_sha256.empty()) {
       fetch_plain(file, url, folder, progress);
     } else if (archives.insert(file.url).second) {
-      fetch_archive(info, file, url, folder, progress);
+      fetch_archive(row, file, url, folder, progress);
     }
   }
 }

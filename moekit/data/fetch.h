@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "moekit/data/registry.h"
+#include "moekit/data/datasets.h"
 
 namespace moekit::data {
 
@@ -18,7 +18,7 @@ using FetchProgress =
 /// @param mirror  takes the place of the addresses' part before the last '/', may be empty
 /// @throws ArgumentError for a data set without a public address; IoError naming address and
 ///         reason when a transfer fails; FormatError when a checksum differs (the part is removed).
-void fetch_dataset(const DatasetInfo& info, const std::filesystem::path& folder,
+void fetch_dataset(const DatasetRow& row, const std::filesystem::path& folder,
                    const std::string& mirror = {}, const FetchProgress& progress = {});
 
 /// One transfer into `part`, from where an earlier one stopped.

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "moekit/data/soft_routed_teacher.h"
+#include "moekit/data/sets/soft_routed_teacher.h"
 
-/// A student that learns a soft-routed teacher (`data/soft_routed_teacher.h`), small enough to
+/// A student that learns a soft-routed teacher (`data/sets/soft_routed_teacher.h`), small enough to
 /// watch each weight. Source: Liao, Kyrillidis 2025, arXiv:2510.07205; initial weights are
 /// inferred.
 namespace moekit::theory {

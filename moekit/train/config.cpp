@@ -12,6 +12,7 @@ void at_least(const char* key, double value, double least) {
 void validate(const RunConfig& config) {
   at_least("seed", static_cast<double>(config.seed), 0);
   at_least("threads", static_cast<double>(config.threads), 1);
+  config.data.set.check(data::DatasetSite{}, "data.options");
   at_least("data.train_limit", static_cast<double>(config.data.train_limit), 0);
   at_least("data.test_limit", static_cast<double>(config.data.test_limit), 0);
   at_least("data.holdout", static_cast<double>(config.data.holdout), 0);

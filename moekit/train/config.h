@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "moekit/core/config.h"
+#include "moekit/data/datasets.h"
 #include "moekit/models/config.h"
 #include "moekit/nn/losses/aux_loss.h"
 #include "moekit/train/normalized_gd.h"
@@ -11,23 +12,21 @@
 namespace moekit::train {
 
 struct DataConfig {
-  std::string name = "fashion-mnist";
+  Choice<data::DatasetKinds> set;
   int64_t train_limit = 0;
   int64_t test_limit = 0;
   int64_t holdout = 0;
   int64_t validation = 0;
   bool augment = false;
-  Json options = Json::object();
 
   template <typename Field>
   void visit(Field&& field) {
-    field("name", name, "data set; see `moekit data list`");
+    field("name", set, data::DatasetKinds::kDoc);
     field("train_limit", train_limit, "use the first n training images; 0: all");
     field("test_limit", test_limit, "use the first n test images; 0: all");
     field("holdout", holdout, "test on n training images drawn by the seed; 0: the test set");
     field("validation", validation, "training images set apart for early stopping");
     field("augment", augment, "random flips and crops of the training images");
-    field("options", options, "of a generated data set; see `moekit data info`");
   }
 };
 

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "moekit/core/config.h"
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 #include "moekit/metrics/routing_trace.h"
 #include "moekit/models/classifier.h"
 

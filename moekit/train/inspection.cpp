@@ -105,7 +105,7 @@ Json inspect_run(const std::filesystem::path& folder, const RunData& data,
   const auto model = load_model(folder / "model");
   const auto num_classes = static_cast<int64_t>(data.class_names.size());
   Json out = {{"run", folder.string()},
-              {"data", config.data.name},
+              {"data", std::string(config.data.set.name())},
               {"seed", config.seed},
               {"error", summary["test"]["error"]},
               {"classes", data.class_names}};

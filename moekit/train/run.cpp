@@ -12,7 +12,6 @@
 #include "moekit/core/progress.h"
 #include "moekit/core/random.h"
 #include "moekit/core/version.h"
-#include "moekit/data/registry.h"
 #include "moekit/metrics/alignment.h"
 #include "moekit/tensor/tensor_json.h"
 #include "moekit/train/evaluate.h"
@@ -164,14 +163,11 @@ Json epoch_line(Trainer& trainer, const Evaluation& test, const RunData& data) {
 }  // namespace
 
 RunData load_run_data(const RunConfig& config, const std::string& folder) {
-  ConfigTree options;
-  options.values = config.data.options;
-  options.origins[""] = "data.options";
-  return make_run_data(config, data::load_dataset(config.data.name, folder, options,
-                                                  static_cast<uint64_t>(config.seed)));
+  const data::DatasetSite site{folder, static_cast<uint64_t>(config.seed)};
+  return make_run_data(config, *data::load_images(config.data.set, site));
 }
 
-RunData make_run_data(const RunConfig& config, const data::Dataset& dataset) {
+RunData make_run_data(const RunConfig& config, const data::ImageDataset& dataset) {
   RunData out;
   out.train = dataset.train;
   out.test = dataset.test;
@@ -279,7 +275,7 @@ RunStatus run_recipe(const RunConfig& config, const RunOptions& options) {
   const auto test = evaluate(*model, data.test, data.normalization, {.keep_outputs = true});
   metrics::write_trace(options.folder / "trace.safetensors", test.trace);
   Json summary = Json::object();
-  summary["recipe"] = config.data.name;
+  summary["recipe"] = std::string(config.data.set.name());
   summary["seed"] = config.seed;
   summary["epochs"] = trainer.state.epoch;
   summary["stopped_early"] = trainer.state.stopped_early;

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "moekit/core/config.h"
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 #include "moekit/models/classifier.h"
 #include "moekit/train/config.h"
 #include "moekit/train/run_folder.h"
@@ -26,7 +26,7 @@ struct RunData {
 /// @throws ArgumentError when a limit, holdout or validation part is larger than the set.
 RunData load_run_data(const RunConfig& config, const std::string& folder);
 /// The same from a data set that is loaded already.
-RunData make_run_data(const RunConfig& config, const data::Dataset& dataset);
+RunData make_run_data(const RunConfig& config, const data::ImageDataset& dataset);
 
 /// Trains a recipe in a run folder:
 ///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine

@@ -1,6 +1,5 @@
 #include "moekit/train/task.h"
 
-#include "moekit/data/registry.h"
 #include "moekit/train/inspection.h"
 #include "moekit/train/run.h"
 #include "moekit/train/run_report.h"
@@ -20,8 +19,8 @@ class ClassificationTask : public Task {
   std::vector<ConfigKey> keys() const override { return config_keys(RunConfig{}); }
   void check(const ConfigTree& recipe) const override { validate(bind_run(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    const std::string name = bind_run(recipe).data.name;
-    return data::dataset_info(name).generate == nullptr ? name : "";
+    const auto set = bind_run(recipe).data.set;
+    return set.row().generated() ? "" : std::string(set.name());
   }
   RunStatus run(const ConfigTree& recipe, const RunOptions& options) const override {
     return run_recipe(bind_run(recipe), options);
@@ -34,18 +33,19 @@ class ClassificationTask : public Task {
   report::ModelSection section(const std::string& title, const std::filesystem::path& run,
                                const std::string& data_folder) const override {
     const RunConfig config = read_run_config(run);
-    if (data::dataset_info(config.data.name).generate != nullptr) {  // another for every run
+    const auto& set = config.data.set;
+    if (set.row().generated()) {  // another for every run
       return classification_section(title, run, load_run_data(config, data_folder));
     }
-    if (loaded_.name != config.data.name || loaded_from_ != data_folder) {
-      loaded_ = data::load_dataset(config.data.name, data_folder);
+    if (loaded_ == nullptr || loaded_->name != set.name() || loaded_from_ != data_folder) {
+      loaded_ = data::load_images(set, {data_folder});
       loaded_from_ = data_folder;
     }
-    return classification_section(title, run, make_run_data(config, loaded_));
+    return classification_section(title, run, make_run_data(config, *loaded_));
   }
 
  private:
-  mutable data::Dataset loaded_;  // pages show many runs of one data set
+  mutable std::shared_ptr<data::ImageDataset> loaded_;  // pages show many runs of one data set
   mutable std::string loaded_from_;
 };
 

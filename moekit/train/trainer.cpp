@@ -101,7 +101,7 @@ Trainer::Trainer(RunConfig config, std::shared_ptr<models::ClassifierImpl> model
       optimizer_(make_optimizer(config_.train, *model_)) {
   MOEKIT_CHECK(train_set_.size() > 0, "Trainer: the training set is empty");
   MOEKIT_CHECK(!config_.data.augment || !train_set_.images.is_floating_point(),
-               "data.augment: flips and crops are for images; data set ", config_.data.name,
+               "data.augment: flips and crops are for images; data set ", config_.data.set.name(),
                " holds numbers");
   for (auto& group : optimizer_->param_groups()) base_lr_.push_back(group.options().get_lr());
 }

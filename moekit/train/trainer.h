@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 #include "moekit/models/classifier.h"
 #include "moekit/nn/surgery.h"
 #include "moekit/train/config.h"

@@ -140,6 +140,15 @@ TEST(Kinds, ListsEveryKeyOnceWithTheKindsThatHaveIt) {
                        "options.side 2.0 named square box", "options.height 3.0 named box"}));
 }
 
+TEST(Kinds, ListsTheKeysOfOneKindAlone) {
+  const auto keys =
+      option_keys(*find_kind(shape_rows(), "box", "shape").options(), "named.options");
+  ASSERT_EQ(keys.size(), 2U);
+  EXPECT_EQ(keys[1].path, "named.options.height");
+  EXPECT_EQ(keys[1].default_value, "3.0");
+  EXPECT_TRUE(keys[1].when.empty());
+}
+
 TEST(Kinds, ACopyHasOptionsOfItsOwn) {
   Recipe a;
   Recipe b = a;

@@ -21,9 +21,9 @@ class FetchTest : public testing::Test {
     content_.resize(100'000);
     for (size_t i = 0; i < content_.size(); ++i) content_[i] = static_cast<char>(i * i % 251);
     server_.files["a.bin"] = content_;
-    info_.name = "test";
-    info_.files = {{"a.bin", server_.url() + "a.bin", sha256(content_)}};
-    info_.present = [](const fs::path&) { return false; };
+    row_.name = "test";
+    row_.files = {{"a.bin", server_.url() + "a.bin", sha256(content_)}};
+    row_.present = [](const fs::path&) { return false; };
   }
   void TearDown() override { fs::remove_all(folder_); }
   bool leftovers() const { return fs::exists(folder_ / "a.bin.part"); }
@@ -31,48 +31,48 @@ class FetchTest : public testing::Test {
   fs::path folder_;
   std::string content_;
   test_support::HttpServer server_;
-  DatasetInfo info_;
+  DatasetRow row_;
 };
 
 TEST_F(FetchTest, DownloadsChecksAndDoesNotDownloadTwice) {
-  fetch_dataset(info_, folder_);
+  fetch_dataset(row_, folder_);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
   EXPECT_FALSE(leftovers());
-  fetch_dataset(info_, folder_);
+  fetch_dataset(row_, folder_);
   EXPECT_EQ(server_.requests, 1);
 }
 
 TEST_F(FetchTest, GoesOnFromWhereABrokenTransferStopped) {
   server_.break_after = 30'000;
-  EXPECT_THROW(fetch_dataset(info_, folder_), IoError);
+  EXPECT_THROW(fetch_dataset(row_, folder_), IoError);
   EXPECT_TRUE(leftovers());
   EXPECT_FALSE(fs::exists(folder_ / "a.bin"));
   server_.break_after = 0;
-  fetch_dataset(info_, folder_);
+  fetch_dataset(row_, folder_);
   EXPECT_EQ(server_.last_start, 30'000U);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
 }
 
 TEST_F(FetchTest, StartsAgainWhereTheServerCannotResume) {
   server_.break_after = 30'000;
-  EXPECT_THROW(fetch_dataset(info_, folder_), IoError);
+  EXPECT_THROW(fetch_dataset(row_, folder_), IoError);
   server_.break_after = 0;
   server_.know_ranges = false;
-  fetch_dataset(info_, folder_);
+  fetch_dataset(row_, folder_);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
 }
 
 TEST_F(FetchTest, RefusesAWrongChecksumAndKeepsNothing) {
   server_.files["a.bin"][5] ^= 1;
-  EXPECT_THROW(fetch_dataset(info_, folder_), FormatError);
+  EXPECT_THROW(fetch_dataset(row_, folder_), FormatError);
   EXPECT_FALSE(leftovers());
   EXPECT_FALSE(fs::exists(folder_ / "a.bin"));
 }
 
 TEST_F(FetchTest, NamesTheAddressOfAMissingFile) {
-  info_.files[0].url = server_.url() + "none.bin";
+  row_.files[0].url = server_.url() + "none.bin";
   try {
-    fetch_dataset(info_, folder_);
+    fetch_dataset(row_, folder_);
     FAIL();
   } catch (const IoError& error) {
     EXPECT_NE(std::string(error.what()).find("none.bin"), std::string::npos);
@@ -81,14 +81,14 @@ TEST_F(FetchTest, NamesTheAddressOfAMissingFile) {
 }
 
 TEST_F(FetchTest, TakesTheFilesFromAMirror) {
-  info_.files[0].url = "http://127.0.0.1:1/far/away/a.bin";
-  fetch_dataset(info_, folder_, server_.url());
+  row_.files[0].url = "http://127.0.0.1:1/far/away/a.bin";
+  fetch_dataset(row_, folder_, server_.url());
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
 }
 
 TEST_F(FetchTest, StopsWhenTold) {
   EXPECT_THROW(
-      fetch_dataset(info_, folder_, {}, [](const std::string&, int64_t, int64_t) { return false; }),
+      fetch_dataset(row_, folder_, {}, [](const std::string&, int64_t, int64_t) { return false; }),
       IoError);
 }
 
@@ -110,9 +110,9 @@ TEST_F(FetchTest, UnpacksTheWantedMembersOfAnArchive) {
   archive_write_free(writer);
   server_.files["all.tar.gz"] = read_file(packed);
   fs::remove(packed);
-  info_.files = {{"a.bin", server_.url() + "all.tar.gz", sha256(content_),
-                  sha256(server_.files["all.tar.gz"])}};
-  fetch_dataset(info_, folder_);
+  row_.files = {{"a.bin", server_.url() + "all.tar.gz", sha256(content_),
+                 sha256(server_.files["all.tar.gz"])}};
+  fetch_dataset(row_, folder_);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
   EXPECT_FALSE(fs::exists(folder_.parent_path() / "evil.bin"));

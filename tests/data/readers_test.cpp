@@ -10,7 +10,7 @@
 #include "moekit/data/cifar.h"
 #include "moekit/data/compressed.h"
 #include "moekit/data/idx.h"
-#include "moekit/data/synthetic.h"
+#include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
 namespace {
@@ -120,29 +120,6 @@ TEST(Normalize, SubtractsTheMeanAndDividesByTheDeviation) {
   const auto images = torch::full({1, 1, 2, 2}, 255, torch::kUInt8);
   EXPECT_NEAR(normalize(images, {{0.5}, {0.25}})[0][0][0][0].item<float>(), 2.0F, 1e-6);
   EXPECT_THROW(normalize(images, {{0.5, 0.5}, {1, 1}}), ArgumentError);
-}
-
-TEST(ClusterImages, AreTheSameForOneSeedAndKeepTheTrueClusters) {
-  const auto a = make_cluster_images({});
-  const auto b = make_cluster_images({});
-  EXPECT_TRUE(torch::equal(a.train.images, b.train.images));
-  EXPECT_EQ(a.train.clusters.max().item<int64_t>(), 3);
-  ClusterImagesOptions other;
-  EXPECT_FALSE(torch::equal(a.train.images, make_cluster_images(other, 2).train.images));
-  other.num_clusters = 9;
-  EXPECT_THROW(make_cluster_images(other), ArgumentError);
-}
-
-TEST(ClusterImages, ShowTheSameColumnForAnotherClassInAnotherCluster) {
-  ClusterImagesOptions options;
-  options.noise = 0;
-  const auto set = make_cluster_images(options).train;
-  for (int64_t n = 0; n < 200; ++n) {
-    const auto cluster = set.clusters[n].item<int64_t>();
-    const auto column = 1 + (set.labels[n].item<int64_t>() + cluster) % 2;
-    EXPECT_GT(set.images[n][0][11][column].item<int>(), 100);
-    EXPECT_EQ(set.images[n][0][11][column == 1 ? 2 : 1].item<int>(), 0);
-  }
 }
 
 TEST(Sha256, MatchesThePublishedTestVector) {

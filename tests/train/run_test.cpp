@@ -8,6 +8,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
+#include "moekit/data/sets/cluster_patch.h"
 #include "moekit/train/inspection.h"
 #include "moekit/train/run_report.h"
 #include "moekit/train/task.h"
@@ -21,7 +22,7 @@ class RunTest : public testing::Test {
   void SetUp() override {
     folder_ = fs::temp_directory_path() / concat("moekit-run-", ::getpid());
     fs::remove_all(folder_);
-    config_.data.name = "synthetic-clusters";
+    config_.data.set.select("synthetic-clusters");
     config_.data.validation = 200;
     config_.model.num_experts = 4;
     config_.model.expert.kind = models::ExpertKind::kMlp;
@@ -111,8 +112,10 @@ TEST_F(RunTest, RefusesAFolderOfAnotherRunAndResumesAFinishedOneAtOnce) {
 /// A small cluster-patch problem on eight two-layer networks, full batch.
 RunConfig cluster_recipe() {
   RunConfig config;
-  config.data.name = "cluster-patch";
-  config.data.options = {{"num_train", 1000}, {"num_test", 500}};
+  config.data.set.select("cluster-patch");
+  auto& patches = config.data.set.as<data::ClusterPatchOptions>();
+  patches.num_train = 1000;
+  patches.num_test = 500;
   config.model.kind = models::ModelKind::kSparseMixture;
   config.model.num_experts = 8;
   config.model.output_loss = models::OutputLoss::kDoubleSoftmax;

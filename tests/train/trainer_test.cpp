@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "moekit/core/error.h"
-#include "moekit/data/synthetic.h"
+#include "moekit/data/sets/synthetic_clusters.h"
 #include "moekit/train/augment.h"
 #include "moekit/train/evaluate.h"
 
@@ -13,7 +13,7 @@ namespace {
 /// A recipe that learns the generated clusters in a few seconds.
 RunConfig small_recipe() {
   RunConfig config;
-  config.data.name = "synthetic-clusters";
+  config.data.set.select("synthetic-clusters");
   config.model.num_experts = 4;
   config.model.expert.kind = models::ExpertKind::kLinear;
   config.train.epochs = 5;
@@ -28,7 +28,7 @@ struct Trained {
         model(models::make_classifier(config.model, {1, 12, 12, 2})),
         trainer((model->reset_parameters(1, 2), config), model, dataset.train,
                 dataset.normalization) {}
-  data::Dataset dataset;
+  data::ImageDataset dataset;
   std::shared_ptr<models::ClassifierImpl> model;
   Trainer trainer;
 };

@@ -5,7 +5,7 @@
 #include <benchmark/benchmark.h>
 #include <torch/nn/modules/conv.h>
 
-#include "moekit/data/cluster_patch.h"
+#include "moekit/data/sets/cluster_patch.h"
 #include "moekit/models/classifier.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/train/normalized_gd.h"

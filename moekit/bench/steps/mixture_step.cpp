@@ -9,7 +9,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adam.h>
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 #include "moekit/models/classifier.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "moekit/data/cluster_patch.h"
+#include "moekit/data/sets/cluster_patch.h"
 
 #include <torch/types.h>
 
@@ -11,27 +11,10 @@
 namespace moekit::data {
 namespace {
 
-void check_range(const char* key, const std::vector<double>& range) {
-  MOEKIT_CHECK(range.size() == 2 && range[0] <= range[1] && range[0] >= 0, "cluster-patch: ", key,
+void check_range(const std::string& key, const std::vector<double>& range) {
+  MOEKIT_CHECK(range.size() == 2 && range[0] <= range[1] && range[0] >= 0, key,
                " must be [low, high] with 0 <= low <= high; got [", range.empty() ? 0.0 : range[0],
                range.size() > 1 ? concat(", ", range[1]) : "", "]");
-}
-
-void check(const ClusterPatchOptions& o) {
-  MOEKIT_CHECK(o.num_clusters >= 2 && 2 * o.num_clusters <= o.dim,
-               "cluster-patch: num_clusters must be 2..dim/2 = 2..", o.dim / 2, "; got ",
-               o.num_clusters);
-  MOEKIT_CHECK(o.num_patches >= 3, "cluster-patch: num_patches must be at least 3; got ",
-               o.num_patches);
-  MOEKIT_CHECK(o.num_train >= 1 && o.num_test >= 1,
-               "cluster-patch: num_train and num_test must be at least 1; got ", o.num_train,
-               " and ", o.num_test);
-  check_range("alpha", o.alpha);
-  check_range("beta", o.beta);
-  check_range("gamma", o.gamma);
-  MOEKIT_CHECK(o.noise >= 0, "cluster-patch: noise must be at least 0; got ", o.noise);
-  MOEKIT_CHECK(o.input_scale > 0, "cluster-patch: input_scale must be positive; got ",
-               o.input_scale);
 }
 
 /// Rows made orthonormal one after the other (Gram-Schmidt, twice for accuracy), in place.
@@ -89,11 +72,24 @@ ImageSet draw_samples(const ClusterPatchOptions& o, int64_t count, const torch::
 
 }  // namespace
 
-Dataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed) {
-  check(options);
+void ClusterPatchOptions::check(const std::string& where) const {
+  MOEKIT_CHECK(num_clusters >= 2 && num_clusters <= dim / 2, where,
+               ".num_clusters must be 2..dim/2 = 2..", dim / 2, "; got ", num_clusters);
+  MOEKIT_CHECK(num_patches >= 3, where, ".num_patches must be at least 3; got ", num_patches);
+  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
+               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  check_range(where + ".alpha", alpha);
+  check_range(where + ".beta", beta);
+  check_range(where + ".gamma", gamma);
+  MOEKIT_CHECK(noise >= 0, where, ".noise must be at least 0; got ", noise);
+  MOEKIT_CHECK(input_scale > 0, where, ".input_scale must be positive; got ", input_scale);
+}
+
+ImageDataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed) {
+  options.check("cluster-patch");
   auto generator = tensor::make_generator(derive_seed(seed, "cluster-patch"));
   const auto vectors = draw_vectors(options, generator);
-  Dataset dataset;
+  ImageDataset dataset;
   dataset.name = "cluster-patch";
   dataset.train = draw_samples(options, options.num_train, vectors, generator);
   dataset.test = draw_samples(options, options.num_test, vectors, generator);

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
 
@@ -14,6 +14,8 @@ struct ClusterImagesOptions {
   int64_t num_classes = 2;   ///< 2..8
   double noise = 0.15;       ///< standard deviation of the pixel noise, in units of 255
 
+  /// @param where  stands before the names of options in messages. @throws ArgumentError
+  void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
     field("num_train", num_train, "");
@@ -28,6 +30,6 @@ struct ClusterImagesOptions {
 /// drawn as a bright row of the upper half, the class as a bright column of the lower half, and
 /// every cluster permutes the classes in its own way, so that the same column means another class
 /// in another cluster. The true clusters are kept.
-Dataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed = 1);
+ImageDataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed = 1);
 
 }  // namespace moekit::data

@@ -1,6 +1,4 @@
-#include "moekit/data/rotated.h"
-
-#include <torch/types.h>
+#include "moekit/data/sets/rotated.h"
 
 #include <cmath>
 
@@ -61,10 +59,14 @@ ImageSet rotated_set(const ImageSet& set, bool blurred) {
   return {torch::cat(parts), label, set.labels.repeat_interleave(2)};
 }
 
+std::shared_ptr<Dataset> make_cifar10_rotate(const NoOptions&, const DatasetSite& site) {
+  return std::make_shared<ImageDataset>(make_rotation_task(*load_images("cifar10", site)));
+}
+
 }  // namespace
 
-Dataset make_rotation_task(const Dataset& source) {
-  Dataset out;
+ImageDataset make_rotation_task(const ImageDataset& source) {
+  ImageDataset out;
   out.name = source.name + "-rotate";
   out.train = rotated_set(source.train, /*blurred=*/true);
   out.test = rotated_set(source.test, /*blurred=*/false);
@@ -72,6 +74,14 @@ Dataset make_rotation_task(const Dataset& source) {
   out.normalization = source.normalization;
   out.source = source.source;
   return out;
+}
+
+DatasetRow cifar10_rotate_row() {
+  DatasetRow row{kind<&make_cifar10_rotate>(
+      "cifar10-rotate",
+      "is a CIFAR-10 photograph rotated by 30 degrees? 2 classes, its 10 classes as clusters")};
+  row.parts = {"cifar10"};
+  return row;
 }
 
 }  // namespace moekit::data

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "moekit/core/enum_names.h"
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
 
@@ -29,6 +29,8 @@ struct ClusterPatchOptions {
   double input_scale = 10;               ///< all inputs are multiplied by it
   ClusterVectors vectors = ClusterVectors::kOrthonormal;
 
+  /// @param where  stands before the names of options in messages. @throws ArgumentError
+  void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
     field("num_train", num_train, "");
@@ -53,7 +55,7 @@ struct ClusterPatchOptions {
 /// Source: Chen et al. 2022, arXiv:2208.02813, data distribution (definition 3.1); the factor on
 /// the inputs is from the released code.
 /// @throws ArgumentError naming the option and its value.
-Dataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed);
+ImageDataset make_cluster_patch(const ClusterPatchOptions& options, uint64_t seed);
 
 }  // namespace moekit::data
 

@@ -1,4 +1,4 @@
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 
 #include <algorithm>
 
@@ -37,6 +37,25 @@ torch::Tensor normalize(const torch::Tensor& images, const Normalization& normal
   return images.to(torch::kFloat32)
       .mul(torch::tensor(factor).reshape(shape))
       .add_(torch::tensor(offset).reshape(shape));
+}
+
+Json ImageDataset::describe() const {
+  const auto shape = train.images.sizes().slice(1);
+  Json out = {{"summary", concat(train.size(), " training and ", test.size(), " test images of ",
+                                 shape[1], "x", shape[2], ", ", shape[0], " channel(s)")},
+              {"image", shape.vec()},
+              {"mean", normalization.mean},
+              {"std", normalization.std_dev},
+              {"train", train.size()},
+              {"test", test.size()}};
+  if (train.clusters.defined()) out["true_clusters"] = train.clusters.max().item<int64_t>() + 1;
+  const auto train_counts = torch::bincount(train.labels, {}, num_classes());
+  const auto test_counts = torch::bincount(test.labels, {}, num_classes());
+  for (int64_t c = 0; c < num_classes(); ++c) {
+    out["classes"][class_names[static_cast<size_t>(c)]] = {
+        {"train", train_counts[c].item<int64_t>()}, {"test", test_counts[c].item<int64_t>()}};
+  }
+  return out;
 }
 
 ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/datasets.h"
 
 namespace moekit::data {
 
@@ -10,6 +10,9 @@ namespace moekit::data {
 /// the middle of the released code's random range [inferred]). The original classes are kept as
 /// the true clusters.
 /// Source: Chen et al. 2022, arXiv:2208.02813, CIFAR-10-Rotate, as in the released code.
-Dataset make_rotation_task(const Dataset& source);
+ImageDataset make_rotation_task(const ImageDataset& source);
+
+/// "cifar10-rotate"
+DatasetRow cifar10_rotate_row();
 
 }  // namespace moekit::data

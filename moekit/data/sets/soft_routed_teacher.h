@@ -4,7 +4,7 @@
 #include <string>
 
 #include "moekit/core/enum_names.h"
-#include "moekit/data/dataset.h"
+#include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
 
@@ -48,6 +48,8 @@ struct SoftRoutedSetOptions {
   int64_t pairs = 2;  ///< m*, at most dim / 2
   SoftGate gate = SoftGate::kSigmoid;
 
+  /// @param where  stands before the names of options in messages. @throws ArgumentError
+  void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
     field("num_train", num_train, "");
@@ -62,7 +64,7 @@ struct SoftRoutedSetOptions {
 /// "images" [1, 1, d], label 1 where f*(x) > 0, and as true cluster the pair whose part of f* is
 /// the largest in size. `directions` holds "router" (w*) and "expert" (v*), [m*, d].
 /// @throws ArgumentError naming the option and its value.
-Dataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed);
+ImageDataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed);
 
 }  // namespace moekit::data
 

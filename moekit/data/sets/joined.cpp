@@ -1,10 +1,6 @@
-#include "moekit/data/joined.h"
-
-#include <torch/types.h>
+#include "moekit/data/sets/joined.h"
 
 #include <algorithm>
-
-#include "moekit/core/error.h"
 
 namespace moekit::data {
 namespace {
@@ -32,10 +28,16 @@ ImageSet interleave(const ImageSet& a, const ImageSet& b) {
   return {mix(a.images, b.images), mix(a.labels, b.labels), cluster};
 }
 
+std::shared_ptr<Dataset> make_fashion_and_digits(const NoOptions&, const DatasetSite& site) {
+  return std::make_shared<ImageDataset>(
+      join_datasets(*load_images("fashion-mnist", site), {0, 1, 2, 3, 4, 5},
+                    *load_images("mnist", site), {4, 5, 6, 7, 8, 9}));
+}
+
 }  // namespace
 
-Dataset join_datasets(const Dataset& first, const std::vector<int64_t>& first_classes,
-                      const Dataset& second, const std::vector<int64_t>& second_classes) {
+ImageDataset join_datasets(const ImageDataset& first, const std::vector<int64_t>& first_classes,
+                           const ImageDataset& second, const std::vector<int64_t>& second_classes) {
   const auto shape = first.train.images.sizes().slice(1);
   MOEKIT_CHECK(shape == second.train.images.sizes().slice(1), "join_datasets: ", first.name,
                " has images ", shape, ", ", second.name, " ", second.train.images.sizes().slice(1));
@@ -44,10 +46,10 @@ Dataset join_datasets(const Dataset& first, const std::vector<int64_t>& first_cl
     return interleave(pick_classes(a, first_classes, first.num_classes(), 0),
                       pick_classes(b, second_classes, second.num_classes(), offset));
   };
-  Dataset out;
+  ImageDataset out;
   out.train = join(first.train, second.train);
   out.test = join(first.test, second.test);
-  const auto add_names = [&](const Dataset& part, const std::vector<int64_t>& classes) {
+  const auto add_names = [&](const ImageDataset& part, const std::vector<int64_t>& classes) {
     for (const int64_t c : classes) {
       out.class_names.push_back(part.class_names[static_cast<size_t>(c)]);
     }
@@ -59,6 +61,14 @@ Dataset join_datasets(const Dataset& first, const std::vector<int64_t>& first_cl
   out.normalization = {std::vector<double>(channels, 0.5), std::vector<double>(channels, 0.5)};
   out.source = first.source + " and " + second.source;
   return out;
+}
+
+DatasetRow fashion_and_digits_row() {
+  DatasetRow row{kind<&make_fashion_and_digits>(
+      "fashion-mnist+mnist",
+      "six classes of clothes and the digits 4 to 9, alternating; 12 classes")};
+  row.parts = {"fashion-mnist", "mnist"};
+  return row;
 }
 
 }  // namespace moekit::data

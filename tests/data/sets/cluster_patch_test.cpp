@@ -1,11 +1,8 @@
-#include "moekit/data/cluster_patch.h"
+#include "moekit/data/sets/cluster_patch.h"
 
 #include <gtest/gtest.h>
 
-#include "moekit/core/error.h"
-#include "moekit/data/registry.h"
-#include "moekit/data/rotated.h"
-#include "moekit/data/soft_routed_teacher.h"
+#include "moekit/core/config.h"
 
 namespace moekit::data {
 namespace {
@@ -17,7 +14,7 @@ ClusterPatchOptions small_clusters() {
   return options;
 }
 
-torch::Tensor gram(const Dataset& set) {
+torch::Tensor gram(const ImageDataset& set) {
   const auto all = torch::cat({set.directions.at("label"), set.directions.at("centre")});
   return all.matmul(all.t());
 }
@@ -79,69 +76,28 @@ TEST(ClusterPatch, IsTheSameForOneSeedAndAnotherForAnother) {
 }
 
 TEST(ClusterPatch, RefusesWithTheValues) {
-  const auto refusal = [](const char* key, const Json& value) -> std::string {
-    ConfigTree options;
-    options.values[key] = value;
-    options.origins[""] = "data.options";
+  const auto refusal = [](const std::string& options) -> std::string {
     try {
-      load_dataset("cluster-patch", "", options, 1);
+      ClusterPatchOptions bound;
+      bind_config(parse_toml(options, "r.toml"), bound);
+      bound.check("data.options");
     } catch (const ArgumentError& error) {
       return error.what();
     }
     return "";
   };
-  EXPECT_NE(refusal("num_clusters", 26).find("2..25; got 26"), std::string::npos);
-  EXPECT_NE(refusal("num_clusters", 1).find("got 1"), std::string::npos);
-  EXPECT_NE(refusal("num_patches", 2).find("got 2"), std::string::npos);
-  EXPECT_NE(refusal("gamma", Json::array({2.0, 1.0})).find("gamma"), std::string::npos);
-  EXPECT_NE(refusal("gamma", Json::array({1.0})).find("gamma"), std::string::npos);
-  EXPECT_NE(refusal("noise", -1.0).find("got -1"), std::string::npos);
-  EXPECT_NE(refusal("nope", 1).find("nope"), std::string::npos);
-  EXPECT_NE(refusal("vectors", "some").find("within_cluster"), std::string::npos);
-  ConfigTree any;
-  any.values["x"] = 1;
-  EXPECT_THROW(load_dataset("mnist", "", any), ArgumentError);
-}
-
-TEST(SoftRoutedSet, LabelsAreTheTeachersSign) {
-  SoftRoutedSetOptions options;
-  options.num_train = 2000;
-  options.num_test = 10;
-  const auto set = make_soft_routed_set(options, 4);
-  const SoftRouted teacher{set.directions.at("router"), set.directions.at("expert"), options.gate};
-  const auto parts = teacher.parts(set.train.images.flatten(1));
-  EXPECT_TRUE(torch::equal(set.train.labels, parts.sum(1).gt(0).to(torch::kLong)));
-  EXPECT_TRUE(torch::equal(set.train.clusters, parts.abs().argmax(1)));
-  EXPECT_NEAR(set.train.labels.to(torch::kFloat32).mean().item<double>(), 0.5, 0.05);
-  options.pairs = 9;
-  EXPECT_THROW(make_soft_routed_set(options, 4), ArgumentError);
-}
-
-TEST(RotationTask, PairsEveryImageWithItsRotation) {
-  Dataset source;
-  source.name = "s";
-  // A bright bar across the middle.
-  auto images = torch::zeros({2, 3, 32, 32}, torch::kUInt8);
-  images.slice(2, 14, 18).fill_(200);
-  source.train = {images, torch::tensor({3, 7}), {}};
-  source.test = source.train;
-  source.normalization = {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}};
-  const auto task = make_rotation_task(source);
-  EXPECT_TRUE(torch::equal(task.test.labels, torch::tensor({0, 1, 0, 1})));
-  EXPECT_TRUE(torch::equal(task.test.clusters, torch::tensor({3, 3, 7, 7})));
-  EXPECT_EQ(task.test.images.sizes().vec(), (std::vector<int64_t>{4, 3, 32, 32}));
-  const auto straight = task.test.images[0][0].to(torch::kFloat32);
-  const auto turned = task.test.images[1][0].to(torch::kFloat32);
-  EXPECT_GT(straight[15][2].item<float>(), 150);  // the bar reaches the left edge,
-  EXPECT_LT(turned[15][2].item<float>(), 50);     // turned it does not;
-  EXPECT_GT(turned[15][15].item<float>(), 150);   // it still passes the middle,
-  // and at column 2 lies 13.5 * tan 30 = 7.8 rows off.
-  const float below = turned[23][2].item<float>();
-  const float above = turned[8][2].item<float>();
-  EXPECT_GT(std::max(below, above), 150);
-  EXPECT_LT(std::min(below, above), 50);
-  // Only training images are blurred.
-  EXPECT_FALSE(torch::equal(task.train.images[0], task.test.images[0]));
+  EXPECT_EQ(refusal("num_clusters = 26"),
+            "data.options.num_clusters must be 2..dim/2 = 2..25; got 26");
+  EXPECT_NE(refusal("num_clusters = 1").find("got 1"), std::string::npos);
+  EXPECT_NE(refusal("num_clusters = 9223372036854775807").find("got 9"), std::string::npos);
+  EXPECT_NE(refusal("num_patches = 2").find("got 2"), std::string::npos);
+  EXPECT_NE(refusal("gamma = [2.0, 1.0]").find("data.options.gamma"), std::string::npos);
+  EXPECT_NE(refusal("gamma = [1.0]").find("gamma"), std::string::npos);
+  EXPECT_NE(refusal("noise = -1.0").find("got -1"), std::string::npos);
+  EXPECT_NE(refusal("vectors = \"some\"").find("within_cluster"), std::string::npos);
+  ClusterPatchOptions wrong;
+  wrong.num_patches = 2;
+  EXPECT_THROW(make_cluster_patch(wrong, 1), ArgumentError);
 }
 
 }  // namespace

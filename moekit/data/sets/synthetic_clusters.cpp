@@ -1,4 +1,4 @@
-#include "moekit/data/synthetic.h"
+#include "moekit/data/sets/synthetic_clusters.h"
 
 #include <torch/types.h>
 
@@ -40,14 +40,18 @@ ImageSet draw(const ClusterImagesOptions& options, int64_t count,
 
 }  // namespace
 
-Dataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed) {
-  MOEKIT_CHECK(options.num_clusters >= 1 && options.num_clusters <= 8,
-               "cluster images: num_clusters must be 1..8; got ", options.num_clusters);
-  MOEKIT_CHECK(options.num_classes >= 2 && options.num_classes <= 8,
-               "cluster images: num_classes must be 2..8; got ", options.num_classes);
-  MOEKIT_CHECK(options.num_train >= 1 && options.num_test >= 1 && options.noise >= 0,
-               "cluster images: needs samples and noise >= 0; got ", options.num_train, ", ",
-               options.num_test, ", ", options.noise);
+void ClusterImagesOptions::check(const std::string& where) const {
+  MOEKIT_CHECK(num_clusters >= 1 && num_clusters <= 8, where, ".num_clusters must be 1..8; got ",
+               num_clusters);
+  MOEKIT_CHECK(num_classes >= 2 && num_classes <= 8, where, ".num_classes must be 2..8; got ",
+               num_classes);
+  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
+               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  MOEKIT_CHECK(noise >= 0, where, ".noise must be at least 0; got ", noise);
+}
+
+ImageDataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed) {
+  options.check("synthetic-clusters");
   std::mt19937_64 generator(derive_seed(seed, "cluster-images"));
   auto noise = tensor::make_generator(derive_seed(seed, "pixel-noise"));
   // Cluster c shows class y in column (y + c) mod num_classes.
@@ -59,7 +63,7 @@ Dataset make_cluster_images(const ClusterImagesOptions& options, uint64_t seed) 
     }
     column_of.push_back(columns);
   }
-  Dataset dataset;
+  ImageDataset dataset;
   dataset.name = "synthetic-clusters";
   dataset.train = draw(options, options.num_train, column_of, generator, noise);
   dataset.test = draw(options, options.num_test, column_of, generator, noise);

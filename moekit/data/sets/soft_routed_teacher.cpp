@@ -1,4 +1,4 @@
-#include "moekit/data/soft_routed_teacher.h"
+#include "moekit/data/sets/soft_routed_teacher.h"
 
 #include <torch/types.h>
 
@@ -45,13 +45,18 @@ SoftRouted make_teacher(int64_t pairs, int64_t dim, SoftGate gate, const at::Gen
           q.slice(0, pairs, 2 * pairs).to(torch::kFloat32).contiguous(), gate};
 }
 
-Dataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed) {
-  MOEKIT_CHECK(options.num_train >= 1 && options.num_test >= 1,
-               "soft-routed-teacher: num_train and num_test must be at least 1; got ",
-               options.num_train, " and ", options.num_test);
+void SoftRoutedSetOptions::check(const std::string& where) const {
+  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
+               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  MOEKIT_CHECK(pairs >= 1 && pairs <= dim / 2, where, ".pairs must be 1..dim/2 = 1..", dim / 2,
+               "; got ", pairs);
+}
+
+ImageDataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed) {
+  options.check("soft-routed-teacher");
   auto generator = tensor::make_generator(derive_seed(seed, "soft-routed-teacher"));
   const auto teacher = make_teacher(options.pairs, options.dim, options.gate, generator);
-  Dataset dataset;
+  ImageDataset dataset;
   dataset.name = "soft-routed-teacher";
   dataset.train = draw_judged(teacher, options.num_train, generator);
   dataset.test = draw_judged(teacher, options.num_test, generator);

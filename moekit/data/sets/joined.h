@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "moekit/data/dataset.h"
+#include "moekit/data/datasets.h"
 
 namespace moekit::data {
 
@@ -11,7 +11,10 @@ namespace moekit::data {
 /// so that any first n images hold as many of either. The part is kept as the true cluster.
 /// Normalised by mean and deviation 0.5.
 /// @throws ArgumentError when the images differ in shape or a class does not exist.
-Dataset join_datasets(const Dataset& first, const std::vector<int64_t>& first_classes,
-                      const Dataset& second, const std::vector<int64_t>& second_classes);
+ImageDataset join_datasets(const ImageDataset& first, const std::vector<int64_t>& first_classes,
+                           const ImageDataset& second, const std::vector<int64_t>& second_classes);
+
+/// "fashion-mnist+mnist": T-shirt, trouser, pullover, dress, coat, sandal, then the digits 4 to 9.
+DatasetRow fashion_and_digits_row();
 
 }  // namespace moekit::data
