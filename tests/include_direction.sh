@@ -6,8 +6,8 @@ cd "$1"
 rank() {
   case "$1" in
     core) echo 0 ;;
-    kernels|report|tensor|checkpoint|study) echo 1 ;;
-    data|nn) echo 2 ;;
+    kernels|report|tensor|checkpoint) echo 1 ;;
+    data|nn|study) echo 2 ;;
     models|metrics) echo 3 ;;
     train) echo 4 ;;
     theory|bench) echo 5 ;;

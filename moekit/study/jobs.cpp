@@ -54,6 +54,99 @@ std::string last_line(const std::filesystem::path& log) {
   return cut == std::string::npos ? text : text.substr(cut + 1);
 }
 
+/// Jobs on their way: waiting, running, done or failed.
+class JobRunner {
+ public:
+  JobRunner(const std::vector<Job>& jobs, int64_t parallel, bool quiet)
+      : jobs_(jobs),
+        parallel_(static_cast<size_t>(parallel)),
+        progress_("runs", static_cast<int64_t>(jobs.size()), quiet) {
+    for (size_t i = 0; i < jobs.size(); ++i) waiting_.insert(i);
+  }
+
+  Failures run() {
+    while (!waiting_.empty() || !running_.empty()) {
+      if (interrupted() && !signalled_) stop();
+      start_ready();
+      if (!running_.empty()) look_for_end();
+    }
+    return std::move(failures_);
+  }
+
+ private:
+  /// Passes the user's interrupt on; nothing more is started.
+  void stop() {
+    signalled_ = true;
+    for (const auto& [pid, job] : running_) ::kill(pid, SIGINT);
+    for (const size_t i : waiting_) failures_[jobs_[i].name] = "interrupted";
+    waiting_.clear();
+  }
+
+  /// Starts what may be started and leaves out what waits for a failed job.
+  void start_ready() {
+    for (auto it = waiting_.begin(); it != waiting_.end() && running_.size() < parallel_;) {
+      const Job& job = jobs_[*it];
+      bool ready = true;
+      std::string blocked;
+      for (const auto& name : job.after) {
+        ready = ready && done_.count(name) == 1;
+        if (failures_.count(name) == 1) blocked = name;
+      }
+      if (!blocked.empty()) {
+        failures_[job.name] = concat("needs ", blocked, ", which failed");
+        it = waiting_.erase(it);
+      } else if (ready) {
+        running_[start(job)] = *it;
+        it = waiting_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+
+  /// Takes in one job that has ended, or waits a moment.
+  void look_for_end() {
+    int status = 0;
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) {
+      ::usleep(50'000);
+      progress_.update(static_cast<int64_t>(done_.size() + failures_.size()),
+                       jobs_[running_.begin()->second].name);
+      return;
+    }
+    const auto found = running_.find(pid);
+    if (found == running_.end()) return;
+    const Job& job = jobs_[found->second];
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+      done_.insert(job.name);
+    } else {
+      failures_[job.name] = last_line(job.log);
+    }
+    running_.erase(found);
+  }
+
+  const std::vector<Job>& jobs_;
+  size_t parallel_;
+  Progress progress_;
+  std::set<size_t> waiting_;
+  std::map<pid_t, size_t> running_;
+  std::set<std::string> done_;
+  Failures failures_;
+  bool signalled_ = false;
+};
+
+/// @throws ArgumentError unless every job stands behind those it waits for
+void check_order(const std::vector<Job>& jobs) {
+  std::set<std::string> known;
+  for (const auto& job : jobs) {
+    for (const auto& name : job.after) {
+      MOEKIT_CHECK(known.count(name) == 1, "run_jobs: ", job.name, " waits for ", name,
+                   ", which is not before it");
+    }
+    known.insert(job.name);
+  }
+}
+
 }  // namespace
 
 int64_t usable_processors() {
@@ -65,67 +158,8 @@ int64_t usable_processors() {
 
 Failures run_jobs(const std::vector<Job>& jobs, int64_t parallel, bool quiet) {
   MOEKIT_CHECK(parallel >= 1, "run_jobs: needs at least one job at a time; got ", parallel);
-  std::set<std::string> known;
-  for (const auto& job : jobs) {
-    for (const auto& name : job.after) {
-      MOEKIT_CHECK(known.count(name) == 1, "run_jobs: ", job.name, " waits for ", name,
-                   ", which is not before it");
-    }
-    known.insert(job.name);
-  }
-  Failures failures;
-  std::set<std::string> done;
-  std::set<size_t> waiting;
-  for (size_t i = 0; i < jobs.size(); ++i) waiting.insert(i);
-  std::map<pid_t, size_t> running;
-  Progress progress("runs", static_cast<int64_t>(jobs.size()), quiet);
-  bool signalled = false;
-  while (!waiting.empty() || !running.empty()) {
-    if (interrupted() && !signalled) {
-      signalled = true;
-      for (const auto& [pid, job] : running) ::kill(pid, SIGINT);
-      for (const size_t i : waiting) failures[jobs[i].name] = "interrupted";
-      waiting.clear();
-    }
-    for (auto it = waiting.begin();
-         it != waiting.end() && static_cast<int64_t>(running.size()) < parallel;) {
-      const Job& job = jobs[*it];
-      bool ready = true;
-      std::string blocked;
-      for (const auto& name : job.after) {
-        ready = ready && done.count(name) == 1;
-        if (failures.count(name) == 1) blocked = name;
-      }
-      if (!blocked.empty()) {
-        failures[job.name] = concat("needs ", blocked, ", which failed");
-        it = waiting.erase(it);
-      } else if (ready) {
-        running[start(job)] = *it;
-        it = waiting.erase(it);
-      } else {
-        ++it;
-      }
-    }
-    if (running.empty()) continue;
-    int status = 0;
-    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
-    if (pid <= 0) {
-      ::usleep(50'000);
-      progress.update(static_cast<int64_t>(done.size() + failures.size()),
-                      jobs[running.begin()->second].name);
-      continue;
-    }
-    const auto found = running.find(pid);
-    if (found == running.end()) continue;
-    const Job& job = jobs[found->second];
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-      done.insert(job.name);
-    } else {
-      failures[job.name] = last_line(job.log);
-    }
-    running.erase(found);
-  }
-  return failures;
+  check_order(jobs);
+  return JobRunner(jobs, parallel, quiet).run();
 }
 
 }  // namespace moekit::study

@@ -18,12 +18,12 @@ std::vector<Row> choose_rows(const Study& study, const std::string& tier,
                              const std::string& pattern);
 
 struct PlanOptions {
-  std::filesystem::path program;     ///< run as `PROGRAM train RECIPE --seed N ...`
-  std::filesystem::path folder;      ///< of the study; its recipes lie below it
-  std::filesystem::path out;         ///< runs go to OUT/ROW/seedN, their logs to OUT/logs
-  int64_t seeds = 1;                 ///< a row: 1..seeds
+  std::filesystem::path program;      ///< run as `PROGRAM train RECIPE --seed N ...`
+  std::filesystem::path folder;       ///< of the study; its recipes lie below it
+  std::filesystem::path out;          ///< runs go to OUT/ROW/seedN, their logs to OUT/logs
+  int64_t seeds = 1;                  ///< a row: 1..seeds
   std::vector<std::string> set = {};  ///< overrides of every row, "key=value"
-  std::string data_folder = {};      ///< the runs' --data, may be empty
+  std::string data_folder = {};       ///< the runs' --data, may be empty
 };
 
 /// What is to be run, and which rows cannot be.

@@ -1,13 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "moekit/core/config.h"
-#include "moekit/core/statistics.h"
 
 namespace moekit::study {
 
@@ -106,7 +103,7 @@ struct Study {
   int64_t quick_seeds = 5;
   int64_t full_seeds = 5;
   std::vector<std::string> quick_data;  ///< the first of these data sets that is found is used
-  std::vector<Figure> figure;           ///< columns; without any, those of image classifiers
+  std::vector<Figure> figure;           ///< columns; without any, those read_study() is given
   std::vector<Row> row;
   std::vector<Claim> claim;
 
@@ -125,63 +122,23 @@ struct Study {
   }
 };
 
+/// @param default_figures  of a study that names none
 /// @throws FormatError, or ArgumentError naming the row or claim: unknown rows, figures, operators.
-Study read_study(const std::filesystem::path& file);
+Study read_study(const std::filesystem::path& file, const std::vector<Figure>& default_figures);
 
-/// A figure of one row over the seeds that were run.
-struct Cell {
-  Summary ours;
-  std::optional<double> paper;
-  std::optional<double> reference;
-  std::string verdict;  ///< against the paper's value, where the figure has a direction
+/// "mnist/original.test_error": a figure of a row.
+struct Reference {
+  std::string row;
+  std::string figure;
 };
-struct RowResult {
-  std::string name;
-  std::string label;
-  std::vector<std::string> runs;      ///< folders of finished runs
-  std::map<std::string, Cell> cells;  ///< by figure
-  std::string missing;                ///< why there is no run, or empty
-};
+/// @param where  for the message. @throws ArgumentError without a dot
+Reference parse_reference(const std::string& text, const std::string& where);
 
-enum class Verdict { kHeld, kNotHeld, kNotTested };
-struct ClaimResult {
-  std::string text;
-  std::string source;
-  Verdict verdict = Verdict::kNotTested;
-  std::string detail;  ///< the numbers, or the reason
-};
-
-/// Gathers the summaries of a row's runs. @param folder OUT; runs lie in OUT/ROW/seedN
-/// @param figures  the study's
-/// A row's figure counts as reproduced when the paper's value lies within two standard errors of
-/// our mean, or ours is better.
-RowResult gather_row(const Row& row, const std::vector<Figure>& figures,
-                     const std::filesystem::path& folder, int64_t seeds);
-
-/// Decides a claim on the rows' means (or medians, as the figure says). Not tested when a row has
-/// no run.
-ClaimResult judge(const Claim& claim, const std::vector<Figure>& figures,
-                  const std::vector<RowResult>& rows);
-
-/// Text table of all rows, one block a figure set, then the claims.
-std::string to_text(const Study& study, const std::vector<RowResult>& rows,
-                    const std::vector<ClaimResult>& claims);
-/// The same as Markdown, for committing beside the recipe.
-std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
-                        const std::vector<ClaimResult>& claims, const std::string& command);
-Json to_json(const Study& study, const std::vector<RowResult>& rows,
-             const std::vector<ClaimResult>& claims);
+/// What the run of a row is called, and its folder below OUT: "mnist/original/seed3".
+std::string run_name(const std::string& row, int64_t seed);
 
 }  // namespace moekit::study
 
-template <>
-struct moekit::EnumNames<moekit::study::Verdict> {
-  static constexpr std::array<std::pair<study::Verdict, std::string_view>, 3> kTable{{
-      {study::Verdict::kHeld, "held"},
-      {study::Verdict::kNotHeld, "not held"},
-      {study::Verdict::kNotTested, "not tested"},
-  }};
-};
 template <>
 struct moekit::EnumNames<moekit::study::Better> {
   static constexpr std::array<std::pair<study::Better, std::string_view>, 3> kTable{{

@@ -59,6 +59,17 @@ std::string task_name(const ConfigTree& recipe) {
   return found->get<std::string>();
 }
 
+std::vector<study::Figure> classification_figures() {
+  return {
+      {"train_error", "train error", "/train/error"},
+      {"train_loss", "train loss", "/train/loss"},
+      {"test_error", "test error", "/test/error"},
+      {"information", "I(E;Y)", "/test/layers/mixture/mutual_information"},
+      {"sample_entropy", "H_s", "/test/layers/mixture/sample_entropy"},
+      {"usage_entropy", "H_u", "/test/layers/mixture/usage_entropy"},
+  };
+}
+
 const Task& classification_task() {
   static const ClassificationTask kTask;
   return kTask;

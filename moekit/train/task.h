@@ -7,6 +7,7 @@
 
 #include "moekit/core/config.h"
 #include "moekit/report/page.h"
+#include "moekit/study/study.h"
 #include "moekit/train/run_folder.h"
 
 namespace moekit::train {
@@ -39,5 +40,8 @@ std::string task_name(const ConfigTree& recipe);
 
 /// Classification by single networks, mixtures and sparse layers: train::run_recipe().
 const Task& classification_task();
+
+/// The figures of a study of classifiers that names none.
+std::vector<study::Figure> classification_figures();
 
 }  // namespace moekit::train

@@ -1,10 +1,9 @@
 #include "moekit/study/study.h"
 
 #include <gtest/gtest.h>
-#include <sched.h>
 
 #include "moekit/core/files.h"
-#include "moekit/study/jobs.h"
+#include "moekit/study/tables.h"
 
 namespace moekit::study {
 namespace {
@@ -24,7 +23,7 @@ class StudyTest : public testing::Test {
   }
   Study read(const std::string& toml) {
     write_file_atomic(folder_ / "study.toml", toml);
-    return read_study(folder_ / "study.toml");
+    return read_study(folder_ / "study.toml", {{"test_error", "test error", "/test/error"}});
   }
   fs::path folder_;
 };
@@ -109,6 +108,41 @@ TEST_F(StudyTest, PrintsTheSameFiguresAsTextMarkdownAndJson) {
   EXPECT_EQ(json["claims"][0]["verdict"], "not tested");
 }
 
+TEST_F(StudyTest, TakesTheCallersFiguresWhereItNamesNone) {
+  EXPECT_EQ(read(kRows).figure.size(), 1U);
+  EXPECT_EQ(read(kRows).figure[0].pointer, "/test/error");
+  const Study own = read(std::string(R"(
+figure = [{ name = "speed", pointer = "/speed" }, { name = "test_error", pointer = "/error" }]
+)") + kRows);
+  ASSERT_EQ(own.figure.size(), 2U);
+  EXPECT_EQ(own.figure[1].pointer, "/error");
+}
+
+TEST_F(StudyTest, TellsWhyARowHasNoRun) {
+  const Study study = read(kRows);
+  summary("g/a", 1, 0.25);
+  auto rows = study.row;
+  auto& hidden = rows.emplace_back(rows[0]);
+  hidden.name = "g/step";
+  hidden.auxiliary = true;
+  const auto results = gather_rows(rows, study.figure, folder_, 2, {{"g/b", "no data"}},
+                                   {{"g/a/seed2", "killed"}, {"g/step/seed1", "killed"}});
+  ASSERT_EQ(results.size(), 2U);
+  EXPECT_EQ(results[0].missing, "killed");
+  EXPECT_EQ(results[0].runs, std::vector<std::string>{(folder_ / "g/a/seed1").string()});
+  EXPECT_EQ(results[1].missing, "no data");
+}
+
+TEST_F(StudyTest, APageShowsTheFiguresOfRowsThatWereRun) {
+  const Study study = read(kRows);
+  summary("g/a", 1, 0.25);
+  const auto results = gather_rows(study.row, study.figure, folder_, 1, {}, {});
+  const auto table = figure_table(study, results);
+  EXPECT_EQ(table.header, (std::vector<std::string>{"row", "n", "test error"}));
+  ASSERT_EQ(table.rows.size(), 1U);
+  EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a (g/a)", "1", "0.25 ± 0 [0.5]"}));
+}
+
 TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   const std::string text = kRows;
   const auto with = [&](const std::string& from, const std::string& to) {
@@ -121,43 +155,10 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   EXPECT_THROW(read(with("\"<\"", "\"~\"")), ArgumentError);
   EXPECT_THROW(read(with("tier = \"quick\"", "tier = \"slow\"")), ArgumentError);
   EXPECT_THROW(read(with("title", "titel")), ArgumentError);
-}
-
-TEST_F(StudyTest, CountsTheProcessorsItMayUse) {
-  cpu_set_t all;
-  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
-  EXPECT_EQ(usable_processors(), CPU_COUNT(&all));
-  int first = 0;
-  while (!CPU_ISSET(first, &all)) ++first;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(first, &one);
-  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
-  EXPECT_EQ(usable_processors(), 1);
-  ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
-}
-
-TEST_F(StudyTest, JobsRunAfterThoseTheyNeed) {
-  const auto touch = [&](const std::string& name, const std::string& needs) {
-    return Job{name,
-               {"/bin/sh", "-c",
-                (needs.empty() ? "" : "test -e " + (folder_ / needs).string() + " && ") + "touch " +
-                    (folder_ / name).string()},
-               needs.empty() ? std::vector<std::string>{} : std::vector<std::string>{needs},
-               folder_ / "logs" / name};
-  };
-  EXPECT_TRUE(run_jobs({touch("a", ""), touch("b", "a"), touch("c", "b")}, 2, true).empty());
-  EXPECT_TRUE(fs::exists(folder_ / "c"));
-}
-
-TEST_F(StudyTest, AFailedJobIsReportedWithItsLastLineAndTakesItsFollowersAlong) {
-  const Job bad{
-      "bad", {"/bin/sh", "-c", "echo first; echo the reason >&2; exit 3"}, {}, folder_ / "l"};
-  const Job next{"next", {"/bin/true"}, {"bad"}, folder_ / "l2"};
-  const auto failures = run_jobs({bad, next}, 1, true);
-  EXPECT_EQ(failures.at("bad"), "the reason");
-  EXPECT_EQ(failures.at("next"), "needs bad, which failed");
-  EXPECT_THROW(run_jobs({next}, 1, true), ArgumentError);
+  EXPECT_THROW(read(with("test_error = 0.5", "test_error = \"low\"")), ArgumentError);
+  EXPECT_THROW(read(text + "[[figure]]\nname = \"a\"\npointer = \"/a~b\"\n"), ArgumentError);
+  EXPECT_THROW(read(with("recipe = \"b.toml\"", "recipe = \"b.toml\"\nneeds = { \"init.x\" = 3 }")),
+               ArgumentError);
 }
 
 }  // namespace

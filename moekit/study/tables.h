@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "moekit/report/page.h"
+#include "moekit/study/results.h"
+
+namespace moekit::study {
+
+/// Text table of all rows, one block a figure set, then the claims.
+std::string to_text(const Study& study, const std::vector<RowResult>& rows,
+                    const std::vector<ClaimResult>& claims);
+/// The same as Markdown, for committing beside the recipe.
+std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
+                        const std::vector<ClaimResult>& claims, const std::string& command);
+Json to_json(const Study& study, const std::vector<RowResult>& rows,
+             const std::vector<ClaimResult>& claims);
+
+/// For a report page: the study's own figures, ours and the paper's in brackets, of the rows that
+/// were run.
+report::Table figure_table(const Study& study, const std::vector<RowResult>& rows);
+report::Table claim_table(const std::vector<ClaimResult>& claims);
+/// How a page calls a row: "original gate (mnist/original)".
+std::string full_label(const RowResult& row);
+
+}  // namespace moekit::study

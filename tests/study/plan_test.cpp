@@ -1,0 +1,129 @@
+#include "moekit/study/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "moekit/core/files.h"
+
+namespace moekit::study {
+namespace {
+namespace fs = std::filesystem;
+
+Row row(const std::string& name, const std::string& tier = "quick", Json needs = Json::object()) {
+  Row out;
+  out.name = name;
+  out.tier = tier;
+  out.recipe = "r.toml";
+  out.needs = std::move(needs);
+  return out;
+}
+
+std::vector<std::string> names(const std::vector<Row>& rows) {
+  std::vector<std::string> out;
+  for (const auto& r : rows) out.push_back(r.name);
+  return out;
+}
+
+TEST(ChooseRows, TakesThoseOfATierThatFitAPatternInTheStudysOrder) {
+  Study study;
+  study.row = {row("b/two"), row("a/one"), row("a/two"), row("a/full", "full")};
+  EXPECT_EQ(names(choose_rows(study, "quick", "*")),
+            (std::vector<std::string>{"b/two", "a/one", "a/two"}));
+  EXPECT_EQ(names(choose_rows(study, "quick", "a/*")),
+            (std::vector<std::string>{"a/one", "a/two"}));
+  EXPECT_EQ(names(choose_rows(study, "quick", "?/two")),
+            (std::vector<std::string>{"b/two", "a/two"}));
+  EXPECT_EQ(names(choose_rows(study, "full", "*")), std::vector<std::string>{"a/full"});
+  EXPECT_TRUE(choose_rows(study, "quick", "c*").empty());
+}
+
+TEST(ChooseRows, PullsInWhatTheyNeedWhateverItsTier) {
+  Study study;
+  study.row = {row("far", "full"), row("other"), row("near", "full", {{"k", "far"}}),
+               row("last", "quick", {{"k", "near"}})};
+  EXPECT_EQ(names(choose_rows(study, "quick", "last")),
+            (std::vector<std::string>{"far", "near", "last"}));
+}
+
+class PlanTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / concat("moekit-plan-", ::getpid());
+    fs::create_directories(folder_);
+    write_file_atomic(folder_ / "r.toml", "seed = 1\n[data]\nname = \"here\"\n");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  PlanOptions options(int64_t seeds) { return {"/bin/moekit", folder_, "/out", seeds}; }
+  /// Everything but the data set "gone" is there.
+  static std::string check(const ConfigTree& recipe) {
+    const std::string name = recipe.values["data"]["name"].get<std::string>();
+    if (name == "bad") throw ArgumentError("bad data");
+    return name == "gone" ? "data set gone was not found" : "";
+  }
+  fs::path folder_;
+};
+
+TEST_F(PlanTest, AJobIsATrainingOfTheRowsRecipeInAFolderOfItsOwn) {
+  Row one = row("g/a");
+  one.set = {"train.lr=0.1"};
+  one.cycle = {{"seed_of", {7, "x"}}};
+  auto common = options(3);
+  common.set = {"data.name=here"};
+  common.data_folder = "/data";
+  const auto plan = make_plan({one}, common, check);
+  ASSERT_EQ(plan.jobs.size(), 3U);
+  EXPECT_EQ(plan.jobs[1].name, "g/a/seed2");
+  EXPECT_EQ(plan.jobs[1].log, "/out/logs/g/a/seed2.log");
+  EXPECT_TRUE(plan.jobs[1].after.empty());
+  EXPECT_EQ(plan.jobs[1].command,
+            (std::vector<std::string>{
+                "/bin/moekit", "train", (folder_ / "r.toml").string(), "--seed", "2", "--threads",
+                "1", "--quiet", "--resume", "--out", "/out/g/a/seed2", "--data", "/data", "--set",
+                "train.lr=0.1", "--set", "data.name=here", "--set", "seed_of=\"x\""}));
+  EXPECT_EQ(plan.jobs[2].command.back(), "seed_of=7");  // the third seed starts over
+}
+
+TEST_F(PlanTest, ARowRunsAfterTheRunOfTheSameSeedThatItNeeds) {
+  const auto plan =
+      make_plan({row("a"), row("b", "quick", {{"init.from", "a"}})}, options(2), check);
+  ASSERT_EQ(plan.jobs.size(), 4U);
+  // Seed after seed.
+  EXPECT_EQ(plan.jobs[0].name, "a/seed1");
+  EXPECT_EQ(plan.jobs[1].name, "b/seed1");
+  EXPECT_EQ(plan.jobs[3].name, "b/seed2");
+  EXPECT_EQ(plan.jobs[3].after, std::vector<std::string>{"a/seed2"});
+  EXPECT_EQ(plan.jobs[3].command.back(), "init.from=\"/out/a/seed2\"");
+}
+
+TEST_F(PlanTest, ARowMayTakeFewerSeeds) {
+  Row few = row("few");
+  few.seeds = 1;
+  const auto plan = make_plan({few, row("all")}, options(3), check);
+  ASSERT_EQ(plan.jobs.size(), 4U);
+  EXPECT_EQ(plan.jobs[2].name, "all/seed2");
+}
+
+TEST_F(PlanTest, ARowThatCannotRunTakesThoseThatNeedItAlong) {
+  Row gone = row("gone");
+  gone.set = {"data.name=gone"};
+  const auto plan = make_plan({gone, row("next", "quick", {{"k", "gone"}}),
+                               row("last", "quick", {{"k", "next"}}), row("free")},
+                              options(1), check);
+  EXPECT_EQ(plan.missing,
+            (std::map<std::string, std::string>{{"gone", "data set gone was not found"},
+                                                {"next", "data set gone was not found"},
+                                                {"last", "data set gone was not found"}}));
+  ASSERT_EQ(plan.jobs.size(), 1U);
+  EXPECT_EQ(plan.jobs[0].name, "free/seed1");
+}
+
+TEST_F(PlanTest, ARecipeThatMakesNoSenseRefusesThePlan) {
+  Row bad = row("bad");
+  bad.set = {"data.name=bad"};
+  EXPECT_THROW(make_plan({row("good"), bad}, options(1), check), ArgumentError);
+  Row absent = row("absent");
+  absent.recipe = "nowhere.toml";
+  EXPECT_THROW(make_plan({absent}, options(1), check), IoError);
+}
+
+}  // namespace
+}  // namespace moekit::study
