@@ -4,9 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
-#include "cli/tasks.h"
-#include "moekit/train/evaluate.h"
-#include "moekit/train/run.h"
+#include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace {
@@ -18,14 +16,7 @@ struct EvalFlags {
 };
 
 void run(const EvalFlags& flags) {
-  MOEKIT_CHECK(&task_of_run(flags.run) == &train::classification_task(), flags.run,
-               ": eval judges classifiers; this is a run of task \"", task_of_run(flags.run).name(),
-               "\": see moekit inspect");
-  const auto config = train::read_run_config(flags.run);
-  const auto data = train::load_run_data(config, flags.data);
-  const auto model = train::load_model(std::filesystem::path(flags.run) / "model");
-  const auto evaluation = train::evaluate(*model, data.test, data.normalization);
-  const Json summary = train::evaluation_summary(evaluation, config.model, data.input.num_classes);
+  const Json summary = tasks::of_run(flags.run).evaluate(flags.run, flags.data);
   if (flags.json) {
     fmt::print("{}\n", summary.dump(2));
   } else {

@@ -4,7 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
-#include "cli/tasks.h"
+#include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace {
@@ -34,9 +34,9 @@ void print_alignment(const char* title, const Json& a) {
 
 void print_layer(const Json& layer, const std::vector<std::string>& classes) {
   const auto number = [&](const char* key) { return layer[key].get<double>(); };
-  fmt::print("\nlayer {}: {} experts, {} used, top_k {}\n", layer["name"].get<std::string>(),
+  fmt::print("\nlayer {}: {} experts, {} used, {:g} a token\n", layer["name"].get<std::string>(),
              layer["experts"].get<int64_t>(), layer["experts_used"].get<int64_t>(),
-             layer["top_k"].get<int64_t>());
+             layer["top_k"].get<double>());
   fmt::print("  {:24}", "expert");
   for (int64_t e = 0; e < layer["experts"].get<int64_t>(); ++e) fmt::print("{:>8}", e);
   fmt::print("\n");
@@ -115,7 +115,7 @@ void print_directions(const Json& alignment) {
 }
 
 void run(const InspectFlags& flags) {
-  const Json report = task_of_run(flags.run).inspect(flags.run, flags.data, flags.against);
+  const Json report = tasks::of_run(flags.run).inspect(flags.run, flags.data, flags.against);
   if (!flags.json && !report.contains("layers")) return print_summary(report);
   if (flags.json) {
     fmt::print("{}\n", report.dump(2));

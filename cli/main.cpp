@@ -1,6 +1,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <string>
 
 #include "cli/command.h"
 #include "moekit/core/error.h"
@@ -44,7 +45,9 @@ int main(int argc, char** argv) {
   } catch (const moekit::FormatError& error) {
     return fail(error.what(), kFailed);
   } catch (const std::exception& error) {
-    return fail(error.what(), kFailed);
+    // Of an error that is not ours the first line: libtorch appends its stack.
+    const std::string what = error.what();
+    return fail(what.substr(0, what.find('\n')).c_str(), kFailed);
   }
   return exit_code;
 }

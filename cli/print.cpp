@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace moekit::cli {
 namespace {
 
@@ -18,6 +20,20 @@ void print_value(const std::string& name, const Json& value, int depth) {
   }
 }
 
+/// "model.router.kind = linear or attentive", for keys that some kinds have and others not.
+std::string when_text(const ConfigKey& key, const std::vector<ConfigKey>& keys) {
+  std::string text;
+  for (const auto& [path, names] : key.when) {
+    const bool all = std::any_of(keys.begin(), keys.end(), [&, &at = path, &of = names](auto& k) {
+      return k.path == at && k.kinds.size() == of.size();
+    });
+    if (all) continue;
+    const std::vector<std::string_view> views(names.begin(), names.end());
+    text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", path, join_choices(views));
+  }
+  return text;
+}
+
 }  // namespace
 
 void print_summary(const Json& summary) {
@@ -26,7 +42,24 @@ void print_summary(const Json& summary) {
 
 void print_keys(const std::vector<ConfigKey>& keys) {
   for (const auto& key : keys) {
-    fmt::print("  {:34} {:24} {}\n", key.path, key.default_value, key.doc);
+    std::vector<std::string_view> names;
+    for (const auto& [name, what] : key.kinds) names.push_back(name);
+    const std::string when = when_text(key, keys);
+    fmt::print("  {:34} {:24} {}{}{}{}\n", key.path, key.default_value, key.doc,
+               key.doc.empty() || names.empty() ? "" : ": ", join_choices(names),
+               when.empty() ? "" : fmt::format(" [{}]", when));
+  }
+}
+
+void print_keys_markdown(const std::vector<ConfigKey>& keys) {
+  fmt::print("| key | default | meaning | of |\n| --- | --- | --- | --- |\n");
+  for (const auto& key : keys) {
+    std::string doc = key.doc;
+    for (const auto& [name, what] : key.kinds) {
+      doc += fmt::format("{}`{}`: {}", doc.empty() ? "" : "<br>", name, what);
+    }
+    fmt::print("| `{}` | `{}` | {} | {} |\n", key.path, key.default_value, doc,
+               when_text(key, keys));
   }
 }
 

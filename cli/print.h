@@ -9,5 +9,7 @@ void print_summary(const Json& summary);
 
 /// Recipe keys as lines of text: path, default, meaning.
 void print_keys(const std::vector<ConfigKey>& keys);
+/// The same as a Markdown table, with what each kind is.
+void print_keys_markdown(const std::vector<ConfigKey>& keys);
 
 }  // namespace moekit::cli

@@ -3,8 +3,9 @@
 #include <memory>
 
 #include "cli/command.h"
-#include "cli/tasks.h"
 #include "moekit/core/files.h"
+#include "moekit/run/report.h"
+#include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace {
@@ -17,7 +18,7 @@ struct ReportFlags {
 
 void run(const ReportFlags& flags) {
   const std::vector<std::filesystem::path> runs(flags.runs.begin(), flags.runs.end());
-  const auto page = train::make_report(train::group_by_recipe(runs), section_maker(flags.data));
+  const auto page = run::make_report(run::group_by_recipe(runs), &tasks::of_run, flags.data);
   write_file_atomic(flags.output, report::render(page));
   fmt::print("{}\n", std::filesystem::absolute(flags.output).string());
 }

@@ -5,14 +5,14 @@
 
 #include "cli/command.h"
 #include "cli/recipes.h"
-#include "cli/tasks.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/data/folders.h"
+#include "moekit/run/report.h"
 #include "moekit/study/jobs.h"
 #include "moekit/study/plan.h"
 #include "moekit/study/tables.h"
-#include "moekit/train/run_report.h"
+#include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace fs = std::filesystem;
@@ -37,7 +37,7 @@ struct ReproduceFlags {
 
 /// Why a recipe cannot be run here, or nothing.
 std::string find_obstacle(const ConfigTree& recipe, const std::string& data_folder) {
-  const train::Task& task = task_of(recipe);
+  const run::Task& task = tasks::of_recipe(recipe);
   task.check(recipe);
   const std::string needed = task.data_set(recipe);
   if (needed.empty() || data::find_dataset(data::dataset_row(needed), data_folder)) return {};
@@ -62,13 +62,13 @@ std::vector<std::string> common_overrides(const study::Study& study, const Repro
 void write_page(const study::Study& study, const std::vector<study::RowResult>& results,
                 const std::vector<study::ClaimResult>& claims, const ReproduceFlags& flags,
                 const fs::path& out) {
-  std::vector<train::RunGroup> groups;
+  std::vector<run::RunGroup> groups;
   for (const auto& row : results) {
     if (row.runs.empty()) continue;
     groups.push_back({study::full_label(row), {row.runs.begin(), row.runs.end()}});
   }
   if (groups.empty()) return;
-  auto page = train::make_report(groups, section_maker(flags.data));
+  auto page = run::make_report(groups, &tasks::of_run, flags.data);
   page.title = study.title;
   page.introduction = study.source + ". " + page.introduction;
   page.tables.insert(page.tables.begin(), {"Figures: mean ± standard deviation [the paper's]",
@@ -95,8 +95,9 @@ void print_results(const study::Study& study, const std::vector<study::RowResult
 void run(const ReproduceFlags& flags, int& exit_code) {
   MOEKIT_CHECK(!(flags.quick && flags.full), "reproduce: --quick and --full exclude each other");
   const fs::path folder = find_study(flags.paper);
+  // A study that names no figures is one of classifiers, the first task.
   const study::Study study =
-      study::read_study(folder / "study.toml", train::classification_figures());
+      study::read_study(folder / "study.toml", tasks::all().front()->study_figures());
   const std::string tier = flags.full ? "full" : "quick";
   const int64_t seeds =
       flags.seeds > 0 ? flags.seeds : (flags.full ? study.full_seeds : study.quick_seeds);

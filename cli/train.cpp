@@ -6,8 +6,8 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
-#include "cli/tasks.h"
 #include "moekit/core/interrupt.h"
+#include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace fs = std::filesystem;
@@ -24,12 +24,24 @@ struct TrainFlags {
   bool json = false;
   bool quiet = false;
   bool list_keys = false;
+  bool markdown = false;
 };
 
-void list_keys() {
-  for (const auto* task : tasks()) {
-    fmt::print("task = \"{}\"\n", task->name());
-    print_keys(task->keys());
+void list_keys(bool markdown) {
+  if (markdown) {
+    fmt::print(
+        "# Keys of recipes\n\nWritten by `moekit train --list-keys --markdown`, out of the tables "
+        "of "
+        "kinds. The last column says which kinds have a key; empty: it is always there.\n");
+  }
+  for (const auto* task : tasks::all()) {
+    if (markdown) {
+      fmt::print("\n## task = \"{}\"\n\n", task->name());
+      print_keys_markdown(task->keys());
+    } else {
+      fmt::print("task = \"{}\"\n", task->name());
+      print_keys(task->keys());
+    }
   }
 }
 
@@ -48,9 +60,10 @@ ConfigTree read_recipe(const TrainFlags& flags) {
 }
 
 void run(const TrainFlags& flags, int& exit_code) {
-  if (flags.list_keys) return list_keys();
+  MOEKIT_CHECK(!flags.markdown || flags.list_keys, "train: --markdown goes with --list-keys");
+  if (flags.list_keys) return list_keys(flags.markdown);
   const ConfigTree recipe = read_recipe(flags);
-  const train::Task& task = task_of(recipe);
+  const run::Task& task = tasks::of_recipe(recipe);
   task.check(recipe);
   fs::path out = flags.out;
   if (out.empty()) {
@@ -59,13 +72,13 @@ void run(const TrainFlags& flags, int& exit_code) {
   }
   const InterruptGuard guard;
   const auto status = task.run(recipe, {out, flags.data, flags.resume, flags.quiet});
-  if (status == train::RunStatus::kInterrupted) {
+  if (status == run::RunStatus::kInterrupted) {
     fmt::print(stderr, "stopped; go on with: moekit train --resume --out {}{}\n", out.string(),
                flags.data.empty() ? "" : " --data " + flags.data);
     exit_code = kInterruptedExit;
     return;
   }
-  const Json summary = train::read_summary(out);
+  const Json summary = run::read_summary(out);
   if (flags.json) {
     fmt::print("{}\n", summary.dump(2));
   } else {
@@ -89,6 +102,7 @@ void setup_train(CLI::App& app, int& exit_code) {
   command->add_flag("--json", flags->json, "Print the summary as JSON");
   command->add_flag("--quiet", flags->quiet, "No progress");
   command->add_flag("--list-keys", flags->list_keys, "List every recipe key and its default");
+  command->add_flag("--markdown", flags->markdown, "With --list-keys: as a Markdown page");
   command->callback([flags, &exit_code] { run(*flags, exit_code); });
 }
 

@@ -31,8 +31,7 @@ int main() {
   for (int step = 0; step < 200; ++step) {
     const auto output = layer->forward_with_routing(x);
     const auto error = (head->forward(x + output.values) - y).square().mean();
-    const auto loss =
-        error + 0.01 * load_balance_loss(output.routing.probs, output.routing.expert_index);
+    const auto loss = error + 0.01 * load_balance_loss(output.routing.probs, output.routing.expert);
     optimizer.zero_grad();
     loss.backward();
     optimizer.step();

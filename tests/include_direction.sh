@@ -6,11 +6,13 @@ cd "$1"
 rank() {
   case "$1" in
     core) echo 0 ;;
-    kernels|report|tensor|checkpoint) echo 1 ;;
-    data|nn|study) echo 2 ;;
-    models|metrics) echo 3 ;;
-    train) echo 4 ;;
-    theory|bench) echo 5 ;;
+    kernels|report|tensor) echo 1 ;;
+    data|checkpoint|study) echo 2 ;;
+    nn) echo 3 ;;
+    models|metrics|theory) echo 4 ;;
+    train) echo 5 ;;
+    run|bench) echo 6 ;;
+    tasks) echo 7 ;;
     *) echo unknown ;;
   esac
 }
@@ -26,6 +28,14 @@ for file in $(find moekit -name '*.h' -o -name '*.cpp'); do
     fi
   done
   if grep -q '#include "cli/' "$file"; then echo "$file includes cli/"; status=1; fi
+done
+# Tasks never include each other; only the table of tasks knows them all.
+for folder in moekit/tasks/*/; do
+  task=$(basename "$folder")
+  if grep -rnE '#include "moekit/tasks/' "$folder" | grep -v "moekit/tasks/$task/.*moekit/tasks/$task/"; then
+    echo "moekit/tasks/$task includes another task"
+    status=1
+  fi
 done
 # Modules free of torch stay so.
 for module in core kernels report study; do

@@ -43,14 +43,16 @@ Baseline module_per_expert(const LayerShape& shape, Pass pass, std::int64_t laye
             auto& bank = (*banks)[static_cast<size_t>(layer)];
             auto tokens = x.detach().requires_grad_(pass == Pass::kTrain);
             auto weights = weight.detach().requires_grad_(pass == Pass::kTrain);
-            const auto plan = nn::make_dispatch_plan(index, num_experts);
+            const auto plan = nn::make_plan(index, num_experts);
+            const auto token = nn::plan_tokens(plan);
+            const auto assignment = nn::plan_assignments(plan);
             auto y = torch::zeros_like(x);
             for (std::int64_t e = 0; e < num_experts; ++e) {
               if (plan.count(e) == 0) continue;
               const auto at = plan.offsets[static_cast<size_t>(e)];
-              const auto rows = plan.token.narrow(0, at, plan.count(e));
-              const auto of = weights.reshape({-1}).index_select(
-                  0, plan.assignment.narrow(0, at, plan.count(e)));
+              const auto rows = token.narrow(0, at, plan.count(e));
+              const auto of =
+                  weights.reshape({-1}).index_select(0, assignment.narrow(0, at, plan.count(e)));
               const auto out = bank[static_cast<size_t>(e)].forward(tokens.index_select(0, rows));
               y = y.index_add(0, rows, out * of.unsqueeze(1));
             }
@@ -105,9 +107,9 @@ Baseline autograd_node(const LayerShape& shape, std::int64_t layers) {
             auto& layer = (*all)[static_cast<size_t>(l)];
             auto tokens = x.detach().requires_grad_();
             auto weights = weight.detach().requires_grad_();
-            const auto plan = nn::make_dispatch_plan(index, num_experts);
+            const auto plan = nn::make_plan(index, num_experts);
             const auto y =
-                layer.fused.forward(tokens, layer.parameters, plan, weights,
+                layer.fused.forward(tokens, layer.parameters, plan, weights.flatten(),
                                     nn::Activation::kSwiglu, kernels::ComputeType::kF32, true);
             y.backward(torch::ones_like(y));
             for (auto* p : {&layer.parameters.gate, &layer.parameters.up, &layer.parameters.down}) {

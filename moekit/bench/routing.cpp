@@ -42,12 +42,13 @@ void RoutingSource::load_trace(const std::filesystem::path& path) {
   const auto trace = metrics::read_trace(path);
   MOEKIT_CHECK(!trace.layers.empty(), path.string(), ": has no layer");
   const auto& layer = trace.layers.front();
-  MOEKIT_CHECK(layer.num_experts() == shape_.num_experts &&
-                   layer.expert_index.size(1) >= shape_.top_k && layer.expert_index.size(0) > 0,
-               path.string(), ": layer ", layer.name, " has ", layer.expert_index.size(1), " of ",
-               layer.num_experts(), " experts a token; shape ", shape_.name, " has ", shape_.top_k,
-               " of ", shape_.num_experts);
-  trace_ = layer.expert_index.slice(1, 0, shape_.top_k).contiguous();
+  const auto index = layer.expert_index();
+  MOEKIT_CHECK(
+      layer.num_experts() == shape_.num_experts && index.defined() && index.size(1) >= shape_.top_k,
+      path.string(), ": layer ", layer.name, " has ", layer.mean_top_k(), " of ",
+      layer.num_experts(), " experts a token; shape ", shape_.name, " has ", shape_.top_k, " of ",
+      shape_.num_experts);
+  trace_ = index.slice(1, 0, shape_.top_k).contiguous();
 }
 
 Routed RoutingSource::make_one(std::int64_t tokens, std::int64_t turn,

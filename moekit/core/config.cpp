@@ -169,13 +169,13 @@ std::string to_toml(const Json& values) {
 }
 
 std::string origin_of(const ConfigTree& tree, const std::string& path) {
-  for (std::string at = path; !at.empty();) {
+  for (std::string at = path;;) {
     const auto found = tree.origins.find(at);
     if (found != tree.origins.end()) return found->second;
+    if (at.empty()) return "default";
     const auto cut = at.find_last_of(".[");
     at = cut == std::string::npos ? "" : at.substr(0, cut);
   }
-  return "default";
 }
 
 namespace detail {
@@ -224,9 +224,10 @@ void KeyLister::add(ConfigKey key) {
 }
 
 void KeyLister::add_choice(const std::string& key, std::string_view value, const std::string& doc,
-                           const std::string& names) {
-  add({path_of(key), Json(std::string(value)).dump(), doc.empty() ? names : doc + ": " + names,
-       when});
+                           const std::string& names,
+                           std::vector<std::pair<std::string, std::string>> kinds) {
+  add({path_of(key), Json(std::string(value)).dump(),
+       doc + (doc.empty() || names.empty() ? "" : ": ") + names, when, std::move(kinds)});
 }
 
 void refuse_key(const ConfigTree& tree, const std::string& path,

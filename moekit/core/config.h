@@ -79,7 +79,7 @@ struct TableBinder {
   const Json& table;
   const std::string& path;
   std::vector<std::string> known = {};
-  std::string kind = {};  ///< "kind = \"linear\"" where a key of the table says which keys it has
+  std::string kind = {};  ///< "kind = \"linear\"", where such keys of the table say which it has
 
   std::string path_of(const std::string& key) const {
     return path.empty() ? key : path + "." + key;
@@ -179,6 +179,16 @@ void bind_config(const ConfigTree& tree, T& out) {
   detail::bind_value(tree, tree.values, "", out);
 }
 
+/// Fills a visitable struct from JSON of a file. @param where  the file, for messages
+/// @throws ArgumentError as bind_config()
+template <Visitable T>
+void bind_json(const Json& values, const std::string& where, T& out) {
+  ConfigTree tree;
+  tree.values = values;
+  tree.origins[""] = where;
+  bind_config(tree, out);
+}
+
 /// The fields of a visitable struct as JSON, nested structs as objects.
 template <typename T>
 Json to_json(const T& value) {
@@ -220,6 +230,8 @@ struct ConfigKey {
   std::string doc;
   /// Which kinds have the key: path of the key that names the kind -> names; empty: all.
   std::map<std::string, std::vector<std::string>> when = {};
+  /// Of a key that names a kind: the kinds there are, and what each is.
+  std::vector<std::pair<std::string, std::string>> kinds = {};
 };
 
 namespace detail {
@@ -235,7 +247,8 @@ struct KeyLister {
   }
   void add(ConfigKey key);
   void add_choice(const std::string& key, std::string_view value, const std::string& doc,
-                  const std::string& names);
+                  const std::string& names,
+                  std::vector<std::pair<std::string, std::string>> kinds = {});
   /// The keys that the kind `name` brings, beside `key` or in the table `options_key`.
   template <typename List>
   void add_kind(const std::string& key, const std::string& options_key, std::string_view name,

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -91,11 +92,12 @@ const Options& options_as(const AnyOptions& options) {
 
 /// The row of a kind: `kMake` is `Product make(const Options&, const Site&)`, `kCheck` a function
 /// `void check(const Options&, const Site&, const std::string& where)`, or absent.
-template <auto kMake, auto kCheck = nullptr>
+/// @tparam TableSite  the table's site, where that is derived from the one the functions take
+template <auto kMake, auto kCheck = nullptr, typename TableSite = void>
 auto kind(std::string_view name, std::string_view doc) {
   using Signature = detail::MakeSignature<decltype(kMake)>;
   using Options = typename Signature::Options;
-  using Site = typename Signature::Site;
+  using Site = std::conditional_t<std::is_void_v<TableSite>, typename Signature::Site, TableSite>;
   Kind<typename Signature::Product, Site> row{};
   row.name = name;
   row.doc = doc;
@@ -202,7 +204,7 @@ class Choice {
     }
     const std::string kind = concat(key, " = \"", row_->name, "\"");
     if (std::string_view(Table::kOptionsKey).empty()) {
-      binder.kind = kind;
+      binder.kind += (binder.kind.empty() ? "" : ", ") + kind;
       options_->bind(binder);
     } else {
       binder.bind_table(Table::kOptionsKey, kind,
@@ -218,14 +220,14 @@ class Choice {
     writer.out[Table::kOptionsKey] = std::move(options);
   }
   void list(detail::KeyLister& lister, const char* key, const char* doc) const {
-    std::vector<std::pair<std::string_view, std::unique_ptr<AnyOptions>>> kinds;
-    for (const auto& row : Table::rows()) {
-      kinds.emplace_back(row.name, row.name == row_->name ? options_->clone() : row.options());
-    }
-    lister.add_choice(key, row_->name, doc, kind_names(Table::rows()));
-    for (const auto& [name, options] : kinds) {
-      lister.add_kind(key, Table::kOptionsKey, name, kinds.size(),
-                      [&, of = options.get()](detail::KeyLister& inner) { of->list(inner); });
+    const auto& rows = Table::rows();
+    std::vector<std::pair<std::string, std::string>> kinds;
+    for (const auto& row : rows) kinds.emplace_back(row.name, row.doc);
+    lister.add_choice(key, row_->name, doc, {}, std::move(kinds));
+    for (const auto& row : rows) {
+      const auto options = row.name == row_->name ? options_->clone() : row.options();
+      lister.add_kind(key, Table::kOptionsKey, row.name, rows.size(),
+                      [&](detail::KeyLister& inner) { options->list(inner); });
     }
   }
 

@@ -8,8 +8,8 @@
 
 namespace moekit::metrics {
 
-torch::Tensor expert_load(const torch::Tensor& expert_index, int64_t num_experts) {
-  return torch::bincount(expert_index.reshape({-1}), {}, num_experts).to(torch::kFloat64);
+torch::Tensor expert_load(const torch::Tensor& expert, int64_t num_experts) {
+  return torch::bincount(expert, {}, num_experts).to(torch::kFloat64);
 }
 
 LoadStats load_stats(const torch::Tensor& load) {

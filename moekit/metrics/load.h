@@ -19,7 +19,7 @@ struct LoadStats {
 /// @param load [E], non-negative
 LoadStats load_stats(const torch::Tensor& load);
 
-/// Assignments per expert. @param expert_index [N, K] @return [E] float64
-torch::Tensor expert_load(const torch::Tensor& expert_index, int64_t num_experts);
+/// Assignments per expert. @param expert [A] int64 @return [E] float64
+torch::Tensor expert_load(const torch::Tensor& expert, int64_t num_experts);
 
 }  // namespace moekit::metrics

@@ -8,11 +8,6 @@
 namespace moekit::metrics {
 namespace {
 
-torch::Tensor one_hot_choices(const torch::Tensor& expert_index, int64_t num_experts) {
-  return torch::zeros({expert_index.size(0), num_experts}, torch::kFloat64)
-      .scatter(1, expert_index, 1.0);
-}
-
 double accuracy_of(const torch::Tensor& probs, const torch::Tensor& expert_log_probs,
                    const torch::Tensor& labels, const std::vector<int64_t>& experts) {
   const auto index = torch::tensor(experts, torch::kLong);
@@ -35,28 +30,30 @@ double top1_mass(const torch::Tensor& probs) {
   return std::get<0>(probs.max(1)).to(torch::kFloat64).mean().item<double>();
 }
 
-torch::Tensor coactivation(const torch::Tensor& expert_index, int64_t num_experts) {
-  const auto active = one_hot_choices(expert_index, num_experts);
-  const auto both = active.t().matmul(active);
+torch::Tensor coactivation(const torch::Tensor& active) {
+  const auto chosen = active.to(torch::kFloat64);
+  const auto both = chosen.t().matmul(chosen);
   return both / both.diagonal().clamp_min(1).unsqueeze(0);
 }
 
-double coactivation_baseline(int64_t top_k, int64_t num_experts) {
-  return num_experts > 1 ? static_cast<double>(top_k - 1) / static_cast<double>(num_experts - 1)
-                         : 0;
+double coactivation_baseline(double top_k, int64_t num_experts) {
+  return num_experts > 1 ? (top_k - 1) / static_cast<double>(num_experts - 1) : 0;
 }
 
 double router_saturation(const torch::Tensor& early, const torch::Tensor& late) {
-  MOEKIT_CHECK(early.dim() == 2 && early.sizes() == late.sizes(),
-               "router_saturation: both must be [N, K]; got ", early.sizes(), " and ",
-               late.sizes());
-  if (early.numel() == 0) return 0;
-  const auto same = early.unsqueeze(2).eq(late.unsqueeze(1)).any(2);
-  return same.to(torch::kFloat64).mean().item<double>();
+  MOEKIT_CHECK(early.dim() == 2 && early.sizes() == late.sizes() &&
+                   early.scalar_type() == torch::kBool && late.scalar_type() == torch::kBool,
+               "router_saturation: both must be [N, E] bool; got ", early.sizes(), " ",
+               early.dtype(), " and ", late.sizes(), " ", late.dtype());
+  const auto chosen = late.sum(1);
+  const auto counted = chosen.gt(0);
+  if (!counted.any().item<bool>()) return 0;
+  const auto share = (early & late).sum(1).to(torch::kFloat64) / chosen.to(torch::kFloat64);
+  return share.masked_select(counted).mean().item<double>();
 }
 
-double router_saturation_baseline(int64_t top_k, int64_t num_experts) {
-  return static_cast<double>(top_k) / static_cast<double>(num_experts);
+double router_saturation_baseline(double top_k, int64_t num_experts) {
+  return top_k / static_cast<double>(num_experts);
 }
 
 RoutingRegret routing_regret(const torch::Tensor& losses, const torch::Tensor& chosen) {

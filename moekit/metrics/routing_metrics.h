@@ -17,15 +17,18 @@ double top1_mass(const torch::Tensor& probs);
 /// Entry (i, j): share of the tokens that activate j which activate i too, N_ij / N_j; 1 on the
 /// diagonal, 0 where j is never active. Not symmetric. Random baseline (K - 1) / (E - 1).
 /// Source: Muennighoff et al. 2024, arXiv:2409.02060 (OLMoE), expert co-activation.
-/// @param expert_index [N, K] @return [E, E] float64
-torch::Tensor coactivation(const torch::Tensor& expert_index, int64_t num_experts);
-double coactivation_baseline(int64_t top_k, int64_t num_experts);
+/// @param active [N, E] bool, the experts of each token @return [E, E] float64
+torch::Tensor coactivation(const torch::Tensor& active);
+/// @param top_k  K, or the mean number of experts a token
+double coactivation_baseline(double top_k, int64_t num_experts);
 
-/// Router saturation: mean over tokens of |TopK_early & TopK_late| / K on the same inputs, 0..1.
+/// Router saturation: mean over tokens of |early & late| / |late|, the sets of experts that two
+/// checkpoints choose for the same inputs, 0..1; tokens without late experts are left out.
 /// Random baseline K / E. Source: OLMoE, arXiv:2409.02060.
-/// @param early, late [N, K] of two checkpoints. @throws ArgumentError when sizes differ.
+/// @param early, late [N, E] bool @throws ArgumentError when sizes differ.
 double router_saturation(const torch::Tensor& early, const torch::Tensor& late);
-double router_saturation_baseline(int64_t top_k, int64_t num_experts);
+/// @param top_k  K, or the mean number of experts a token
+double router_saturation_baseline(double top_k, int64_t num_experts);
 
 /// What routing costs: loss of the chosen expert minus that of the best one.
 struct RoutingRegret {

@@ -7,32 +7,65 @@
 #include <string>
 #include <vector>
 
+#include "moekit/nn/routed_layer.h"
+
 namespace moekit::metrics {
 
-/// What one layer's router decided for N tokens.
+/// What one layer's router decided for N tokens: a flat list of assignments, as in `nn::Routing`.
+/// For a router that sends every token to all experts, each token's most probable one.
 struct LayerTrace {
   std::string name;
-  torch::Tensor expert_index;  ///< [N, K] int64; for a dense router sorted by probability, K = 1
-  torch::Tensor probs;         ///< [N, E] float32
+  torch::Tensor token;   ///< [A] int64, 0..N-1
+  torch::Tensor expert;  ///< [A] int64, 0..E-1
+  torch::Tensor probs;   ///< [N, E] float32
+
+  int64_t num_tokens() const { return probs.size(0); }
   int64_t num_experts() const { return probs.size(1); }
+  /// Mean number of assignments a token, A / N; 0 for N = 0.
+  double mean_top_k() const;
+  /// [N, E] bool: which experts a token is sent to.
+  torch::Tensor active() const;
+  /// [N, K] where every token has K assignments, in order; undefined otherwise.
+  torch::Tensor expert_index() const;
 };
+
+/// Of K experts a token. @param expert_index [N, K] int64
+LayerTrace make_layer_trace(std::string name, const torch::Tensor& expert_index,
+                            torch::Tensor probs);
 
 /// A recorded run of a model over a data set: routing of every layer, and any labels of the tokens
 /// ("label", "predicted", "cluster", ...). Where experts are classifiers also each one's output.
 ///
-/// File format: safetensors. Metadata: "format" = "moekit-routing-trace", "version" = "1",
-/// "layers" = the layers' names joined by ','. Tensors: "<layer>.expert_index" [N, K] I64,
+/// File format: safetensors. Metadata: "format" = "moekit-routing-trace", "version" = "2",
+/// "layers" = the layers' names joined by ','. Tensors: "<layer>.token", "<layer>.expert" [A] I64,
 /// "<layer>.probs" [N, E] F32, "labels.<name>" [N] I64, optional "expert_log_probs" [E, N, C] F32.
+/// Version 1, which is still read, has "<layer>.expert_index" [N, K] I64 in place of the first two.
 struct RoutingTrace {
   std::vector<LayerTrace> layers;
   std::map<std::string, torch::Tensor> labels;
   torch::Tensor expert_log_probs;  ///< [E, N, C] or undefined
 };
 
+/// Puts the routings of batches together.
+class TraceRecorder {
+ public:
+  /// Layers of one batch, the same ones in every batch.
+  void add(const std::vector<nn::LayerRouting>& layers);
+  std::vector<LayerTrace> finish() const;
+
+ private:
+  struct Parts {
+    std::string name;
+    std::vector<torch::Tensor> token, expert, probs;
+    int64_t num_tokens = 0;
+  };
+  std::vector<Parts> layers_;
+};
+
 void write_trace(const std::filesystem::path& path, const RoutingTrace& trace);
 
 /// @throws FormatError naming path and key: not a trace, tensors missing or of sizes that do not
-///         go together, expert ids outside 0..E-1, negative labels.
+///         go together, tokens or experts out of range, negative labels.
 RoutingTrace read_trace(const std::filesystem::path& path);
 
 }  // namespace moekit::metrics

@@ -8,6 +8,7 @@
 #include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
+#include "moekit/nn/runtime.h"
 
 namespace moekit::nn {
 
@@ -23,24 +24,28 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
  public:
   virtual int64_t num_experts() const = 0;
   virtual int64_t output_size() const = 0;
+  /// Dimensions of one token: 1 for vectors [D], 3 for images [C, H, W]; 0 where it may be any.
+  /// Tokens with two more come as [B, T, ...] and are flattened by the layer.
+  virtual int64_t token_dim() const { return 1; }
   /// Size h of the features; 0 when there are none.
   virtual int64_t feature_size() const { return 0; }
   /// All experts on all tokens, in a few batched calls. @param tokens [N, D] or [N, C, H, W]
   virtual ExpertOutput forward_all(const torch::Tensor& tokens) = 0;
   /// Only the chosen ones, out of the tokens of a layer [N, ...]; unless a bank can read tokens
-  /// where they lie, they are gathered and go through forward_routed(). @return [A, O]
-  virtual torch::Tensor forward_dispatched(const torch::Tensor& tokens, const DispatchPlan& plan) {
+  /// where they lie, they are gathered and go through forward_routed(). @return [R, O]
+  virtual torch::Tensor forward_dispatched(const torch::Tensor& tokens, const RoutingPlan& plan) {
     return forward_routed(dispatch(tokens, plan), plan);
   }
-  /// Only the chosen ones. @param rows [A, ...], grouped by expert as `plan` says.
+  /// Only the chosen ones. @param rows [R, ...], grouped by expert as `plan` says.
   /// An expert without rows costs nothing and gets a gradient of exact zeros.
-  /// @return [A, O]
-  virtual torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) = 0;
+  /// @return [R, O]
+  virtual torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) = 0;
   /// Dispatch, experts and combine in one call that neither copies tokens nor keeps the experts'
-  /// rows, where why_not_fused() is empty. @param tokens [N, D] @param combine_weight [N, K]
-  /// @return [N, O]; gradient flows to tokens, combine_weight and parameters.
-  virtual torch::Tensor forward_fused(const torch::Tensor& /*tokens*/, const DispatchPlan& /*plan*/,
-                                      const torch::Tensor& /*combine_weight*/) {
+  /// rows, where why_not_fused() is empty. @param tokens [N, D] @param weight [A]
+  /// @return [N, O]; gradient flows to tokens, weight and parameters.
+  virtual torch::Tensor forward_fused(const torch::Tensor& /*tokens*/, const RoutingPlan& /*plan*/,
+                                      const torch::Tensor& /*weight*/,
+                                      const std::shared_ptr<Runtime>& /*runtime*/) {
     throw ArgumentError("forward_fused: " + why_not_fused({}));
   }
   /// Why this bank cannot do that for such tokens; empty where it can.

@@ -1,6 +1,5 @@
 #include "moekit/nn/fused_ffn.h"
 
-#include <ATen/Parallel.h>
 #include <torch/autograd.h>
 #include <torch/custom_class.h>
 
@@ -42,69 +41,20 @@ namespace {
 
 using Memory = std::shared_ptr<FusedFfn::Memory>;
 
-/// The process's threads and workspace for these kernels: calls take turns.
-class Runtime {
- public:
-  template <typename Call>
-  void run(const Call& call) {
-    const std::lock_guard lock(mutex_);
-    // Inside a parallel region of libtorch the other processors are taken.
-    const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-    if (!pool_ || pool_->num_threads() != threads) {
-      pool_ = std::make_unique<kernels::ThreadPool>(threads);
-    }
-    kernels::Execution execution{pool_.get(), &workspace_};
-    execution.check_finite =
-        false;  // as libtorch's operations: NaN goes through, the trainer looks
-    call(execution);
-  }
-
- private:
-  std::mutex mutex_;
-  std::unique_ptr<kernels::ThreadPool> pool_;
-  kernels::Workspace workspace_;
-};
-
-Runtime& runtime() {
-  static Runtime instance;
-  return instance;
-}
-
 /// What the backward pass needs besides tensors.
 struct Call : torch::CustomClassHolder {
   Memory memory;
+  std::shared_ptr<Runtime> runtime;
   kernels::FfnShape shape{};
   kernels::ComputeType compute{};
   kernels::RoutingPlan plan;
   std::optional<kernels::FfnTape> tape;
-  std::array<bool, 3> wants{};  ///< gradients of tokens, combine weights, parameters
+  std::array<bool, 3> wants{};  ///< gradients of tokens, weights, parameters
 
   ~Call() override {
     if (tape && tape->memory().size() > 0) memory->give_back(std::move(tape->memory()));
   }
 };
-
-kernels::RoutingPlan kernel_plan(const DispatchPlan& plan, const torch::Tensor& combine_weight) {
-  const auto weights = combine_weight.detach().contiguous();
-  const auto* weight = weights.data_ptr<float>();
-  const auto* assignment = plan.assignment.data_ptr<int64_t>();
-  const auto* token = plan.token.data_ptr<int64_t>();
-  kernels::RoutingPlan out;
-  out.num_tokens = combine_weight.size(0);
-  out.num_experts = plan.num_experts();
-  out.top_k = plan.top_k;
-  out.offsets = plan.offsets;
-  const int64_t rows = plan.offsets.back();
-  out.token.reserve(static_cast<size_t>(rows));
-  out.weight.reserve(static_cast<size_t>(rows));
-  for (int64_t a = 0; a < rows; ++a) {
-    out.token.push_back(static_cast<int32_t>(token[a]));
-    out.weight.push_back(weight[assignment[a]]);
-  }
-  out.assignment.assign(assignment, assignment + rows);
-  out.find_active();
-  return out;
-}
 
 float* data_of(const torch::Tensor& tensor) {
   return tensor.numel() > 0 ? tensor.data_ptr<float>() : nullptr;
@@ -136,14 +86,14 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
  public:
   // Parameters that are absent come as empty tensors: a node takes no undefined ones.
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& tokens,
-                               const torch::Tensor& /*combine_weight*/, const torch::Tensor& gate,
+                               const torch::Tensor& /*weight*/, const torch::Tensor& gate,
                                const torch::Tensor& up, const torch::Tensor& down,
                                const torch::Tensor& gate_bias, const torch::Tensor& up_bias,
                                const torch::Tensor& down_bias,
                                const c10::intrusive_ptr<Call>& call) {
     const std::vector<torch::Tensor> parameters{gate, up, down, gate_bias, up_bias, down_bias};
     auto output = torch::empty({tokens.size(0), down.size(1)}, tokens.options());
-    runtime().run([&](const kernels::Execution& execution) {
+    call->runtime->run([&](const kernels::Execution& execution) {
       kernels::expert_ffn_train_forward(bank_of(*call, parameters), data_of(tokens),
                                         data_of(output), call->tape ? &*call->tape : nullptr,
                                         execution);
@@ -163,7 +113,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
     const auto grad_output = grads[0].contiguous();
     const auto grad_tokens = call.wants[0] ? torch::empty_like(tokens) : torch::Tensor();
     const auto grad_weight = call.wants[1]
-                                 ? torch::empty({tokens.size(0), call.plan.top_k}, tokens.options())
+                                 ? torch::empty({call.plan.num_assignments}, tokens.options())
                                  : torch::Tensor();
     std::vector<torch::Tensor> grad_parameters(6);
     kernels::FfnGradients gradients;
@@ -176,7 +126,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
       }
       gradients.parameters = matrices_of<kernels::MutableExpertMatrices>(grad_parameters);
     }
-    runtime().run([&](const kernels::Execution& execution) {
+    call.runtime->run([&](const kernels::Execution& execution) {
       kernels::expert_ffn_backward(bank_of(call, parameters), data_of(tokens), data_of(grad_output),
                                    *call.tape, gradients, execution);
     });
@@ -231,32 +181,36 @@ std::string FusedFfn::why_not(const torch::Tensor& tokens, const FfnParameters& 
 }
 
 torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters& parameters,
-                                const DispatchPlan& plan, const torch::Tensor& combine_weight,
+                                const RoutingPlan& plan, const torch::Tensor& weight,
                                 Activation activation, kernels::ComputeType compute,
-                                bool keep_activations) {
+                                bool keep_activations, std::shared_ptr<Runtime> runtime) {
   const auto reason = why_not(tokens, parameters, activation);
   MOEKIT_CHECK(reason.empty(), "FusedFfn: ", reason);
   const auto& up = parameters.up;
   MOEKIT_CHECK(tokens.size(1) == up.size(2), "FusedFfn: tokens have ", tokens.size(1),
                " features; the experts take ", up.size(2));
-  MOEKIT_CHECK(combine_weight.dim() == 2 && combine_weight.size(0) == tokens.size(0) &&
-                   combine_weight.size(1) == plan.top_k,
-               "FusedFfn: combine_weight must be [", tokens.size(0), ", ", plan.top_k, "]; got ",
-               combine_weight.sizes());
+  MOEKIT_CHECK(weight.dim() == 1 && weight.size(0) == plan.num_assignments,
+               "FusedFfn: weight must be [", plan.num_assignments, "]; got ", weight.sizes());
   auto call = c10::make_intrusive<Call>();
   call->memory = memory_;
+  call->runtime = std::move(runtime);
   call->shape = {up.size(0), up.size(2),
                  up.size(1), parameters.down.size(1),
                  activation, parameters.up_bias.defined()};
   call->compute = compute;
-  call->plan = kernel_plan(plan, combine_weight);
+  call->plan = plan;
+  const auto weights = weight.detach().to(torch::kFloat32).contiguous();
+  const auto* of_assignment = weights.data_ptr<float>();
+  for (size_t row = 0; row < plan.assignment.size(); ++row) {
+    call->plan.weight[row] = of_assignment[plan.assignment[row]];
+  }
   if (at::GradMode::is_enabled()) {
     bool of_parameters = false;
     for (const auto* p : {&parameters.gate, &parameters.up, &parameters.down, &parameters.gate_bias,
                           &parameters.up_bias, &parameters.down_bias}) {
       of_parameters = of_parameters || (p->defined() && p->requires_grad());
     }
-    call->wants = {tokens.requires_grad(), combine_weight.requires_grad(), of_parameters};
+    call->wants = {tokens.requires_grad(), weight.requires_grad(), of_parameters};
   }
   if (call->wants[0] || call->wants[1] || call->wants[2]) {
     if (keep_activations) {
@@ -266,7 +220,7 @@ torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters
     }
   }
   const auto or_empty = [&](const torch::Tensor& p) { return p.defined() ? p : up.new_empty({0}); };
-  return FusedFfnNode::apply(tokens.contiguous(), combine_weight.to(torch::kFloat32),
+  return FusedFfnNode::apply(tokens.contiguous(), weight.to(torch::kFloat32),
                              or_empty(parameters.gate), up, parameters.down,
                              or_empty(parameters.gate_bias), or_empty(parameters.up_bias),
                              or_empty(parameters.down_bias), call);

@@ -9,6 +9,7 @@
 #include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/nn/activation.h"
 #include "moekit/nn/routing.h"
+#include "moekit/nn/runtime.h"
 
 namespace moekit::nn {
 
@@ -23,9 +24,9 @@ struct FfnParameters {
 };
 
 /// The sparse feed-forward layer as one autograd node on the kernels of kernels/ffn/expert_ffn.h,
-/// with as many threads as libtorch uses. Only experts that received tokens are read; the others
-/// get a gradient of zeros. Memory of gradients and activations is used again from step to step.
-/// Results are the same for any number of threads. Once differentiable.
+/// on the threads of a `Runtime`. Only experts that received tokens are read; the others get a
+/// gradient of zeros. Memory of gradients and activations is used again from step to step. Results
+/// are the same for any number of threads. Once differentiable.
 class FusedFfn {
  public:
   FusedFfn();
@@ -41,13 +42,15 @@ class FusedFfn {
                              Activation activation);
 
   /// @param tokens          [N, D] float32 on the CPU
-  /// @param combine_weight  [N, K]
-  /// @return [N, O]; zeros for a token whose assignments were all dropped. Gradient flows to
-  ///         tokens, combine_weight and parameters.
+  /// @param plan            of the assignments that `weight` is of; its own weights are not read
+  /// @param weight          [A]
+  /// @return [N, O]; zeros for a token without rows. Gradient flows to
+  ///         tokens, weight and parameters.
   /// @throws ArgumentError when why_not() has a reason.
   torch::Tensor forward(const torch::Tensor& tokens, const FfnParameters& parameters,
-                        const DispatchPlan& plan, const torch::Tensor& combine_weight,
-                        Activation activation, kernels::ComputeType compute, bool keep_activations);
+                        const RoutingPlan& plan, const torch::Tensor& weight, Activation activation,
+                        kernels::ComputeType compute, bool keep_activations,
+                        std::shared_ptr<Runtime> runtime = Runtime::standard());
 
   struct Memory;  ///< slabs that no tensor uses any more
 

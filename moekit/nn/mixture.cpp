@@ -4,6 +4,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/parts.h"
+#include "moekit/nn/token_rows.h"
 
 namespace moekit::nn {
 namespace {
@@ -52,13 +53,7 @@ torch::Tensor squared_errors(const torch::Tensor& outputs, const torch::Tensor& 
 MixtureImpl::MixtureImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImpl> experts_,
                          MixtureOptions options_)
     : options(options_), router(std::move(router_)), experts(std::move(experts_)) {
-  MOEKIT_CHECK(router != nullptr && experts != nullptr, "Mixture: needs a router and experts");
-  MOEKIT_CHECK(router->num_experts() == experts->num_experts(), "Mixture: the router chooses of ",
-               router->num_experts(), " experts; there are ", experts->num_experts());
-  MOEKIT_CHECK(
-      !router->needs_expert_features() || router->feature_size() == experts->feature_size(),
-      "Mixture: the router takes expert features of size ", router->feature_size(),
-      "; the experts give ", experts->feature_size());
+  join_parts("Mixture", router.get(), experts.get());
   register_part(*this, "router", router);
   register_part(*this, "experts", experts);
 }
@@ -78,20 +73,33 @@ MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
   output.routing = router->forward(inputs, context);
   const auto& routing = output.routing;
   output.log_gate = torch::log_softmax(routing.logits, 1);
-  const auto plan = make_dispatch_plan(routing.expert_index, routing.num_experts());
+  const auto plan = make_plan(routing);
   const auto rows = torch::log_softmax(experts->forward_dispatched(inputs, plan), 1);
   if (routing.top_k() == 1) {
-    const auto in_order = torch::empty_like(rows).index_copy(0, plan.token, rows);
+    const auto in_order = torch::empty_like(rows).index_copy(0, plan_tokens(plan), rows);
     output.log_probs = top1_log_probs(output.log_gate.gather(1, routing.expert_index), in_order);
   } else {
     // Softmax over the chosen logits alone, whatever weights the router gives for sums of outputs.
     const auto weight = torch::softmax(routing.logits.gather(1, routing.expert_index), 1);
-    output.log_probs = combine(rows.exp(), plan, weight).log();
+    output.log_probs = combine(rows.exp(), plan, weight.flatten()).log();
   }
   return output;
 }
 
-MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, RouterContext context) {
+MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, const RouterContext& context) {
+  const TokenRows rows(inputs, context, experts->token_dim());
+  auto output = forward_rows(rows.tokens, rows.context);
+  output.log_probs = rows.restore(output.log_probs);
+  output.log_gate = rows.restore(output.log_gate);
+  for (auto* of_experts : {&output.expert_log_probs, &output.expert_features}) {
+    if (of_experts->defined()) *of_experts = rows.restore(*of_experts, 1);
+  }
+  output.routing.rows = rows.rows;
+  output.inputs = rows.tokens;
+  return output;
+}
+
+MixtureOutput MixtureImpl::forward_rows(const torch::Tensor& inputs, RouterContext context) {
   if (runs_sparsely()) return forward_sparse(inputs, context);
   MixtureOutput output;
   const auto from_experts = experts->forward_all(inputs);
@@ -125,6 +133,15 @@ MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, RouterContext co
 }
 
 torch::Tensor MixtureImpl::loss(const MixtureOutput& output, const torch::Tensor& labels) const {
+  if (const auto& rows = output.routing.rows; rows.defined()) {
+    MixtureOutput there;
+    there.log_probs = output.log_probs.flatten(0, -2).index_select(0, rows);
+    there.log_gate = output.log_gate.flatten(0, -2).index_select(0, rows);
+    if (output.expert_log_probs.defined()) {
+      there.expert_log_probs = output.expert_log_probs.flatten(1, -2).index_select(1, rows);
+    }
+    return loss(there, labels.reshape({-1}).index_select(0, rows));
+  }
   if (options.form() == MixtureForm::kStochastic) {
     return jacobs_loss(output.log_gate, output.expert_log_probs, labels);
   }

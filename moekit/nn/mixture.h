@@ -5,8 +5,7 @@
 
 #include <memory>
 
-#include "moekit/nn/experts.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routed_layer.h"
 
 namespace moekit::nn {
 
@@ -22,6 +21,7 @@ struct MixtureOptions {
   TORCH_ARG(MixtureForm, form) = MixtureForm::kExpectation;
 };
 
+/// Masked inputs have zeros in all but `routing`, which has no rows of them.
 struct MixtureOutput {
   torch::Tensor log_probs;         ///< [N, C], log of the mixture's class probabilities
   torch::Tensor expert_log_probs;  ///< [E, N, C], log softmax of each expert's outputs; undefined
@@ -29,6 +29,7 @@ struct MixtureOutput {
   torch::Tensor log_gate;          ///< [N, E], log softmax of the router's logits
   torch::Tensor expert_features;   ///< [E, N, h], undefined where the experts have none
   Routing routing;
+  torch::Tensor inputs;  ///< [N, ...], what was routed: a row for each of the routing's
 };
 
 /// The classical dense mixture: every expert is a whole classifier and is run on every sample;
@@ -39,7 +40,7 @@ struct MixtureOutput {
 /// 2023, arXiv:2302.14703 (the other forms). For top_k = 1 we depart from that code, which takes a
 /// second softmax: here o = p o_i + (1 - p) / C for the chosen expert i, a distribution in which
 /// the router's probability p keeps its gradient.
-class MixtureImpl : public torch::nn::Cloneable<MixtureImpl> {
+class MixtureImpl : public torch::nn::Cloneable<MixtureImpl>, public RoutedModule {
  public:
   /// The mixture holds the modules it is given; clone() copies them deeply.
   /// @throws ArgumentError when router and experts disagree on E or on the feature size, or the
@@ -48,17 +49,20 @@ class MixtureImpl : public torch::nn::Cloneable<MixtureImpl> {
               MixtureOptions options = {});
   void reset() override;
   /// @param inputs  what router trunk and experts take, [N, ...]. Features are added to `context`.
-  MixtureOutput forward(const torch::Tensor& inputs, RouterContext context = {});
-  /// Mean loss of the form, a scalar. @param labels [N] int64, 0..C-1
+  MixtureOutput forward(const torch::Tensor& inputs, const RouterContext& context = {});
+  /// Mean loss of the form over the inputs that are not masked, a scalar.
+  /// @param labels [N] int64, 0..C-1
   torch::Tensor loss(const MixtureOutput& output, const torch::Tensor& labels) const;
   /// Whether a forward pass runs the chosen experts alone.
   bool runs_sparsely() const;
+  RoutedLayer routed_parts() const override { return {"", router, experts, nullptr}; }
 
   MixtureOptions options;
   std::shared_ptr<RouterImpl> router;
   std::shared_ptr<ExpertsImpl> experts;
 
  private:
+  MixtureOutput forward_rows(const torch::Tensor& inputs, RouterContext context);
   MixtureOutput forward_sparse(const torch::Tensor& inputs, const RouterContext& context);
 };
 TORCH_MODULE(Mixture);

@@ -2,26 +2,23 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/parts.h"
+#include "moekit/nn/token_rows.h"
 
 namespace moekit::nn {
+
 MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImpl> experts_,
                  MoEOptions options_, std::shared_ptr<ExpertsImpl> shared_experts_)
-    : options(options_),
+    : options(std::move(options_)),
       router(std::move(router_)),
       experts(std::move(experts_)),
       shared_experts(std::move(shared_experts_)) {
-  MOEKIT_CHECK(router != nullptr && experts != nullptr, "MoE: needs a router and experts");
-  MOEKIT_CHECK(router->num_experts() == experts->num_experts(), "MoE: the router chooses of ",
-               router->num_experts(), " experts; there are ", experts->num_experts());
-  MOEKIT_CHECK(
-      !router->needs_expert_features() || router->feature_size() == experts->feature_size(),
-      "MoE: the router takes expert features of size ", router->feature_size(),
-      "; the experts give ", experts->feature_size());
+  join_parts("MoE", router.get(), experts.get());
   MOEKIT_CHECK(!shared_experts || shared_experts->output_size() == experts->output_size(),
                "MoE: routed experts give ", experts->output_size(), " values a token; shared ones ",
                shared_experts ? shared_experts->output_size() : 0);
   MOEKIT_CHECK(options.capacity_factor() >= 0, "MoE: capacity_factor must be at least 0; got ",
                options.capacity_factor());
+  MOEKIT_CHECK(options.runtime() != nullptr, "MoE: needs a runtime");
   register_part(*this, "router", router);
   register_part(*this, "experts", experts);
   register_part(*this, "shared_experts", shared_experts);
@@ -37,7 +34,16 @@ torch::Tensor MoEImpl::forward(const torch::Tensor& tokens) {
   return forward_with_routing(tokens).values;
 }
 
-MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterContext context) {
+MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, const RouterContext& context) {
+  const TokenRows rows(tokens, context, experts->token_dim());
+  auto output = forward_rows(rows.tokens, rows.context);
+  output.values = rows.restore(output.values);
+  output.tokens = rows.tokens;
+  output.routing.rows = rows.rows;
+  return output;
+}
+
+MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext context) {
   context.training = is_training();
   ExpertOutput all;
   if (router->needs_expert_features()) {
@@ -47,21 +53,23 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, RouterConte
   MoEOutput output;
   output.routing = router->forward(tokens, context);
   const auto& routing = output.routing;
-  const int64_t capacity = expert_capacity(options.capacity_factor(), routing.num_tokens(),
-                                           routing.top_k(), routing.num_experts());
+  const int64_t capacity =
+      expert_capacity(options.capacity_factor(), routing.num_assignments(), routing.num_experts());
   if (why_not_fused(tokens).empty()) {
-    output.plan = make_dispatch_plan(routing.expert_index, routing.num_experts(), capacity);
-    output.values = experts->forward_fused(tokens, output.plan, routing.combine_weight);
-  } else if (routing.top_k() == routing.num_experts() && capacity == 0) {
+    output.plan = make_plan(routing, capacity);
+    output.values = experts->forward_fused(tokens, output.plan, routing.weight, options.runtime());
+  } else if (routing.takes_all && capacity == 0) {
     if (!all.values.defined()) all = experts->forward_all(tokens);
-    output.values = (all.values * routing.combine_weight.t().unsqueeze(2)).sum(0);
+    const auto weight = routing.weight.view({routing.num_tokens(), routing.num_experts()});
+    output.values = (all.values * weight.t().unsqueeze(2)).sum(0);
   } else {
-    output.plan = make_dispatch_plan(routing.expert_index, routing.num_experts(), capacity);
-    const auto rows = experts->forward_dispatched(tokens, output.plan);
-    output.values = combine(rows, output.plan, routing.combine_weight);
+    output.plan = make_plan(routing, capacity);
+    output.values =
+        combine(experts->forward_dispatched(tokens, output.plan), output.plan, routing.weight);
   }
-  if (shared_experts)
+  if (shared_experts) {
     output.values = output.values + shared_experts->forward_all(tokens).values.sum(0);
+  }
   return output;
 }
 

@@ -6,8 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "moekit/nn/experts.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routed_layer.h"
 
 namespace moekit::nn {
 
@@ -16,18 +15,21 @@ struct MoEOptions {
   TORCH_ARG(double, capacity_factor) = 0.0;
   /// Use the experts' fused kernel where they have one; the numbers differ by the order of sums.
   TORCH_ARG(bool, fused) = true;
+  /// Threads and memory of the fused kernel.
+  TORCH_ARG(std::shared_ptr<Runtime>, runtime) = Runtime::standard();
 };
 
 struct MoEOutput {
-  torch::Tensor values;  ///< [N, O]
-  Routing routing;
-  DispatchPlan plan;  ///< counts and drops; empty offsets when all experts ran densely, unfused
+  torch::Tensor values;  ///< [N, O], or [B, T, O] for tokens [B, T, D]; zeros for masked tokens
+  Routing routing;       ///< of the tokens that are not masked, flattened
+  torch::Tensor tokens;  ///< [N, D], what was routed: a row for each of the routing's
+  RoutingPlan plan;      ///< counts and drops; no offsets when all experts ran densely, unfused
 };
 
 /// The sparse layer: route, dispatch, run the chosen experts, combine; plus shared experts that
 /// run on every token with weight 1. Only chosen experts are computed; a router that needs the
 /// experts' features, or chooses all of them, makes every expert run.
-class MoEImpl : public torch::nn::Cloneable<MoEImpl> {
+class MoEImpl : public torch::nn::Cloneable<MoEImpl>, public RoutedModule {
  public:
   /// Holds the modules it is given; clone() copies them deeply. `shared_experts` may be null.
   /// @throws ArgumentError when router, experts and shared experts do not fit together.
@@ -36,15 +38,19 @@ class MoEImpl : public torch::nn::Cloneable<MoEImpl> {
   void reset() override;
   /// For `torch::nn::Sequential`: the values alone.
   torch::Tensor forward(const torch::Tensor& tokens);
-  /// @param tokens [N, D]
-  MoEOutput forward_with_routing(const torch::Tensor& tokens, RouterContext context = {});
+  /// @param tokens [N, D] or [B, T, D]; mask and task ids of the context are [N] or [B, T].
+  MoEOutput forward_with_routing(const torch::Tensor& tokens, const RouterContext& context = {});
   /// Why such tokens do not go through the experts' fused kernel; empty where they do.
   std::string why_not_fused(const torch::Tensor& tokens) const;
+  RoutedLayer routed_parts() const override { return {"", router, experts, shared_experts}; }
 
   MoEOptions options;
   std::shared_ptr<RouterImpl> router;
   std::shared_ptr<ExpertsImpl> experts;
   std::shared_ptr<ExpertsImpl> shared_experts;
+
+ private:
+  MoEOutput forward_rows(const torch::Tensor& tokens, RouterContext context);
 };
 TORCH_MODULE(MoE);
 

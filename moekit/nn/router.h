@@ -2,6 +2,8 @@
 
 #include <torch/nn/module.h>
 
+#include <string>
+
 #include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
@@ -17,6 +19,21 @@ struct RouterContext {
   torch::Tensor expert_features;  ///< [E, N, h], the experts' hidden vectors
   torch::Tensor previous_logits;  ///< [N, E] of an earlier layer
   torch::Tensor task_id;          ///< [N] int64: task, domain or label, for routers told the truth
+  /// [N] bool: tokens that are there. The others are not routed, take no capacity, count in no loss
+  /// and no metric, and give zeros. The layer takes them out before a router sees them. Undefined:
+  /// all are there.
+  torch::Tensor mask;
+
+  /// The same for some of the tokens, without a mask. @param rows [M] int64
+  RouterContext select(const torch::Tensor& rows) const;
+};
+
+/// What losses and models want to know of a router before it has routed anything.
+struct RouterTraits {
+  int64_t top_k = 0;            ///< experts of every token; 0: all, or tokens differ
+  bool learns = true;           ///< its decisions follow a gradient
+  bool adds_noise = false;      ///< to its logits, in training
+  bool gaussian_noise = false;  ///< of a size it learns, see `Routing::noise_std`
 };
 
 /// Sends each token to experts. A new router is a class of its own that implements this.
@@ -32,9 +49,14 @@ class RouterImpl : public torch::nn::Module, public Initializable {
   /// [E, D] where logit e is a product of the (summed) input with row e, so that the rows can be
   /// compared with known directions of the data; undefined for other routers.
   virtual torch::Tensor directions() const { return {}; }
+  virtual RouterTraits traits() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Call nn::take_experts() on the layer instead, which edits router and experts together.
   virtual void take_experts(ExpertEdit& edit) = 0;
 };
+
+/// @param where  stands before the message
+/// @throws ArgumentError unless top_k is 0 (all) or 1..num_experts.
+void check_top_k(int64_t top_k, int64_t num_experts, const std::string& where);
 
 }  // namespace moekit::nn

@@ -5,10 +5,14 @@
 #include <vector>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/kernels/common/routing_plan.h"
 
 /// Shapes everywhere: N tokens (or samples), D hidden_size, F intermediate_size, E num_experts,
-/// K top_k, C classes or capacity (said which), A <= N * K assignments after dropping.
+/// K top_k, C classes or capacity (said which), A assignments of tokens to experts, R <= A rows of
+/// them after dropping.
 namespace moekit::nn {
+
+using kernels::RoutingPlan;
 
 /// How the K chosen experts are weighted.
 enum class CombineWeights {
@@ -18,19 +22,29 @@ enum class CombineWeights {
   kLogits,        ///< the chosen logits themselves, noise included
 };
 
-/// What a router decided for N tokens. Gradient flows through `logits`, `probs` and
-/// `combine_weight`; `expert_index` carries none.
+/// What a router decided for N tokens: a flat list of assignments, of which a token may have none,
+/// one or many. Gradient flows through `logits`, `probs` and `weight`; indices carry none.
 struct Routing {
-  torch::Tensor logits;          ///< [N, E], with noise where the router adds any
-  torch::Tensor probs;           ///< [N, E], softmax of `logits`
-  torch::Tensor expert_index;    ///< [N, K], int64; for K = E simply 0..E-1 in every row
-  torch::Tensor combine_weight;  ///< [N, K]
-  torch::Tensor clean_logits;    ///< [N, E] before noise; undefined without noise
-  torch::Tensor noise_std;       ///< [N, E] or [1]; undefined without Gaussian noise
+  torch::Tensor logits;  ///< [N, E], with noise where the router adds any
+  torch::Tensor probs;   ///< [N, E], softmax of `logits`
+  torch::Tensor token;   ///< [A] int64, 0..N-1
+  torch::Tensor expert;  ///< [A] int64, 0..E-1
+  torch::Tensor weight;  ///< [A], of the expert's output in the token's sum
+  /// [N, K] int64 where every token chooses K experts: the list is then this matrix row by row.
+  /// Undefined for other routers.
+  torch::Tensor expert_index;
+  bool takes_all = false;      ///< each token goes to experts 0..E-1 in this order
+  torch::Tensor clean_logits;  ///< [N, E] before noise; undefined without noise
+  torch::Tensor noise_std;     ///< [N, E] or [1]; undefined without Gaussian noise
+  /// [N] int64: which token of the layer's input each row is; undefined where it is all of them in
+  /// order. Masked tokens are in no row.
+  torch::Tensor rows;
 
   int64_t num_tokens() const { return probs.size(0); }
   int64_t num_experts() const { return probs.size(1); }
-  int64_t top_k() const { return expert_index.size(1); }
+  int64_t num_assignments() const { return expert.size(0); }
+  /// K; 0 where tokens differ in how many experts they have.
+  int64_t top_k() const { return expert_index.defined() ? expert_index.size(1) : 0; }
 };
 
 /// Softmax of the logits, then the K largest of each row.
@@ -42,43 +56,39 @@ Routing route(const torch::Tensor& logits, int64_t top_k = 0,
               CombineWeights weights = CombineWeights::kRenormalized,
               const torch::Tensor& clean_logits = {});
 
+/// Softmax of the logits, and assignments as they are given: for routers whose tokens have no
+/// fixed number of experts.
+/// @param logits [N, E] @param token, expert [A] int64 @param weight [A]
+/// @throws ArgumentError when sizes or dtypes do not fit.
+Routing route_assignments(const torch::Tensor& logits, torch::Tensor token, torch::Tensor expert,
+                          torch::Tensor weight);
+
 /// The argmax expert of every token, [N] int64.
 torch::Tensor top1_expert(const Routing& routing);
 
-/// Which assignment (token n, choice k) goes where: assignments sorted by expert, stable in n.
-struct DispatchPlan {
-  torch::Tensor assignment;      ///< [A] int64, flat index n * K + k, grouped by expert
-  torch::Tensor token;           ///< [A] int64, n of every assignment
-  std::vector<int64_t> offsets;  ///< [E + 1], expert e owns rows offsets[e] .. offsets[e+1]-1
-  std::vector<int64_t> dropped;  ///< [E], assignments beyond the capacity
-  int64_t top_k = 0;
+/// Sorts a routing's assignments by expert. Weights stay in the routing: those of the plan are 1.
+/// @param capacity  most assignments an expert takes, the list's first ones first; 0: dropless
+/// @throws ArgumentError naming the value when a token or an expert does not exist.
+RoutingPlan make_plan(const Routing& routing, int64_t capacity = 0);
+/// The same of K experts a token. @param expert_index [N, K] int64
+RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity = 0);
 
-  int64_t num_experts() const { return static_cast<int64_t>(offsets.size()) - 1; }
-  int64_t count(int64_t expert) const {
-    return offsets[static_cast<size_t>(expert) + 1] - offsets[static_cast<size_t>(expert)];
-  }
-  int64_t num_dropped() const;
-};
+/// Token of each row of the plan, [R] int64.
+torch::Tensor plan_tokens(const RoutingPlan& plan);
+/// Index in the list of assignments of each row of the plan, [R] int64.
+torch::Tensor plan_assignments(const RoutingPlan& plan);
 
-/// @param expert_index  [N, K] int64, values 0..E-1
-/// @param capacity      most assignments an expert takes, first come (lower token index) first
-///                      served; 0 for no limit (dropless)
-/// @throws ArgumentError naming the value when an index is outside 0..E-1.
-DispatchPlan make_dispatch_plan(const torch::Tensor& expert_index, int64_t num_experts,
-                                int64_t capacity = 0);
+/// ceil(factor * A / E), at least 1; 0 (no limit) for factor 0. With K assignments a token A is
+/// N * K. Source: Lepikhin et al. 2020, arXiv:2006.16668, section 2.2, with rounding up.
+int64_t expert_capacity(double capacity_factor, int64_t num_assignments, int64_t num_experts);
 
-/// ceil(factor * N * K / E), at least 1; 0 (no limit) for factor 0.
-/// Source: Lepikhin et al. 2020, arXiv:2006.16668, section 2.2, with rounding up.
-int64_t expert_capacity(double capacity_factor, int64_t num_tokens, int64_t top_k,
-                        int64_t num_experts);
+/// Rows of `tokens` in the plan's order, [R, ...].
+torch::Tensor dispatch(const torch::Tensor& tokens, const RoutingPlan& plan);
 
-/// Rows of `tokens` in the plan's order, [A, ...].
-torch::Tensor dispatch(const torch::Tensor& tokens, const DispatchPlan& plan);
-
-/// Weighted sum of the experts' rows back into [N, O]; a token whose assignments were all dropped
-/// gets zeros. Gradient flows to `expert_rows` [A, O] and `combine_weight` [N, K].
-torch::Tensor combine(const torch::Tensor& expert_rows, const DispatchPlan& plan,
-                      const torch::Tensor& combine_weight);
+/// Weighted sum of the experts' rows back into [N, O]; a token without rows gets zeros.
+/// Gradient flows to `expert_rows` [R, O] and `weight` [A].
+torch::Tensor combine(const torch::Tensor& expert_rows, const RoutingPlan& plan,
+                      const torch::Tensor& weight);
 
 }  // namespace moekit::nn
 

@@ -29,28 +29,6 @@ void copy(const Named& from, const Named& to) {
   }
 }
 
-void take(RouterImpl& router, ExpertsImpl& experts, const std::vector<int64_t>& chosen,
-          torch::optim::Optimizer* optimizer) {
-  MOEKIT_CHECK(!chosen.empty(), "take_experts: needs at least one expert");
-  for (const int64_t expert : chosen) {
-    MOEKIT_CHECK(expert >= 0 && expert < experts.num_experts(), "take_experts: expert ", expert,
-                 "; the layer has ", experts.num_experts());
-  }
-  ExpertEdit edit(torch::tensor(chosen, torch::kLong));
-  router.take_experts(edit);
-  experts.take_experts(edit);
-  if (optimizer == nullptr) return;
-  for (const auto& tensor : edit.rows) {
-    checkpoint::take_optimizer_rows(*optimizer, tensor, edit.index);
-  }
-  for (const auto& [copy, source] : edit.copies) {
-    checkpoint::copy_optimizer_parameter(*optimizer, source, copy);
-  }
-  for (const auto& parameter : edit.removed) {
-    checkpoint::remove_optimizer_parameter(*optimizer, parameter);
-  }
-}
-
 }  // namespace
 
 void copy_parameters(const torch::nn::Module& from, torch::nn::Module& to) {
@@ -79,14 +57,35 @@ void FrozenModules::apply() const {
   for (const auto& module : modules_) module->eval();
 }
 
-void take_experts(MoEImpl& layer, const std::vector<int64_t>& chosen,
+void take_experts(const RoutedLayer& layer, const std::vector<int64_t>& chosen,
                   torch::optim::Optimizer* optimizer) {
-  take(*layer.router, *layer.experts, chosen, optimizer);
+  MOEKIT_CHECK(layer.router != nullptr, "take_experts: layer \"", layer.name, "\" has no router");
+  MOEKIT_CHECK(!chosen.empty(), "take_experts: needs at least one expert");
+  for (const int64_t expert : chosen) {
+    MOEKIT_CHECK(expert >= 0 && expert < layer.experts->num_experts(), "take_experts: expert ",
+                 expert, "; the layer has ", layer.experts->num_experts());
+  }
+  ExpertEdit edit(torch::tensor(chosen, torch::kLong));
+  layer.router->take_experts(edit);
+  layer.experts->take_experts(edit);
+  layer.module->note_edit(edit.index);
+  if (optimizer == nullptr) return;
+  for (const auto& tensor : edit.rows) {
+    checkpoint::take_optimizer_rows(*optimizer, tensor, edit.index);
+  }
+  for (const auto& [copy, source] : edit.copies) {
+    checkpoint::copy_optimizer_parameter(*optimizer, source, copy);
+  }
+  for (const auto& parameter : edit.removed) {
+    checkpoint::remove_optimizer_parameter(*optimizer, parameter);
+  }
 }
 
-void take_experts(MixtureImpl& mixture, const std::vector<int64_t>& chosen,
+void take_experts(RoutedModule& module, const std::vector<int64_t>& chosen,
                   torch::optim::Optimizer* optimizer) {
-  take(*mixture.router, *mixture.experts, chosen, optimizer);
+  auto layer = module.routed_parts();
+  layer.module = &module;
+  take_experts(layer, chosen, optimizer);
 }
 
 }  // namespace moekit::nn

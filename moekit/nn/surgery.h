@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "moekit/nn/mixture.h"
-#include "moekit/nn/moe_layer.h"
+#include "moekit/nn/routed_layer.h"
 
 /// Edits on whole modules: copy, freeze, choose experts. They work on names and sizes and refuse
 /// what does not fit, so that nothing is copied in part.
@@ -40,9 +39,10 @@ class FrozenModules {
 /// router's fixed top_k falls to the number of experts where fewer are left. The router has no
 /// notion of copies: two copies of an expert share its tokens only once they differ.
 /// @throws ArgumentError for an empty choice or an index out of range, before anything changes.
-void take_experts(MoEImpl& layer, const std::vector<int64_t>& chosen,
+void take_experts(const RoutedLayer& layer, const std::vector<int64_t>& chosen,
                   torch::optim::Optimizer* optimizer = nullptr);
-void take_experts(MixtureImpl& mixture, const std::vector<int64_t>& chosen,
+/// The same of a module that is a routed layer itself.
+void take_experts(RoutedModule& module, const std::vector<int64_t>& chosen,
                   torch::optim::Optimizer* optimizer = nullptr);
 
 }  // namespace moekit::nn

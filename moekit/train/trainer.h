@@ -1,101 +1,80 @@
 #pragma once
 
-#include <torch/optim/optimizer.h>
-
 #include <functional>
 #include <memory>
-#include <string>
+#include <vector>
 
-#include "moekit/data/image_dataset.h"
-#include "moekit/models/classifier.h"
-#include "moekit/nn/surgery.h"
-#include "moekit/train/config.h"
+#include "moekit/nn/losses/aux_loss.h"
+#include "moekit/train/callback.h"
 
 namespace moekit::train {
 
-/// Where a training run stands. Saved in checkpoints; everything random is derived from the seed
-/// and these counters, so that no generator's state has to be.
-struct TrainerState {
-  int64_t epoch = 0;    ///< finished epochs
-  int64_t batch = 0;    ///< finished batches of the running epoch
-  int64_t step = 0;     ///< finished steps in all
-  double loss_sum = 0;  ///< of the running epoch: main loss times samples
-  double aux_sum = 0;   ///< auxiliary losses times samples
-  int64_t wrong = 0;    ///< of the running epoch
-  int64_t seen = 0;     ///< samples of the running epoch
-  double best_validation = 0;
-  int64_t epochs_without_gain = 0;
-  double lowest_loss = 0;  ///< training loss of the best epoch so far
-  bool stopped_early = false;
-
-  template <typename Field>
-  void visit(Field&& field) {
-    field("epoch", epoch, "");
-    field("batch", batch, "");
-    field("step", step, "");
-    field("loss_sum", loss_sum, "");
-    field("aux_sum", aux_sum, "");
-    field("wrong", wrong, "");
-    field("seen", seen, "");
-    field("best_validation", best_validation, "");
-    field("epochs_without_gain", epochs_without_gain, "");
-    field("lowest_loss", lowest_loss, "");
-    field("stopped_early", stopped_early, "");
-  }
+struct TrainerOptions {
+  uint64_t seed = 1;
+  double clip_norm = 0;      ///< largest norm of all gradients together; 0: no limit
+  int64_t accumulate = 1;    ///< parts of a step
+  int64_t warmup_steps = 0;  ///< steps in which the learning rate rises
+  /// Factor on the learning rate by the share of the steps after warm-up that are done.
+  std::function<double(double)> schedule = [](double) { return 1.0; };
 };
 
-class Trainer;
-
-/// Called by the trainer; any may be empty. `before_optimizer` runs when the gradients are there,
-/// `after_optimizer` when the weights have moved, `on_step` when the counters have; `on_epoch`
-/// after the last batch of an epoch. Returning false from on_step or on_epoch ends the run there.
-struct TrainerHooks {
-  std::function<void(Trainer&)> before_optimizer;
-  std::function<void(Trainer&)> after_optimizer;
-  std::function<bool(Trainer&, double loss)> on_step;
-  std::function<bool(Trainer&)> on_epoch;
-};
-
-/// Builds the optimizer a recipe asks for, with its parameter groups, over the parameters that
-/// learn. @throws ArgumentError when a group's `match` fits no parameter.
-std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& config,
-                                                        const torch::nn::Module& model);
-
-/// Factor on the learning rate at a step: warm-up, then the schedule.
-double schedule_factor(const TrainConfig& config, int64_t step, int64_t total_steps);
-
-/// Trains a classifier on images by the recipe. Data order, augmentation and noise are functions
-/// of the seed and the step, so a run that was stopped goes on to the same numbers.
+/// The loop: forward, losses on routing, backward, update; over epochs until the problem's steps
+/// are done or a callback stops it. Knows no model and no data.
+///
+/// With `accumulate` a step is taken in parts whose gradients add up, for batches that do not fit
+/// into memory. Losses on routing are those of the whole batch: a first pass without graph collects
+/// the parts' routings, the losses' gradients with respect to them are taken once, and the second
+/// pass pulls them back. Equal to the step in one part within rounding, except where a model looks
+/// across samples itself: capacities and batch normalisation act part by part, and a router's
+/// Gaussian noise is another draw (libtorch draws it in blocks that depend on the tensor's size).
 class Trainer {
  public:
-  /// @param frozen  modules that are kept in evaluation mode
-  Trainer(RunConfig config, std::shared_ptr<models::ClassifierImpl> model, data::ImageSet train_set,
-          data::Normalization normalization, nn::FrozenModules frozen = {});
+  /// @param optimizer  null where the problem's update() needs none
+  /// @param callbacks  must outlive the trainer
+  Trainer(Problem& problem, std::unique_ptr<torch::optim::Optimizer> optimizer,
+          TrainerOptions options, std::vector<nn::AuxLoss> losses,
+          std::vector<Callback*> callbacks = {});
 
-  /// Trains from `state` to the end, or until a hook stops it.
+  /// Goes on from `state` to the end. @return whether the end was reached, and not a pause
   /// @throws NumericError naming step and tensor when a loss is not finite.
-  void run(const TrainerHooks& hooks);
+  bool run();
+  /// Ends the run after the running epoch's callbacks.
+  void stop_early() { state.stopped_early = true; }
+  /// Leaves run() before the next step; a later call goes on.
+  void pause() { paused_ = true; }
+  bool is_over() const { return state.step >= problem_.total_steps() || state.stopped_early; }
+  /// Whether the running epoch's last step is done.
+  bool is_epoch_over() const;
 
-  TrainerState state;
-  int64_t steps_per_epoch() const;
-  int64_t total_steps() const { return steps_per_epoch() * config_.train.epochs; }
-  models::ClassifierImpl& model() { return *model_; }
-  torch::optim::Optimizer& optimizer() { return *optimizer_; }
-  const RunConfig& config() const { return config_; }
+  LoopState state;
+  Problem& problem() { return problem_; }
+  torch::optim::Optimizer* optimizer() { return optimizer_.get(); }
+  const std::vector<Callback*>& callbacks() const { return callbacks_; }
 
  private:
-  double train_batch(const data::ImageSet& batch, const TrainerHooks& hooks);
-  /// Whether the training loss says that the run is over.
-  bool loss_says_stop();
+  struct Totals {
+    double loss = 0;  ///< without losses on routing
+    double aux = 0;
+    StepReport report;
+  };
+  void step();
+  void end_epoch();
+  StepKey key() const;
+  Totals take_whole(StepKey key);
+  Totals take_parts(StepKey key, int64_t parts);
+  /// Values of the terms, each checked. @return their sum
+  double checked_sum(const std::vector<nn::AuxLossTerm>& terms, const std::string& layer);
+  void count(const StepResult& result);
+  void set_learning_rates();
   [[noreturn]] void report_non_finite(const std::string& where) const;
 
-  RunConfig config_;
-  std::shared_ptr<models::ClassifierImpl> model_;
-  data::ImageSet train_set_;
-  data::Normalization normalization_;
-  nn::FrozenModules frozen_;
+  Problem& problem_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  TrainerOptions options_;
+  std::vector<nn::AuxLoss> losses_;
+  std::vector<Callback*> callbacks_;
   std::vector<double> base_lr_;
+  bool paused_ = false;
 };
 
 }  // namespace moekit::train

@@ -63,7 +63,7 @@ TEST(MoeBench, TakesRoutingFromATrace) {
   const auto path = std::filesystem::path(::testing::TempDir()) / "bench_trace.safetensors";
   metrics::RoutingTrace trace;
   const auto index = torch::tensor({0, 5, 5, 9}, torch::kLong).reshape({2, 2});
-  trace.layers.push_back({"layer", index, torch::full({2, 16}, 1.0 / 16)});
+  trace.layers.push_back(metrics::make_layer_trace("layer", index, torch::full({2, 16}, 1.0 / 16)));
   trace.labels["label"] = torch::zeros({2}, torch::kLong);
   metrics::write_trace(path, trace);
   auto options = quick();

@@ -3,6 +3,7 @@
 set -eu
 moekit=$1
 . "$(dirname "$0")/lib.sh"
+source=$(cd "$(dirname "$0")/../.." && pwd)
 fresh_folder "$2"
 write_recipe
 
@@ -16,6 +17,18 @@ expect 2 "not expected" "$moekit" train --no-such-flag
 expect 2 "give a recipe" "$moekit" train
 expect 1 "cannot open nowhere.toml" "$moekit" train nowhere.toml
 expect 0 "model.router.top_k" "$moekit" train --list-keys
+expect 2 "--markdown goes with --list-keys" "$moekit" train small.toml --markdown
+# The page of keys is what the tables say.
+"$moekit" train --list-keys --markdown > keys.md
+cmp keys.md "$source/docs/keys.md" || fail "docs/keys.md: run moekit train --list-keys --markdown"
+# A key that the chosen kind does not have is refused with those it has.
+expect 2 'unknown key model.router.temperature; kind = "attentive" has kind input patch_size' \
+  "$moekit" train small.toml --set model.router.kind=attentive --set model.router.temperature=2.0
+expect 2 'unknown key model.router; kind = "single" has kind expert' \
+  "$moekit" train small.toml --set 'model={kind="single", router={top_k=1}}'
+expect 2 'unknown key train.momentum; optimizer = "adam", schedule = "constant" has epochs' \
+  "$moekit" train small.toml --set train.momentum=0.9
+expect 2 "must be a finite number" "$moekit" train small.toml --set train.lr=inf
 
 printf '[train]\nlearning_rate = 1\n' > wrong.toml
 expect 2 "wrong.toml:2: unknown key train.learning_rate" "$moekit" train wrong.toml
@@ -23,7 +36,7 @@ printf '[train]\nlr = "fast"\n' > wrong.toml
 expect 2 "wrong.toml:2: train.lr must be a number; got \"fast\"" "$moekit" train wrong.toml
 printf '[train\n' > wrong.toml
 expect 1 "wrong.toml:1" "$moekit" train wrong.toml
-expect 2 "model.router.top_k must be 0 (all) or 1..4 (model.num_experts); got 9" \
+expect 2 "model.router.top_k must be 0 (all) or 1..4 (num_experts); got 9" \
   "$moekit" train small.toml --set model.router.top_k=9
 [ ! -e runs ] || fail "a refused recipe left a run folder"
 expect 2 "unknown data set \"nope\"" "$moekit" train small.toml --set data.name=nope

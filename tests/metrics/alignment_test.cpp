@@ -32,7 +32,8 @@ TEST(Alignment, RatioAndCoverLookAtExpertsInUseAlone) {
 
 TEST(DispatchEntropy, IsZeroForOneClusterAnExpertAndLnKForACollapsedRouter) {
   const auto entropy = [](const torch::Tensor& expert) {
-    LayerTrace layer{"moe", expert.unsqueeze(1), torch::one_hot(expert, 4).to(torch::kFloat32)};
+    const auto layer =
+        make_layer_trace("moe", expert.unsqueeze(1), torch::one_hot(expert, 4).to(torch::kFloat32));
     RoutingTrace trace;
     trace.labels["cluster"] = torch::arange(4, torch::kLong).repeat({10});
     trace.labels["label"] = torch::zeros({40}, torch::kLong);

@@ -116,7 +116,7 @@ TEST(LoadStats, OfEqualSkewedAndEmptyLoads) {
   EXPECT_EQ(none.experts_used, 0);
   EXPECT_EQ(none.entropy_bits, 0);
   EXPECT_EQ(none.gini, 0);
-  EXPECT_TRUE(torch::equal(expert_load(torch::tensor({{0, 2}, {2, 1}}, torch::kLong), 4),
+  EXPECT_TRUE(torch::equal(expert_load(torch::tensor({0, 2, 2, 1}, torch::kLong), 4),
                            torch::tensor({1.0, 1.0, 2.0, 0.0}, torch::kFloat64)));
 }
 

@@ -7,6 +7,12 @@
 namespace moekit::metrics {
 namespace {
 
+torch::Tensor as_active(const std::vector<std::vector<int64_t>>& rows) {
+  std::vector<torch::Tensor> out;
+  for (const auto& row : rows) out.push_back(torch::tensor(row, torch::kLong).to(torch::kBool));
+  return torch::stack(out);
+}
+
 TEST(SampleEntropy, OfSureAndUndecidedRouters) {
   EXPECT_EQ(sample_entropy(torch::eye(3)), 0);
   EXPECT_NEAR(sample_entropy(torch::full({2, 8}, 0.125)), 3, 1e-9);
@@ -16,8 +22,8 @@ TEST(SampleEntropy, OfSureAndUndecidedRouters) {
 
 TEST(Coactivation, IsTheShareOfTheOtherExpertsTokens) {
   // Tokens {0,1}, {0,1}, {0,2}.
-  const auto index = torch::tensor({{0, 1}, {1, 0}, {0, 2}}, torch::kLong);
-  const auto c = coactivation(index, 4);
+  const auto active = as_active({{1, 1, 0, 0}, {1, 1, 0, 0}, {1, 0, 1, 0}});
+  const auto c = coactivation(active);
   EXPECT_NEAR(c[1][0].item<double>(), 2.0 / 3, 1e-12);  // of 0's tokens, 1 is in two
   EXPECT_NEAR(c[0][1].item<double>(), 1, 1e-12);        // of 1's tokens, 0 is in all
   EXPECT_EQ(c[0][3].item<double>(), 0);                 // 3 is never active
@@ -26,9 +32,13 @@ TEST(Coactivation, IsTheShareOfTheOtherExpertsTokens) {
 }
 
 TEST(RouterSaturation, CountsSharedExpertsInAnyOrder) {
-  const auto early = torch::tensor({{0, 1}, {2, 3}}, torch::kLong);
-  const auto late = torch::tensor({{1, 0}, {2, 0}}, torch::kLong);
+  const auto early = as_active({{1, 1, 0, 0}, {0, 0, 1, 1}});
+  const auto late = as_active({{1, 1, 0, 0}, {1, 0, 1, 0}});
   EXPECT_NEAR(router_saturation(early, late), 0.75, 1e-12);
+  // Tokens with other numbers of experts: 1 of 1 and 1 of 3; the one without any is left out.
+  EXPECT_NEAR(router_saturation(as_active({{1, 1, 0}, {0, 0, 1}, {1, 0, 0}}),
+                                as_active({{1, 0, 0}, {1, 1, 1}, {0, 0, 0}})),
+              2.0 / 3, 1e-12);
   EXPECT_NEAR(router_saturation_baseline(2, 8), 0.25, 1e-12);
   EXPECT_THROW(router_saturation(early, late.slice(0, 0, 1)), ArgumentError);
 }

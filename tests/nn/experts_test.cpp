@@ -94,9 +94,9 @@ TEST_P(ExpertsTest, RoutedEvaluationEqualsTheDenseOneWithGradients) {
   const auto x = tokens(11);
   // Expert 2 gets nothing, expert 0 most.
   const auto index = torch::tensor({0, 1, 0, 3, 0, 0, 1, 0, 3, 0, 0}, torch::kLong).unsqueeze(1);
-  const auto plan = make_dispatch_plan(index, kExperts);
+  const auto plan = make_plan(index, kExperts);
   const auto rows = experts->forward_routed(dispatch(x, plan), plan);
-  const auto routed = combine(rows, plan, torch::ones({11, 1}));
+  const auto routed = combine(rows, plan, torch::ones({11}));
   const auto all = experts->forward_all(x).values;
   const auto dense =
       all.gather(0, index.reshape({1, 11, 1}).expand({1, 11, all.size(2)})).squeeze(0);
@@ -129,7 +129,7 @@ TEST_P(ExpertsTest, TakesNoTokensAndOneToken) {
   auto experts = GetParam().make();
   experts->eval();
   for (const int64_t n : {0, 1}) {
-    const auto plan = make_dispatch_plan(torch::zeros({n, 1}, torch::kLong), kExperts);
+    const auto plan = make_plan(torch::zeros({n, 1}, torch::kLong), kExperts);
     const auto rows = experts->forward_routed(dispatch(tokens(n), plan), plan);
     EXPECT_EQ(rows.sizes(), (std::vector<int64_t>{n, 5}));
   }

@@ -100,8 +100,10 @@ TEST(FusedFfn, GivesUnusedExpertsZeroGradientAlsoInMemoryUsedBefore) {
     experts->zero_grad();
     for (auto& p : experts->parameters()) p.mutable_grad() = torch::Tensor();
     const auto index = torch::full({4, 1}, expert, torch::kLong);
-    const auto plan = make_dispatch_plan(index, 3);
-    experts->forward_fused(torch::ones({4, 6}), plan, torch::ones({4, 1})).sum().backward();
+    const auto plan = make_plan(index, 3);
+    experts->forward_fused(torch::ones({4, 6}), plan, torch::ones({4}), Runtime::standard())
+        .sum()
+        .backward();
   };
   for (const int64_t expert : {0, 2, 1, 0}) {
     step(expert);
@@ -160,15 +162,15 @@ TEST(FusedFfn, SaysWhyNot) {
   EXPECT_EQ(doubles->why_not_fused(torch::zeros({2, 6}, torch::kFloat64)),
             "tokens are double; the kernels take float");
   EXPECT_EQ(doubles->forward(torch::zeros({2, 6}, torch::kFloat64)).scalar_type(), torch::kFloat64);
-  EXPECT_THROW(linear->experts->forward_fused({}, {}, {}), ArgumentError);
+  EXPECT_THROW(linear->experts->forward_fused({}, {}, {}, Runtime::standard()), ArgumentError);
 }
 
 TEST(FusedFfn, LetsNanThroughForTheTrainerToFind) {
   Pair pair(MlpExpertsOptions(6, 8, 3), 1);
   auto x = torch::zeros({2, 6});
   x[1][2] = std::numeric_limits<float>::quiet_NaN();
-  const auto plan = make_dispatch_plan(torch::zeros({2, 1}, torch::kLong), 3);
-  const auto y = pair.fused->experts->forward_fused(x, plan, torch::ones({2, 1}));
+  const auto plan = make_plan(torch::zeros({2, 1}, torch::kLong), 3);
+  const auto y = pair.fused->experts->forward_fused(x, plan, torch::ones({2}), Runtime::standard());
   EXPECT_FALSE(torch::isnan(y[0]).any().item<bool>());
   EXPECT_TRUE(torch::isnan(y[1]).any().item<bool>());
 }

@@ -1,12 +1,16 @@
 #include <gtest/gtest.h>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/loss_kinds.h"
 #include "moekit/nn/losses/aux_loss.h"
 #include "moekit/nn/losses/balance_loss.h"
 #include "moekit/nn/losses/entropy_loss.h"
 #include "moekit/nn/losses/importance_loss.h"
 #include "moekit/nn/losses/load_loss.h"
 #include "moekit/nn/losses/router_z_loss.h"
+#include "moekit/nn/losses/sample_similarity_loss.h"
+#include "moekit/nn/routers/linear_router.h"
+#include "moekit/nn/routers/oracle_router.h"
 
 namespace moekit::nn {
 namespace {
@@ -30,7 +34,7 @@ TEST(LoadBalanceLoss, IsOneForAUniformRouter) {
   // E = 2, N = 4, two tokens each: f = P = [1/2, 1/2], so 2 * (1/4 + 1/4) = 1.
   const auto probs = torch::full({4, 2}, 0.5);
   const auto index = torch::tensor({0, 1, 0, 1}, torch::kLong).unsqueeze(1);
-  EXPECT_NEAR(value(load_balance_loss(probs, index)), 1.0, 1e-6);
+  EXPECT_NEAR(value(load_balance_loss(probs, index.flatten())), 1.0, 1e-6);
 }
 
 TEST(LoadBalanceLoss, IsEOverKWhenTheRouterCollapsesOnKExperts) {
@@ -38,20 +42,21 @@ TEST(LoadBalanceLoss, IsEOverKWhenTheRouterCollapsesOnKExperts) {
     const auto probs = torch::cat(
         {torch::full({5, k}, 1.0 / static_cast<double>(k)), torch::zeros({5, 6 - k})}, 1);
     const auto index = torch::arange(k, torch::kLong).expand({5, k});
-    EXPECT_NEAR(value(load_balance_loss(probs, index)), 6.0 / static_cast<double>(k), 1e-5);
+    EXPECT_NEAR(value(load_balance_loss(probs, index.flatten())), 6.0 / static_cast<double>(k),
+                1e-5);
   }
 }
 
 TEST(LoadBalanceLoss, RefusesLogitsWhereProbabilitiesAreWanted) {
   // A second softmax inside the loss would accept them and give nearly a constant.
-  EXPECT_THROW(load_balance_loss(torch::randn({4, 3}) * 5, torch::zeros({4, 1}, torch::kLong)),
+  EXPECT_THROW(load_balance_loss(torch::randn({4, 3}) * 5, torch::zeros({4}, torch::kLong)),
                ArgumentError);
 }
 
 TEST(LoadBalanceLoss, HasAGradientThatTakesMassFromTheOverloadedExpert) {
   const auto logits = torch::zeros({4, 2}).requires_grad_();
   const auto index = torch::tensor({0, 0, 0, 1}, torch::kLong).unsqueeze(1);
-  load_balance_loss(torch::softmax(logits, 1), index).backward();
+  load_balance_loss(torch::softmax(logits, 1), index.flatten()).backward();
   EXPECT_GT(value(logits.grad().sum(0)[0]), 0);  // a step against it lowers expert 0
   EXPECT_LT(value(logits.grad().sum(0)[1]), 0);
 }
@@ -115,43 +120,80 @@ TEST(SampleSimilarityLoss, HandlesOneExpertOneSampleAndIdenticalImages) {
             0);
 }
 
+/// A model of one layer whose router has learned noise and chooses 2 of 4.
+LossSite noisy_site() {
+  const auto router = std::make_shared<LinearRouterImpl>(
+      LinearRouterOptions(5, 4).top_k(2).noise(RouterNoise::kGaussian));
+  return {{{"moe", router, nullptr, nullptr, nullptr}}};
+}
+
+/// The losses of a recipe's section `loss`.
+std::vector<AuxLoss> losses_of(const std::string& toml) {
+  OptionSet<LossKinds> options;
+  bind_config(parse_toml(toml, "r.toml"), options);
+  options.check(noisy_site(), "loss");
+  return options.make(noisy_site());
+}
+
+/// The coefficients that recipes can give, whatever losses there are.
+std::vector<std::string> coefficients() {
+  std::vector<std::string> keys;
+  for (const auto& key : config_keys(OptionSet<LossKinds>{})) {
+    if (key.default_value == "0.0") keys.push_back(key.path);
+  }
+  return keys;
+}
+
 TEST(AuxLosses, KeepTheBatchOrderOutOfEveryLoss) {
   torch::manual_seed(2);
   const auto logits = torch::randn({8, 4});
   const auto samples = torch::randn({8, 5});
   const auto order = torch::tensor({3, 1, 7, 0, 2, 6, 5, 4}, torch::kLong);
-  AuxLossOptions options;
-  options.importance = options.balance = options.router_z = options.entropy = 0.5;
-  options.similarity_same = options.similarity_different = 0.5;
-  const auto total = [&](const torch::Tensor& l, const torch::Tensor& x) {
-    const auto routing = route(l, 2);
-    double sum = 0;
-    for (const auto& term : aux_losses({routing, x}, options)) sum += value(term.value);
-    return sum;
-  };
-  EXPECT_NEAR(total(logits, samples),
-              total(logits.index_select(0, order), samples.index_select(0, order)), 1e-5);
+  ASSERT_GE(coefficients().size(), 7U);
+  for (const auto& key : coefficients()) {
+    const auto losses = losses_of(key + " = 0.5");
+    const auto total = [&](const torch::Tensor& l, const torch::Tensor& x) {
+      auto routing = route(l, 2);
+      routing.clean_logits = l;
+      routing.noise_std = torch::ones_like(l);
+      return value(aux_losses({routing, x}, losses).at(0).value);
+    };
+    EXPECT_NEAR(total(logits, samples),
+                total(logits.index_select(0, order), samples.index_select(0, order)), 1e-5)
+        << key;
+  }
 }
 
 TEST(AuxLosses, EveryLossThatIsAskedForActsOnTheRouter) {
   // A coefficient above 0 with no effect, or a value without gradient, are known traps.
   const auto samples = torch::randn({6, 5});
-  for (double AuxLossOptions::*coefficient :
-       {&AuxLossOptions::importance, &AuxLossOptions::load, &AuxLossOptions::balance,
-        &AuxLossOptions::router_z, &AuxLossOptions::entropy, &AuxLossOptions::similarity_same,
-        &AuxLossOptions::similarity_different}) {
-    AuxLossOptions options;
-    options.*coefficient = 1;
+  for (const auto& key : coefficients()) {
     const auto logits = torch::randn({6, 4}).requires_grad_();
     auto routing = route(logits, 2);
     routing.clean_logits = logits;
     routing.noise_std = torch::ones_like(logits);
-    const auto terms = aux_losses({routing, samples}, options);
-    ASSERT_EQ(terms.size(), 1U);
+    const auto terms = aux_losses({routing, samples}, losses_of(key + " = 1"));
+    ASSERT_EQ(terms.size(), 1U) << key;
     terms[0].value.backward();
-    EXPECT_GT(value(logits.grad().abs().sum()), 0) << terms[0].name;
+    EXPECT_GT(value(logits.grad().abs().sum()), 0) << key;
   }
-  EXPECT_TRUE(aux_losses({route(torch::randn({6, 4})), samples}, {}).empty());
+  EXPECT_TRUE(aux_losses({route(torch::randn({6, 4})), samples}, losses_of("")).empty());
+}
+
+TEST(AuxLosses, AreRefusedWhereNoRouterLearns) {
+  const auto oracle = std::make_shared<OracleRouterImpl>(OracleRouterOptions({{0}, {1}}));
+  const LossSite told{{{"mixture", oracle, nullptr, nullptr, nullptr}}};
+  for (const auto& key : coefficients()) {
+    OptionSet<LossKinds> options;
+    bind_config(parse_toml(key + " = 1", "r.toml"), options);
+    EXPECT_THROW(options.check(told, "loss"), ArgumentError) << key;
+    EXPECT_THROW(options.check(LossSite{}, "loss"), ArgumentError) << key;
+  }
+  OptionSet<LossKinds> load;
+  bind_config(parse_toml("load = 1", "r.toml"), load);
+  const LossSite calm{{{"moe", std::make_shared<LinearRouterImpl>(LinearRouterOptions(5, 4)),
+                        nullptr, nullptr, nullptr}}};
+  EXPECT_THROW(load.check(calm, "loss"), ArgumentError);
 }
 
 }  // namespace

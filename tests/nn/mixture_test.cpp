@@ -44,6 +44,32 @@ TEST(Mixture, ExpectationIsTheGateWeightedSumOfProbabilities) {
   EXPECT_NEAR(mixture->loss(output, y).item<double>(), loss, 1e-5);
 }
 
+TEST(Mixture, LeavesMaskedInputsOut) {
+  for (const auto form :
+       {MixtureForm::kExpectation, MixtureForm::kStochastic, MixtureForm::kTopK}) {
+    auto mixture = make_mixture(form, form == MixtureForm::kTopK ? 2 : 0);
+    auto x = torch::randn({5, kSize});
+    const auto rows = torch::tensor({0, 2, 4}, torch::kLong);
+    const auto y =
+        torch::tensor({1, 99, 0, 99, 3}, torch::kLong);  // labels of none may be anything
+    RouterContext context;
+    context.mask = torch::tensor({true, false, true, false, true});
+    context.generator = at::detail::createCPUGenerator(3);
+    RouterContext alone;
+    alone.generator = at::detail::createCPUGenerator(3);
+    const auto want = mixture->forward(x.index_select(0, rows), alone);
+    x[1] = std::numeric_limits<float>::quiet_NaN();
+    const auto output = mixture->forward(x, context);
+    EXPECT_TRUE(
+        torch::allclose(output.log_probs.index_select(0, rows), want.log_probs, 1e-5, 1e-6));
+    EXPECT_EQ(output.log_probs[1].abs().sum().item<float>(), 0.0F);
+    EXPECT_EQ(output.routing.num_tokens(), 3);
+    EXPECT_EQ(output.inputs.size(0), 3);
+    EXPECT_NEAR(mixture->loss(output, y).item<double>(),
+                mixture->loss(want, y.index_select(0, rows)).item<double>(), 1e-5);
+  }
+}
+
 TEST(Mixture, PreSoftmaxMixesLogits) {
   auto mixture = make_mixture(MixtureForm::kPreSoftmax);
   const auto x = torch::randn({7, kSize});

@@ -5,6 +5,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
@@ -30,7 +31,7 @@ TEST(MoE, EqualsTheWeightedSumOfTheChosenExperts) {
     for (int64_t n = 0; n < 10; ++n) {
       for (int64_t c = 0; c < k; ++c) {
         const auto e = output.routing.expert_index[n][c].item<int64_t>();
-        want[n] += output.routing.combine_weight[n][c] * all[e][n];
+        want[n] += output.routing.weight[n * k + c] * all[e][n];
       }
     }
     EXPECT_TRUE(torch::allclose(output.values, want, 1e-5, 1e-5)) << k;
@@ -47,6 +48,125 @@ TEST(MoE, CountsWhatItDropsBeyondTheCapacity) {
   }
   EXPECT_EQ(kept + output.plan.num_dropped(), 16);
   EXPECT_GT(output.plan.num_dropped(), 0);
+}
+
+/// Expert choice: every expert takes the `take` tokens that score highest with it, so that a token
+/// has none, one or many experts.
+class ExpertChoiceImpl : public Cloneable<ExpertChoiceImpl, RouterImpl> {
+ public:
+  ExpertChoiceImpl(int64_t hidden_size, int64_t num_experts, int64_t take)
+      : size_(hidden_size), experts_(num_experts), take_(take) {
+    reset();
+  }
+  void reset() override { weight_ = register_parameter("weight", torch::randn({experts_, size_})); }
+  void reset_parameters(const at::Generator&) override {}
+  int64_t num_experts() const override { return experts_; }
+  Routing forward(const torch::Tensor& tokens, const RouterContext&) override {
+    const auto logits = torch::linear(tokens, weight_);
+    const auto probs = torch::softmax(logits, 1);
+    const auto token = std::get<1>(probs.t().topk(take_, 1)).flatten();
+    const auto expert = torch::arange(experts_, torch::kLong).repeat_interleave(take_);
+    return route_assignments(logits, token, expert, probs.index({token, expert}));
+  }
+  void take_experts(ExpertEdit&) override {}
+
+ private:
+  int64_t size_, experts_, take_;
+  torch::Tensor weight_;
+};
+
+TEST(MoE, RunsARouterWhoseTokensHaveNoneOneOrManyExperts) {
+  torch::manual_seed(5);
+  for (const bool fused : {true, false}) {
+    MoE layer(std::make_shared<ExpertChoiceImpl>(6, 4, 3),
+              std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)),
+              MoEOptions().fused(fused));
+    const auto x = torch::randn({7, 6});
+    const auto output = layer->forward_with_routing(x);
+    const auto all = layer->experts->forward_all(x).values;
+    auto want = torch::zeros({7, 6});
+    for (int64_t a = 0; a < 12; ++a) {
+      const auto n = output.routing.token[a].item<int64_t>();
+      want[n] += output.routing.weight[a] * all[output.routing.expert[a].item<int64_t>()][n];
+    }
+    EXPECT_TRUE(torch::allclose(output.values, want, 1e-5, 1e-5)) << fused;
+    for (int64_t e = 0; e < 4; ++e) EXPECT_EQ(output.plan.count(e), 3);
+    const auto chosen = torch::bincount(output.routing.token, {}, 7);
+    EXPECT_GT(chosen.max().item<int64_t>(), 1);
+    output.values.square().sum().backward();
+    // By finite differences: the weight's gradient reaches the router through the flat list.
+    auto& weight = layer->router->named_parameters()["weight"];
+    const double got = weight.grad()[1][2].item<double>();
+    const torch::NoGradGuard no_grad;
+    const auto loss_at = [&](double step) {
+      weight[1][2] += step;
+      const double loss = layer->forward(x).square().sum().item<double>();
+      weight[1][2] -= step;
+      return loss;
+    };
+    EXPECT_NEAR(got, (loss_at(1e-2) - loss_at(-1e-2)) / 2e-2, 2e-2 * std::abs(got) + 2e-3);
+  }
+}
+
+TEST(MoE, LeavesMaskedTokensOut) {
+  for (const int64_t k : {1, 2, 4}) {
+    auto layer = make_layer(k, k == 1 ? 1.0 : 0.0, true);
+    const auto x = torch::randn({10, 6});
+    RouterContext context;
+    context.mask = torch::ones({10}, torch::kBool);
+    context.mask[3] = false;
+    context.mask[9] = false;
+    const auto rows = torch::tensor({0, 1, 2, 4, 5, 6, 7, 8}, torch::kLong);
+    auto masked_x = x.clone();
+    masked_x[3] = std::numeric_limits<float>::quiet_NaN();  // may hold anything
+    const auto output = layer->forward_with_routing(masked_x, context);
+    const auto alone = layer->forward_with_routing(x.index_select(0, rows));
+    EXPECT_TRUE(torch::equal(output.values.index_select(0, rows), alone.values)) << k;
+    EXPECT_EQ(output.values[3].abs().sum().item<float>(), 0.0F);
+    EXPECT_EQ(output.values[9].abs().sum().item<float>(), 0.0F);
+    EXPECT_TRUE(torch::equal(output.routing.rows, rows));
+    EXPECT_EQ(output.routing.num_tokens(), 8);
+    EXPECT_EQ(output.plan.num_dropped(), alone.plan.num_dropped());
+  }
+  auto layer = make_layer(2);
+  RouterContext context;
+  context.mask = torch::ones({3}, torch::kBool);
+  EXPECT_THROW(layer->forward_with_routing(torch::randn({10, 6}), context), ArgumentError);
+  context.mask = torch::ones({10});
+  EXPECT_THROW(layer->forward_with_routing(torch::randn({10, 6}), context), ArgumentError);
+  context.mask = torch::zeros({10}, torch::kBool);
+  const auto none = layer->forward_with_routing(torch::randn({10, 6}), context);
+  EXPECT_EQ(none.values.sizes(), (std::vector<int64_t>{10, 6}));
+  EXPECT_EQ(none.values.abs().sum().item<float>(), 0.0F);
+}
+
+TEST(MoE, TakesBatchesOfSequencesAsTheirTokensOneAfterTheOther) {
+  auto layer = make_layer(2, 0, true);
+  const auto x = torch::randn({2, 5, 6});
+  const auto flat = layer->forward_with_routing(x.flatten(0, 1));
+  const auto output = layer->forward_with_routing(x);
+  EXPECT_EQ(output.values.sizes(), (std::vector<int64_t>{2, 5, 6}));
+  EXPECT_TRUE(torch::equal(output.values.flatten(0, 1), flat.values));
+  RouterContext context;
+  context.mask = torch::ones({2, 5}, torch::kBool);
+  context.mask[1][4] = false;
+  const auto padded = layer->forward_with_routing(x, context);
+  EXPECT_EQ(padded.values[1][4].abs().sum().item<float>(), 0.0F);
+  EXPECT_TRUE(torch::allclose(padded.values[0], output.values[0], 1e-5, 1e-6));
+  EXPECT_EQ(padded.routing.num_tokens(), 9);
+}
+
+TEST(MoE, RunsOnTheRuntimeItIsGiven) {
+  const auto own = std::make_shared<Runtime>(2);
+  auto layer = make_layer(2);
+  const auto x = torch::randn({10, 6});
+  const auto want = layer->forward(x);
+  layer->options.runtime(own);
+  EXPECT_TRUE(torch::equal(layer->forward(x), want));  // the same for any number of threads
+  int threads = 0;
+  own->run([&](const kernels::Execution& execution) { threads = execution.pool->num_threads(); });
+  EXPECT_EQ(threads, 2);
+  EXPECT_THROW(Runtime(-1), ArgumentError);
 }
 
 TEST(MoE, FitsIntoSequentialAndTakesNoTokens) {

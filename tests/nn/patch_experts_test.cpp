@@ -37,8 +37,8 @@ TEST(PatchExperts, ReadsTokensInPlaceAsIfTheyWereGathered) {
   for (const auto activation : {Activation::kCubic, Activation::kTanh, Activation::kIdentity}) {
     PatchExperts experts(PatchExpertsOptions(5, 2, 3).activation(activation));
     const auto x = torch::randn({9, 1, 4, 5});
-    const auto plan = make_dispatch_plan(
-        torch::tensor({2, 0, 2, 2, 0, 0, 2, 0, 2}, torch::kLong).unsqueeze(1), 3);
+    const auto plan =
+        make_plan(torch::tensor({2, 0, 2, 2, 0, 0, 2, 0, 2}, torch::kLong).unsqueeze(1), 3);
     EXPECT_TRUE(torch::allclose(experts->forward_dispatched(x, plan),
                                 experts->forward_routed(dispatch(x, plan), plan), 1e-5, 1e-6));
   }
@@ -71,11 +71,11 @@ TEST(CombineWeights, TakeTheGateFromWhereTheyAreTold) {
   const auto by = [&](CombineWeights weights) { return route(logits, 1, weights, clean); };
   const auto index = logits.argmax(1).unsqueeze(1);
   EXPECT_TRUE(torch::equal(by(CombineWeights::kLogits).expert_index, index));
-  EXPECT_TRUE(torch::equal(by(CombineWeights::kLogits).combine_weight, logits.gather(1, index)));
-  EXPECT_TRUE(torch::allclose(by(CombineWeights::kCleanProbs).combine_weight,
-                              torch::softmax(clean, 1).gather(1, index)));
-  EXPECT_TRUE(torch::allclose(by(CombineWeights::kProbs).combine_weight,
-                              torch::softmax(logits, 1).gather(1, index)));
+  EXPECT_TRUE(torch::equal(by(CombineWeights::kLogits).weight, logits.gather(1, index).flatten()));
+  EXPECT_TRUE(torch::allclose(by(CombineWeights::kCleanProbs).weight,
+                              torch::softmax(clean, 1).gather(1, index).flatten()));
+  EXPECT_TRUE(torch::allclose(by(CombineWeights::kProbs).weight,
+                              torch::softmax(logits, 1).gather(1, index).flatten()));
 }
 
 TEST(LinearRouter, LeavesUniformNoiseOnOutsideTrainingWhenAsked) {

@@ -47,7 +47,7 @@ TEST(LinearRouter, AddsNoiseInTrainingOnlyFromTheGeneratorHandedIn) {
 
 TEST(LinearRouter, RunsATrunkAndKeepsACopyOfIt) {
   torch::nn::Linear trunk(5, 3);
-  LinearRouter router(LinearRouterOptions(3, 2), torch::nn::AnyModule(trunk));
+  LinearRouter router(LinearRouterOptions(3, 2).bias(false), torch::nn::AnyModule(trunk));
   const auto x = torch::randn({4, 5});
   const auto want = torch::linear(trunk->forward(x), router->weight);
   EXPECT_TRUE(torch::allclose(router->forward(x, {}).logits, want));

@@ -11,6 +11,8 @@
 #include "moekit/nn/experts/conv_experts.h"
 #include "moekit/nn/experts/expert_list.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/mixture.h"
+#include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
 
@@ -123,7 +125,7 @@ TEST(TakeExperts, RefusesBeforeItChangesAnything) {
 TEST(TakeExperts, AListOfModulesKeepsObjectsCopiesAndForgets) {
   std::vector<torch::nn::AnyModule> modules;
   for (int e = 0; e < 3; ++e) modules.emplace_back(torch::nn::Linear(6, 5));
-  auto layer = MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 3)),
+  auto layer = MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 3).bias(false)),
                    std::make_shared<ExpertListImpl>(modules, 5));
   torch::optim::SGD sgd(layer->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   const auto tokens = torch::randn({20, 6});

@@ -78,7 +78,7 @@ TEST_F(PlanTest, AJobIsATrainingOfTheRowsRecipeInAFolderOfItsOwn) {
             (std::vector<std::string>{
                 "/bin/moekit", "train", (folder_ / "r.toml").string(), "--seed", "2", "--threads",
                 "1", "--quiet", "--resume", "--out", "/out/g/a/seed2", "--data", "/data", "--set",
-                "train.lr=0.1", "--set", "data.name=here", "--set", "seed_of=\"x\""}));
+                "train.lr=0.1", "--set", "data.name=here", "--set", "seed_of='x'"}));
   EXPECT_EQ(plan.jobs[2].command.back(), "seed_of=7");  // the third seed starts over
 }
 

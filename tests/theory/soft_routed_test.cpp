@@ -3,17 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <csignal>
 
 #include "moekit/core/error.h"
-#include "moekit/core/files.h"
-#include "moekit/core/interrupt.h"
 #include "moekit/tensor/generator.h"
-#include "moekit/theory/soft_routed_task.h"
 
 namespace moekit::theory {
 namespace {
-namespace fs = std::filesystem;
 using tensor::make_generator;
 
 SoftRouted in_double(const SoftRouted& m) {
@@ -97,67 +92,6 @@ TEST(SoftRouted, PruningTakesOutTheCancellingPairAlone) {
   EXPECT_EQ(order.student, (std::vector<int64_t>{0, 2}));
   EXPECT_NEAR(order.rho_v[1], 1, 1e-6);
   EXPECT_TRUE(order.distinct());
-}
-
-class SoftRoutedTaskTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / concat("moekit-soft-", ::getpid());
-    fs::remove_all(folder_);
-    recipe_.values = {
-        {"task", "soft_routed"}, {"dim", 8},   {"teacher_pairs", 1},    {"student_pairs", 3},
-        {"batch_size", 256},     {"time", 10}, {"fine_tune_steps", 50}, {"test_samples", 2000}};
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  std::string refusal(const char* key, const Json& value) {
-    auto recipe = recipe_;
-    recipe.values[key] = value;
-    try {
-      soft_routed_task().check(recipe);
-    } catch (const ArgumentError& error) {
-      return error.what();
-    }
-    return "";
-  }
-  fs::path folder_;
-  ConfigTree recipe_;
-};
-
-TEST_F(SoftRoutedTaskTest, ResumesToTheSameNumbers) {
-  const auto& task = soft_routed_task();
-  ASSERT_EQ(task.run(recipe_, {folder_ / "whole", "", false, true}), train::RunStatus::kFinished);
-  for (int stop = 0; stop < 3; ++stop) {
-    const InterruptGuard guard;
-    std::raise(SIGINT);
-    ASSERT_EQ(task.run(recipe_, {folder_ / "parts", "", stop > 0, true}),
-              train::RunStatus::kInterrupted);
-  }
-  const InterruptGuard calm;
-  task.run(recipe_, {folder_ / "parts", "", true, true});
-  for (const char* file : {"model.safetensors", "metrics.jsonl"}) {
-    EXPECT_EQ(read_file(folder_ / "whole" / file), read_file(folder_ / "parts" / file)) << file;
-  }
-  EXPECT_EQ(task.section("a", folder_ / "whole", "").charts.size(), 2U);
-}
-
-TEST_F(SoftRoutedTaskTest, FreezesWhatItIsTold) {
-  recipe_.values["frozen"] = "experts";
-  recipe_.values["prune"] = false;
-  recipe_.values["student_pairs"] = 1;
-  recipe_.values["init"] = "overlap";
-  soft_routed_task().run(recipe_, {folder_ / "a", "", false, true});
-  const auto lines = train::read_metrics(folder_ / "a");
-  EXPECT_EQ(lines.front()["rho_v"], lines.back()["rho_v"]);
-  EXPECT_NE(lines.front()["rho_w"], lines.back()["rho_w"]);
-}
-
-TEST_F(SoftRoutedTaskTest, RefusesWithTheValues) {
-  EXPECT_NE(refusal("teacher_pairs", 5).find("got 5"), std::string::npos);
-  EXPECT_NE(refusal("student_pairs", 0).find("got 0"), std::string::npos);
-  EXPECT_NE(refusal("init", "overlap").find("got 3, 1"), std::string::npos);
-  EXPECT_NE(refusal("step", 0.0).find("positive"), std::string::npos);
-  EXPECT_NE(refusal("gate", "hard").find("softmax"), std::string::npos);
-  EXPECT_NE(refusal("nope", 1).find("nope"), std::string::npos);
 }
 
 }  // namespace

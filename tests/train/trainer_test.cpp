@@ -1,152 +1,232 @@
 #include "moekit/train/trainer.h"
 
 #include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/sgd.h>
 
 #include "moekit/core/error.h"
-#include "moekit/data/sets/synthetic_clusters.h"
-#include "moekit/train/augment.h"
-#include "moekit/train/evaluate.h"
+#include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/loss_kinds.h"
+#include "moekit/nn/moe_layer.h"
+#include "moekit/nn/routers/linear_router.h"
+#include "moekit/tensor/generator.h"
+#include "moekit/train/config.h"
 
 namespace moekit::train {
 namespace {
 
-/// A recipe that learns the generated clusters in a few seconds.
-RunConfig small_recipe() {
-  RunConfig config;
-  config.data.set.select("synthetic-clusters");
-  config.model.num_experts = 4;
-  config.model.expert.kind = models::ExpertKind::kLinear;
-  config.train.epochs = 5;
-  config.train.batch_size = 100;
-  config.train.lr = 0.01;
-  return config;
-}
+/// Regression by a sparse layer: five steps of eight samples an epoch, thirteen in all.
+class ToyProblem : public Problem {
+ public:
+  ToyProblem() {
+    const auto generator = tensor::make_generator(3);
+    layer_->router->reset_parameters(generator);
+    layer_->experts->reset_parameters(generator);
+    x_ = torch::empty({5, 8, 4}).normal_(0, 1, generator);
+  }
+  torch::nn::Module& module() override { return *layer_; }
+  int64_t total_steps() const override { return 13; }
+  int64_t steps_per_epoch() const override { return 5; }
+  int64_t samples(const StepKey&) const override { return 8; }
+  StepResult forward(const StepKey& key) override {
+    const int64_t begin = 8 * key.part / key.parts;
+    const int64_t end = 8 * (key.part + 1) / key.parts;
+    const auto x = x_[key.batch].slice(0, begin, end);
+    const auto output = layer_->forward_with_routing(x);
+    StepResult result;
+    result.loss = (output.values - x.abs()).square().mean();
+    result.samples = x.size(0);
+    result.layers = {{"", output.routing, x, 0}};
+    result.sums = {{"positive", x.gt(0).sum().item<double>()}};
+    forwards += 1;
+    return result;
+  }
+  Json evaluate(const LoopState&) override { return nullptr; }
+  Json finish(const LoopState&, const std::filesystem::path&) override { return Json::object(); }
+  Json describe() override { return Json::object(); }
+  void restore(const Json&, const std::string&) override {}
+  std::unique_ptr<torch::optim::Optimizer> sgd() {
+    return std::make_unique<torch::optim::SGD>(layer_->parameters(), torch::optim::SGDOptions(0.1));
+  }
+  std::vector<nn::AuxLoss> losses(const std::string& toml) {
+    OptionSet<nn::LossKinds> options;
+    bind_config(parse_toml(toml, "test"), options);
+    return options.make(nn::LossSite{nn::routed_layers(*layer_)});
+  }
+  int64_t forwards = 0;
 
-struct Trained {
-  explicit Trained(const RunConfig& config)
-      : dataset(data::make_cluster_images({})),
-        model(models::make_classifier(config.model, {1, 12, 12, 2})),
-        trainer((model->reset_parameters(1, 2), config), model, dataset.train,
-                dataset.normalization) {}
-  data::ImageDataset dataset;
-  std::shared_ptr<models::ClassifierImpl> model;
-  Trainer trainer;
+ private:
+  nn::MoE layer_{std::make_shared<nn::LinearRouterImpl>(nn::LinearRouterOptions(4, 3).top_k(2)),
+                 std::make_shared<nn::LinearExpertsImpl>(nn::LinearExpertsOptions(4, 4, 3))};
+  torch::Tensor x_;
 };
 
-TEST(Trainer, AMixtureOfLinearExpertsLearnsWhatOneLinearExpertCannot) {
-  RunConfig config = small_recipe();
-  config.train.epochs = 30;
-  Trained mixture(config);
-  mixture.trainer.run({});
-  config.model.kind = models::ModelKind::kSingle;
-  Trained single(config);
-  single.trainer.run({});
-  const auto error = [](Trained& s) {
-    return evaluate(*s.model, s.dataset.test, s.dataset.normalization).error;
-  };
-  // The classes of different clusters cancel for a linear map: about one in two is wrong.
-  EXPECT_GT(error(single), 0.35);
-  EXPECT_LT(error(mixture), 0.05);
-}
-
-TEST(Trainer, TheSameSeedGivesTheSameWeights) {
-  Trained a(small_recipe());
-  Trained b(small_recipe());
-  a.trainer.run({});
-  b.trainer.run({});
-  for (const auto& item : a.model->named_parameters()) {
-    EXPECT_TRUE(torch::equal(item.value(), b.model->named_parameters()[item.key()])) << item.key();
+/// Writes down when it is called.
+class Diary : public Callback {
+ public:
+  explicit Diary(std::function<void(Trainer&)> on_step = {}) : on_step_(std::move(on_step)) {}
+  std::string_view name() const override { return "diary"; }
+  void before_optimizer(Trainer&, const StepReport&) override { pages += "b"; }
+  void after_optimizer(Trainer&, const StepReport& report) override {
+    pages += "a";
+    EXPECT_EQ(report.samples, 8);
+    EXPECT_EQ(report.layers.at(0).routing.num_tokens(), 8);
   }
-}
-
-TEST(Trainer, EveryKindOfModelTakesAStep) {
-  for (const char* set : {"model.form=stochastic", "model.form=pre_softmax",
-                          "model.router.kind=attentive", "model.kind=sparse"}) {
-    ConfigTree tree;
-    tree.values = to_json(small_recipe());
-    apply_override(tree, set);
-    apply_override(tree, "model.expert.kind=mlp");
-    apply_override(tree, "model.expert.intermediate_size=8");
-    if (std::string(set).find("sparse") != std::string::npos) {
-      apply_override(tree, "model.router.top_k=2");
-      apply_override(tree, "model.capacity_factor=1.0");
-      apply_override(tree, "model.num_shared_experts=1");
-    }
-    if (std::string(set).find("attentive") != std::string::npos) {
-      apply_override(tree, "model.router.trunk={hidden=[8]}");
-    }
-    apply_override(tree, "train.epochs=1");
-    RunConfig config;
-    bind_config(tree, config);
-    Trained setup(config);
-    setup.trainer.run({});
-    EXPECT_EQ(setup.trainer.state.step, 20) << set;
+  void on_step(Trainer& trainer, const StepReport&) override {
+    pages += "s";
+    if (on_step_) on_step_(trainer);
   }
+  void on_epoch(Trainer& trainer) override {
+    pages += concat("[", trainer.state.epoch, ":", trainer.state.seen, "]");
+  }
+  void between_epochs(Trainer& trainer) override {
+    EXPECT_EQ(trainer.state.seen, 0);
+    pages += "|";
+  }
+  std::string pages;
+
+ private:
+  std::function<void(Trainer&)> on_step_;
+};
+
+TEST(Trainer, CallsCallbacksInOrderAndLetsTheLastEpochBeShorter) {
+  ToyProblem problem;
+  Diary diary;
+  Trainer trainer(problem, problem.sgd(), {}, {}, {&diary});
+  EXPECT_TRUE(trainer.run());
+  EXPECT_EQ(diary.pages, "basbasbasbasbas[1:40]|basbasbasbasbas[2:40]|basbasbas[3:24]|");
+  EXPECT_EQ(trainer.state.step, 13);
 }
 
-TEST(Trainer, HooksRunInOrderAndCanStop) {
-  Trained setup(small_recipe());
-  std::string order;
-  TrainerHooks hooks;
-  hooks.before_optimizer = [&](Trainer&) { order += "b"; };
-  hooks.after_optimizer = [&](Trainer&) { order += "a"; };
-  hooks.on_step = [&](Trainer& t, double) {
-    order += "s";
-    return t.state.step < 2;
-  };
-  setup.trainer.run(hooks);
-  EXPECT_EQ(order, "basbas");
+TEST(Trainer, PausesGoesOnAndStopsEarly) {
+  ToyProblem problem;
+  Diary diary([](Trainer& t) {
+    if (t.state.step == 2) t.pause();
+    if (t.state.step == 4) t.stop_early();
+  });
+  Trainer trainer(problem, problem.sgd(), {}, {}, {&diary});
+  EXPECT_FALSE(trainer.run());
+  EXPECT_EQ(trainer.state.step, 2);
+  EXPECT_TRUE(trainer.run());
+  EXPECT_EQ(trainer.state.step, 4);
 }
 
 TEST(Trainer, StopsAtANonFiniteLossNamingStepAndTensor) {
-  Trained setup(small_recipe());
-  TrainerHooks hooks;
-  hooks.after_optimizer = [](Trainer& t) {
+  ToyProblem problem;
+  Diary diary([&](Trainer& t) {
+    const torch::NoGradGuard no_grad;
     if (t.state.step == 3) {
-      const torch::NoGradGuard no_grad;
-      t.model().parameters()[0].fill_(std::numeric_limits<float>::quiet_NaN());
+      problem.module().named_parameters()["router.weight"].fill_(
+          std::numeric_limits<float>::quiet_NaN());
     }
-  };
+  });
+  Trainer trainer(problem, problem.sgd(), {}, {}, {&diary});
   try {
-    setup.trainer.run(hooks);
+    trainer.run();
     FAIL();
   } catch (const NumericError& error) {
-    EXPECT_NE(std::string(error.what()).find("step 5"), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find("mixture.router.weight"), std::string::npos)
-        << error.what();
+    EXPECT_NE(std::string(error.what()).find("step 4"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("router.weight"), std::string::npos) << error.what();
   }
 }
 
+TEST(Trainer, PartsOfABatchGiveTheGradientsOfTheWhole) {
+  for (const char* losses : {"", "importance = 1.0", "balance = 1.0\nrouter_z = 0.1",
+                             "entropy = -0.3", "similarity_different = 0.5"}) {
+    ToyProblem whole;
+    ToyProblem parts;
+    Trainer a(whole, whole.sgd(), {}, whole.losses(losses));
+    TrainerOptions three;
+    three.accumulate = 3;
+    Diary diary;  // checks that the report covers the whole batch
+    Trainer b(parts, parts.sgd(), three, parts.losses(losses),
+              losses[0] == '\0' ? std::vector<Callback*>{} : std::vector<Callback*>{&diary});
+    a.run();
+    b.run();
+    for (const auto& item : whole.module().named_parameters()) {
+      EXPECT_TRUE(
+          torch::allclose(item.value(), parts.module().named_parameters()[item.key()], 1e-4, 1e-5))
+          << losses << ": " << item.key();
+    }
+    EXPECT_NEAR(a.state.last_loss, b.state.last_loss, 1e-5);
+    // Without losses on routing one pass is enough.
+    EXPECT_EQ(parts.forwards, losses[0] == '\0' ? 3 * 13 : 6 * 13) << losses;
+  }
+}
+
+TEST(Trainer, LossesOverPartsAreNotTheSumOfThePartsLosses) {
+  // What the whole-batch rule is for: importance of two halves that are unbalanced in opposite
+  // directions is balanced as a whole. A run that took it part by part would end elsewhere.
+  ToyProblem whole;
+  ToyProblem alone;
+  Trainer a(whole, whole.sgd(), {}, whole.losses("importance = 5.0"));
+  Trainer b(alone, alone.sgd(), {}, {});
+  a.run();
+  b.run();
+  EXPECT_FALSE(torch::allclose(whole.module().named_parameters()["router.weight"],
+                               alone.module().named_parameters()["router.weight"], 1e-3, 1e-3));
+}
+
+TEST(Trainer, CountsSumsOfAnEpochOnceWhateverTheParts) {
+  double sums[2] = {0, 0};
+  for (const int64_t parts : {1, 4}) {
+    ToyProblem problem;
+    TrainerOptions options;
+    options.accumulate = parts;
+    Diary diary([&](Trainer& t) {
+      if (t.state.step == 5) sums[parts > 1] = t.state.sums["positive"].get<double>();
+    });
+    Trainer trainer(problem, problem.sgd(), options, problem.losses("balance = 0.1"), {&diary});
+    trainer.run();
+  }
+  EXPECT_GT(sums[0], 0);
+  EXPECT_EQ(sums[0], sums[1]);
+}
+
+TEST(Trainer, WarmsUpThenFollowsTheSchedule) {
+  ToyProblem problem;
+  auto optimizer = problem.sgd();
+  auto* groups = &optimizer->param_groups();
+  std::vector<double> rates;
+  Diary diary([&](Trainer&) { rates.push_back(groups->at(0).options().get_lr()); });
+  TrainerOptions options;
+  options.warmup_steps = 3;
+  options.schedule = Choice<ScheduleKinds>("linear").make(ScheduleSite{});
+  Trainer trainer(problem, std::move(optimizer), options, {}, {&diary});
+  trainer.run();
+  EXPECT_NEAR(rates[0], 0.1 / 3, 1e-12);
+  EXPECT_NEAR(rates[2], 0.1, 1e-12);
+  EXPECT_NEAR(rates[3], 0.1, 1e-12);        // none of the ten steps after warm-up is done
+  EXPECT_NEAR(rates[8], 0.1 * 0.5, 1e-12);  // five of them
+}
+
+TEST(ScheduleKinds, AreOneAtTheStartAndFallAsTheySay) {
+  const auto at = [](const char* name, double done) {
+    return Choice<ScheduleKinds>(name).make(ScheduleSite{})(done);
+  };
+  EXPECT_EQ(at("constant", 0.9), 1);
+  EXPECT_NEAR(at("linear", 0.25), 0.75, 1e-12);
+  EXPECT_NEAR(at("cosine", 0), 1, 1e-12);
+  EXPECT_NEAR(at("cosine", 1.0 / 3), 0.75, 1e-12);
+  EXPECT_NEAR(at("cosine", 1), 0, 1e-12);
+}
+
 TEST(MakeOptimizer, GivesParameterGroupsTheirOwnSettings) {
-  RunConfig config = small_recipe();
-  config.train.groups = {{"mixture.router.", 0.1, 0.5}};
-  const auto model = models::make_classifier(config.model, {1, 12, 12, 2});
-  const auto optimizer = make_optimizer(config.train, *model);
-  ASSERT_EQ(optimizer->param_groups().size(), 2U);
-  EXPECT_NEAR(optimizer->param_groups()[1].options().get_lr(), 0.001, 1e-12);
-  EXPECT_EQ(optimizer->param_groups()[1].params().size(), 2U);
-  config.train.groups[0].match = "nobody";
-  EXPECT_THROW(make_optimizer(config.train, *model), ArgumentError);
-}
-
-TEST(ScheduleFactor, WarmsUpThenFollowsTheSchedule) {
+  ToyProblem problem;
   TrainConfig config;
-  config.warmup_steps = 4;
-  EXPECT_NEAR(schedule_factor(config, 0, 100), 0.25, 1e-12);
-  EXPECT_EQ(schedule_factor(config, 4, 100), 1);
-  config.schedule = Schedule::kLinear;
-  EXPECT_NEAR(schedule_factor(config, 52, 100), 0.5, 1e-12);
-  config.schedule = Schedule::kCosine;
-  EXPECT_NEAR(schedule_factor(config, 52, 100), 0.5, 1e-12);
-}
-
-TEST(FlipAndCrop, IsAFunctionOfTheSeedAndKeepsThePixelValues) {
-  const auto images =
-      torch::arange(2 * 3 * 8 * 8).reshape({2, 3, 8, 8}).remainder(251).to(torch::kUInt8);
-  EXPECT_TRUE(torch::equal(flip_and_crop(images, 5), flip_and_crop(images, 5)));
-  EXPECT_FALSE(torch::equal(flip_and_crop(images, 5), flip_and_crop(images, 6)));
-  EXPECT_EQ(flip_and_crop(images, 5).sizes(), images.sizes());
-  EXPECT_THROW(flip_and_crop(images.slice(2, 0, 4), 1), ArgumentError);
+  config.groups = {{"router.", 0.1, 0.5, false}};
+  const auto optimizer = make_optimizer(config, problem.module());
+  ASSERT_EQ(optimizer->param_groups().size(), 2U);
+  EXPECT_NEAR(optimizer->param_groups()[1].options().get_lr(), 1e-4, 1e-12);
+  EXPECT_EQ(optimizer->param_groups()[1].params().size(), 2U);
+  config.groups[0].match = "nobody";
+  EXPECT_THROW(make_optimizer(config, problem.module()), ArgumentError);
+  config.groups[0] = {"experts.", 1, 0, true};
+  EXPECT_THROW(make_optimizer(config, problem.module()), ArgumentError);  // adam normalises none
+  config.optimizer.select("normalized_gd");
+  EXPECT_NE(make_optimizer(config, problem.module()), nullptr);
+  config.groups[0].normalize = false;
+  EXPECT_THROW(make_optimizer(config, problem.module()), ArgumentError);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "moekit/data/sets/cluster_patch.h"
 #include "moekit/models/classifier.h"
 #include "moekit/tensor/generator.h"
-#include "moekit/train/normalized_gd.h"
+#include "moekit/train/optimizers/normalized_gd.h"
 
 namespace {
 
@@ -24,31 +24,28 @@ const moekit::data::ImageSet& cluster_samples() {
   return kSet.train;
 }
 
-moekit::models::ModelConfig cluster_model() {
-  using namespace moekit;
-  models::ModelConfig config;
-  config.kind = models::ModelKind::kSparseMixture;
-  config.num_experts = kClusterExperts;
-  config.output_loss = models::OutputLoss::kDoubleSoftmax;
-  config.expert.kind = models::ExpertKind::kPatch;
-  config.expert.activation = nn::Activation::kCubic;
-  config.expert.init_scale = 1e-3;
-  config.router.input = models::RouterInput::kPatchSum;
-  config.router.top_k = 1;
-  config.router.combine_weights = nn::CombineWeights::kLogits;
-  config.router.noise = nn::RouterNoise::kUniform;
-  config.router.init = nn::RouterInit::kZero;
-  config.router.bias = false;
-  return config;
+std::shared_ptr<moekit::models::ClassifierImpl> cluster_model() {
+  moekit::KindSection<moekit::models::ModelKinds> config;
+  bind_config(moekit::parse_toml(R"(
+kind = "sparse_mixture"
+num_experts = 8
+output_loss = "double_softmax"
+expert = { kind = "patch", activation = "cubic", init_scale = 1e-3 }
+router = { kind = "linear", input = "patch_sum", top_k = 1, combine_weights = "logits", noise = "uniform", init = "zero", bias = false }
+)",
+                                 "cluster_step"),
+              config);
+  return config->make(moekit::models::InputShape{1, 4, 50, 2});
 }
 
 void cluster_step_moekit(benchmark::State& state) {
   at::set_num_threads(1);
   const auto& samples = cluster_samples();
-  auto model = moekit::models::make_classifier(cluster_model(), {1, 4, 50, 2});
+  const auto model = cluster_model();
+  const auto layer = moekit::nn::routed_layers(*model).front();
   std::vector<OptimizerParamGroup> groups;
-  groups.emplace_back(model->router()->parameters(), std::make_unique<SGDOptions>(0.1));
-  groups.emplace_back(model->experts()->parameters(), std::make_unique<SGDOptions>(1e-3));
+  groups.emplace_back(layer.router->parameters(), std::make_unique<SGDOptions>(0.1));
+  groups.emplace_back(layer.experts->parameters(), std::make_unique<SGDOptions>(1e-3));
   NormalizedGd optimizer(std::move(groups), SGDOptions(1e-3), {1}, GradientNorm::kSumOfNorms);
   uint64_t step = 0;
   for (auto _ : state) {

@@ -10,7 +10,7 @@
 #include <torch/optim/adam.h>
 
 #include "moekit/data/image_dataset.h"
-#include "moekit/models/classifier.h"
+#include "moekit/models/mixture_classifier.h"
 
 namespace {
 
@@ -61,12 +61,17 @@ struct LoopMixtureImpl : torch::nn::Module {
 };
 TORCH_MODULE(LoopMixture);
 
-moekit::models::ModelConfig stacked_config(int64_t num_experts) {
-  moekit::models::ModelConfig config;
-  config.num_experts = num_experts;
-  config.expert.net = {{{1, 3, 0, false}}, {64, 32}};
-  config.router.trunk = {{{8, 3, 0, true}}, {512, 32}};
-  return config;
+std::shared_ptr<moekit::models::ClassifierImpl> stacked_model(int64_t num_experts) {
+  moekit::KindSection<moekit::models::ModelKinds> config;
+  bind_config(moekit::parse_toml(R"(
+kind = "mixture"
+expert = { kind = "conv", net = { conv = [{ channels = 1 }], hidden = [64, 32] } }
+router = { kind = "linear", trunk = { conv = [{ channels = 8, batch_norm = true }], hidden = [512, 32] } }
+)",
+                                 "mixture_step"),
+              config);
+  config->as<moekit::models::MixtureConfig>().num_experts = num_experts;
+  return config->make(moekit::models::InputShape{1, 28, 28, kClasses});
 }
 
 template <typename Loss>
@@ -87,8 +92,7 @@ void run_steps(benchmark::State& state, const std::vector<torch::Tensor>& parame
 }
 
 void mixture_step_moekit(benchmark::State& state) {
-  const auto model =
-      moekit::models::make_classifier(stacked_config(state.range(0)), {1, 28, 28, kClasses});
+  const auto model = stacked_model(state.range(0));
   model->train();
   const auto x = torch::randn({kBatch, 1, 28, 28});
   const auto y = torch::randint(kClasses, {kBatch}, torch::kLong);

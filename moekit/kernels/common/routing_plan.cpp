@@ -1,5 +1,6 @@
 #include "moekit/kernels/common/routing_plan.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -9,64 +10,102 @@
 namespace moekit::kernels {
 namespace {
 
-void check_sizes(std::int64_t num_tokens, std::int64_t num_experts, std::int64_t top_k) {
+void check_sizes(std::int64_t num_tokens, std::int64_t num_experts) {
   MOEKIT_CHECK(num_tokens >= 0 && num_tokens <= std::numeric_limits<std::int32_t>::max(),
                "RoutingPlan: number of tokens must be 0..2^31-1; got ", num_tokens);
   MOEKIT_CHECK(num_experts >= 1, "RoutingPlan: num_experts must be at least 1; got ", num_experts);
-  MOEKIT_CHECK(top_k >= 1 && top_k <= num_experts, "RoutingPlan: top_k must be 1..", num_experts,
-               " (num_experts); got ", top_k);
+}
+
+void check_list(const AssignmentList& list) {
+  check_sizes(list.num_tokens, list.num_experts);
+  MOEKIT_CHECK(list.size >= 0 && (list.token != nullptr || list.size == 0 ||
+                                  (list.num_tokens > 0 && list.size % list.num_tokens == 0)),
+               "RoutingPlan: ", list.size, " assignments are no whole number for each of ",
+               list.num_tokens, " tokens");
 }
 
 }  // namespace
 
-void RoutingPlan::build(std::int64_t tokens, std::int64_t experts, std::int64_t k,
-                        const std::int64_t* expert_index, const float* combine_weight,
-                        bool weights_sum_to_one) {
-  check_sizes(tokens, experts, k);
-  for (std::int64_t n = 0; n < tokens; ++n) {
-    double sum = 0;
-    for (std::int64_t j = n * k; j < (n + 1) * k; ++j) {
-      MOEKIT_CHECK(expert_index[j] >= 0 && expert_index[j] < experts, "RoutingPlan: token ", n,
-                   " is sent to expert ", expert_index[j], "; there are ", experts);
-      if (combine_weight == nullptr) continue;
-      MOEKIT_CHECK(std::isfinite(combine_weight[j]), "RoutingPlan: the combine weight of token ", n,
-                   " for expert ", expert_index[j], " is ", combine_weight[j]);
-      sum += static_cast<double>(combine_weight[j]);
+void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity) {
+  check_list(list);
+  MOEKIT_CHECK(capacity >= 0, "RoutingPlan: capacity must be at least 0; got ", capacity);
+  const std::int64_t per_token = list.num_tokens > 0 ? list.size / list.num_tokens : 1;
+  const auto token_of = [&](std::int64_t a) {
+    return list.token != nullptr ? list.token[a] : a / per_token;
+  };
+  num_tokens = list.num_tokens;
+  num_experts = list.num_experts;
+  num_assignments = list.size;
+  const auto experts = static_cast<std::size_t>(num_experts);
+  offsets.assign(experts + 1, 0);
+  dropped.assign(experts, 0);
+  for (std::int64_t a = 0; a < list.size; ++a) {
+    const std::int64_t expert = list.expert[a];
+    MOEKIT_CHECK(expert >= 0 && expert < num_experts, "RoutingPlan: token ", token_of(a),
+                 " is sent to expert ", expert, "; there are ", num_experts);
+    MOEKIT_CHECK(token_of(a) >= 0 && token_of(a) < num_tokens, "RoutingPlan: assignment ", a,
+                 " is of token ", token_of(a), "; there are ", num_tokens);
+    auto& count = offsets[static_cast<std::size_t>(expert) + 1];
+    if (capacity > 0 && count == capacity) {
+      ++dropped[static_cast<std::size_t>(expert)];
+    } else {
+      ++count;
     }
-    MOEKIT_CHECK(!weights_sum_to_one || combine_weight == nullptr || std::fabs(sum - 1) <= 1e-3,
-                 "RoutingPlan: the combine weights of token ", n, " sum to ", sum, "; wanted 1");
   }
-  num_tokens = tokens;
-  num_experts = experts;
-  top_k = k;
-  const std::int64_t total = tokens * k;
-  offsets.assign(static_cast<std::size_t>(experts) + 1, 0);
-  token.resize(static_cast<std::size_t>(total));
-  assignment.resize(static_cast<std::size_t>(total));
-  weight.resize(static_cast<std::size_t>(total));
-  for (std::int64_t a = 0; a < total; ++a) ++offsets[static_cast<std::size_t>(expert_index[a]) + 1];
   std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
-  // offsets[e] walks to the start of e + 1 while rows are filled in, and is then moved back.
-  for (std::int64_t a = 0; a < total; ++a) {
-    const auto row = static_cast<std::size_t>(offsets[static_cast<std::size_t>(expert_index[a])]++);
-    token[row] = static_cast<std::int32_t>(a / k);
+  const auto rows = static_cast<std::size_t>(offsets.back());
+  token.resize(rows);
+  assignment.resize(rows);
+  weight.resize(rows);
+  // offsets[e] walks through the rows of e while they are filled in, and is then moved back. What
+  // is beyond the capacity finds the rows of its expert full.
+  std::vector<std::int64_t>& next = offsets;
+  const bool drops = capacity > 0 && num_dropped() > 0;
+  const std::vector<std::int64_t> ends =
+      drops ? std::vector<std::int64_t>(offsets.begin() + 1, offsets.end())
+            : std::vector<std::int64_t>();
+  for (std::int64_t a = 0; a < list.size; ++a) {
+    const auto e = static_cast<std::size_t>(list.expert[a]);
+    if (drops && next[e] == ends[e]) continue;
+    const auto row = static_cast<std::size_t>(next[e]++);
+    token[row] = static_cast<std::int32_t>(token_of(a));
     assignment[row] = a;
-    weight[row] = combine_weight == nullptr ? 1.0F : combine_weight[a];
+    weight[row] = list.weight == nullptr ? 1.0F : list.weight[a];
   }
-  for (auto e = static_cast<std::size_t>(experts); e > 0; --e) offsets[e] = offsets[e - 1];
+  for (std::size_t e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
   offsets[0] = 0;
   find_active();
 }
 
+void RoutingPlan::build(std::int64_t tokens, std::int64_t experts, std::int64_t k,
+                        const std::int64_t* expert_index, const float* combine_weight,
+                        bool weights_sum_to_one) {
+  check_sizes(tokens, experts);
+  MOEKIT_CHECK(k >= 1 && k <= experts, "RoutingPlan: top_k must be 1..", experts,
+               " (num_experts); got ", k);
+  for (std::int64_t n = 0; combine_weight != nullptr && n < tokens; ++n) {
+    double sum = 0;
+    for (std::int64_t j = n * k; j < (n + 1) * k; ++j) {
+      MOEKIT_CHECK(std::isfinite(combine_weight[j]), "RoutingPlan: the combine weight of token ", n,
+                   " for expert ", expert_index[j], " is ", combine_weight[j]);
+      sum += static_cast<double>(combine_weight[j]);
+    }
+    MOEKIT_CHECK(!weights_sum_to_one || std::fabs(sum - 1) <= 1e-3,
+                 "RoutingPlan: the combine weights of token ", n, " sum to ", sum, "; wanted 1");
+  }
+  build({tokens, experts, tokens * k, nullptr, expert_index, combine_weight});
+}
+
 void RoutingPlan::build_shared(std::int64_t tokens, std::int64_t experts) {
-  check_sizes(tokens, experts, experts);
+  check_sizes(tokens, experts);
   num_tokens = tokens;
   num_experts = experts;
-  top_k = experts;
+  num_assignments = tokens * experts;
   offsets.resize(static_cast<std::size_t>(experts) + 1);
   token.resize(static_cast<std::size_t>(tokens * experts));
   assignment.resize(token.size());
   weight.assign(token.size(), 1.0F);
+  dropped.assign(static_cast<std::size_t>(experts), 0);
   for (std::int64_t e = 0; e <= experts; ++e) offsets[static_cast<std::size_t>(e)] = e * tokens;
   for (std::int64_t row = 0; row < tokens * experts; ++row) {
     token[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row % tokens);

@@ -93,7 +93,7 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
 /// Where gradients go. Null pointers are not computed (weights: all or none).
 struct FfnGradients {
   float* tokens = nullptr;          ///< [N, D], overwritten
-  float* combine_weight = nullptr;  ///< [N, K], overwritten
+  float* combine_weight = nullptr;  ///< [A], of the assignments as they were listed, overwritten
   /// Stacked as the parameters. Overwritten for experts with tokens; the others' are not touched.
   MutableExpertMatrices parameters{};
 };

@@ -217,7 +217,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   check_finite(execution, "gradient of token", grad_output, n, bank.shape.output_size);
   if (gradients.combine_weight != nullptr) {
     // Assignments beyond a capacity are in no row.
-    std::fill_n(gradients.combine_weight, n * plan.top_k, 0.0F);
+    std::fill_n(gradients.combine_weight, plan.num_assignments, 0.0F);
   }
   if (execution.isa == Isa::kReference) {
     return reference_backward(bank, tokens, grad_output, gradients);

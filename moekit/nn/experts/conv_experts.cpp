@@ -31,7 +31,7 @@ ExpertOutput ConvExpertsImpl::forward_all(const torch::Tensor& images) {
   return {stacked_linear(torch::relu(features), weight, bias), features};
 }
 
-torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
+torch::Tensor ConvExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
   const auto features = net->forward_routed(rows, plan.offsets);
   return grouped_linear(torch::relu(features), weight, bias, plan.offsets);
 }
@@ -41,6 +41,18 @@ void ConvExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);
   options.net(net->options);
+}
+
+void check_conv_experts(const ConvExpertsConfig& config, const LayerSite& site,
+                        const std::string& where) {
+  MOEKIT_CHECK(site.is_image(), where, ".kind = \"conv\" takes images; these are vectors");
+  check_net(config.net, site.input, where + ".net");
+}
+
+std::shared_ptr<ExpertsImpl> make_conv_experts(const ConvExpertsConfig& config,
+                                               const LayerSite& site) {
+  return std::make_shared<ConvExpertsImpl>(ConvExpertsOptions(
+      conv_net_options(config.net, site.input, site.num_experts), site.output_size));
 }
 
 }  // namespace moekit::nn

@@ -17,6 +17,32 @@ torch::Tensor vector_of(const torch::Tensor& stacked) {
 
 }  // namespace
 
+void check_net(const NetOptions& net, const std::vector<int64_t>& input, const std::string& where) {
+  int64_t height = input[1];
+  int64_t width = input[2];
+  for (size_t b = 0; b < net.conv.size(); ++b) {
+    const auto& block = net.conv[b];
+    MOEKIT_CHECK(block.channels >= 1 && block.kernel_size >= 1 && block.padding >= 0, where,
+                 ".conv[", b, "]: channels and kernel_size must be at least 1, padding at least 0");
+    height = (height + 2 * block.padding - block.kernel_size + 1) / 2;
+    width = (width + 2 * block.padding - block.kernel_size + 1) / 2;
+    MOEKIT_CHECK(height >= 1 && width >= 1, where, ".conv[", b, "]: leaves no pixel of a ",
+                 input[1], "x", input[2], " image");
+  }
+  MOEKIT_CHECK(!net.hidden.empty(), where, ".hidden: needs at least one size");
+  for (const int64_t size : net.hidden) {
+    MOEKIT_CHECK(size >= 1, where, ".hidden: sizes must be at least 1; got ", size);
+  }
+}
+
+ConvNetOptions conv_net_options(const NetOptions& net, const std::vector<int64_t>& input,
+                                int64_t num_networks) {
+  return ConvNetOptions(input[0], input[1], input[2])
+      .blocks(net.conv)
+      .hidden(net.hidden)
+      .num_networks(num_networks);
+}
+
 ConvNetStackImpl::ConvNetStackImpl(ConvNetOptions options_) : options(std::move(options_)) {
   MOEKIT_CHECK(options.num_networks() >= 1, "ConvNet: num_networks must be at least 1; got ",
                options.num_networks());

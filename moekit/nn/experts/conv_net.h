@@ -3,6 +3,7 @@
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
+#include <string>
 #include <vector>
 
 #include "moekit/nn/expert_edit.h"
@@ -39,6 +40,23 @@ struct ConvNetOptions {
   TORCH_ARG(Sizes, hidden);              ///< fully connected layers after them, at least one
   TORCH_ARG(int64_t, num_networks) = 1;  ///< E
 };
+
+/// Such a network as a recipe says it, whatever its input.
+struct NetOptions {
+  std::vector<ConvBlock> conv;
+  std::vector<int64_t> hidden;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("conv", conv, "blocks { channels, kernel_size, padding, batch_norm }");
+    field("hidden", hidden, "fully connected layers; the last gives the features h");
+  }
+};
+
+/// @param input  {C, H, W} @throws ArgumentError naming the key below `where`.
+void check_net(const NetOptions& net, const std::vector<int64_t>& input, const std::string& where);
+ConvNetOptions conv_net_options(const NetOptions& net, const std::vector<int64_t>& input,
+                                int64_t num_networks);
 
 /// E small convolutional networks of one shape, run side by side: convolutions as grouped
 /// convolutions over E * channels, fully connected layers as batched products. ReLU between the

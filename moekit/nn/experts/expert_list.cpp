@@ -39,7 +39,7 @@ ExpertOutput ExpertListImpl::forward_all(const torch::Tensor& tokens) {
   return {torch::stack(outputs), {}};
 }
 
-torch::Tensor ExpertListImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
+torch::Tensor ExpertListImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
   std::vector<torch::Tensor> outputs;
   for (size_t e = 0; e < experts.size(); ++e) {
     const int64_t count = plan.count(static_cast<int64_t>(e));

@@ -24,7 +24,7 @@ class ExpertListImpl : public Cloneable<ExpertListImpl, ExpertsImpl> {
   int64_t output_size() const override { return output_size_; }
   /// @throws ArgumentError naming the expert whose output is not [N, output_size].
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
-  torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
 
   std::vector<torch::nn::AnyModule> experts;

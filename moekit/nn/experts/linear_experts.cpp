@@ -1,6 +1,7 @@
 #include "moekit/nn/experts/linear_experts.h"
 
 #include "moekit/core/error.h"
+#include "moekit/nn/experts/flat_experts.h"
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
@@ -32,7 +33,7 @@ ExpertOutput LinearExpertsImpl::forward_all(const torch::Tensor& tokens) {
 }
 
 torch::Tensor LinearExpertsImpl::forward_routed(const torch::Tensor& rows,
-                                                const DispatchPlan& plan) {
+                                                const RoutingPlan& plan) {
   return grouped_linear(rows, weight, bias, plan.offsets);
 }
 
@@ -40,6 +41,15 @@ void LinearExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);
   options.num_experts(weight.size(0));
+}
+
+std::shared_ptr<ExpertsImpl> make_linear_experts(const LinearExpertsOptions& options,
+                                                 const LayerSite& site) {
+  return flatten_images(std::make_shared<LinearExpertsImpl>(LinearExpertsOptions(options)
+                                                                .hidden_size(site.size())
+                                                                .output_size(site.output_size)
+                                                                .num_experts(site.num_experts)),
+                        site);
 }
 
 }  // namespace moekit::nn

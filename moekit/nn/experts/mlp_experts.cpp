@@ -1,6 +1,7 @@
 #include "moekit/nn/experts/mlp_experts.h"
 
 #include "moekit/core/error.h"
+#include "moekit/nn/experts/flat_experts.h"
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
@@ -50,7 +51,7 @@ ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
   return {stacked_linear(hidden, down_proj, down_bias), up};
 }
 
-torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) {
+torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
   const auto up = grouped_linear(rows, up_proj, up_bias, plan.offsets);
   const auto hidden = gate_proj.defined()
                           ? activate(grouped_linear(rows, gate_proj, gate_bias, plan.offsets),
@@ -60,11 +61,12 @@ torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const Di
   return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
 }
 
-torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const DispatchPlan& plan,
-                                            const torch::Tensor& combine_weight) {
+torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const RoutingPlan& plan,
+                                            const torch::Tensor& weight,
+                                            const std::shared_ptr<Runtime>& runtime) {
   return fused_.forward(tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias},
-                        plan, combine_weight, options.activation(), options.compute(),
-                        options.keep_activations());
+                        plan, weight, options.activation(), options.compute(),
+                        options.keep_activations(), runtime);
 }
 
 std::string MlpExpertsImpl::why_not_fused(const torch::Tensor& tokens) const {
@@ -77,6 +79,21 @@ void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
     edit.take_rows(*parameter);
   }
   options.num_experts(up_proj.size(0));
+}
+
+void check_mlp_experts(const MlpExpertsOptions& options, const LayerSite& /*site*/,
+                       const std::string& where) {
+  MOEKIT_CHECK(options.intermediate_size() >= 1, where,
+               ".intermediate_size must be at least 1; got ", options.intermediate_size());
+}
+
+std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
+                                              const LayerSite& site) {
+  return flatten_images(std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(options)
+                                                             .hidden_size(site.size())
+                                                             .num_experts(site.num_experts)
+                                                             .output_size(site.output_size)),
+                        site);
 }
 
 }  // namespace moekit::nn

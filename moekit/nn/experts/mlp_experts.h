@@ -6,20 +6,22 @@
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
 #include "moekit/nn/fused_ffn.h"
+#include "moekit/nn/layer_site.h"
 
 namespace moekit::nn {
 
 /// Options of `MlpExperts`. Example: `MlpExpertsOptions(64, 256, 8).activation(kSwiglu)`.
 struct MlpExpertsOptions {
+  MlpExpertsOptions() = default;
   MlpExpertsOptions(int64_t hidden_size, int64_t intermediate_size, int64_t num_experts)
       : hidden_size_(hidden_size),
         intermediate_size_(intermediate_size),
         num_experts_(num_experts),
         output_size_(hidden_size) {}
-  TORCH_ARG(int64_t, hidden_size);        ///< D
-  TORCH_ARG(int64_t, intermediate_size);  ///< F
-  TORCH_ARG(int64_t, num_experts);        ///< E
-  TORCH_ARG(int64_t, output_size);        ///< O, D unless set
+  TORCH_ARG(int64_t, hidden_size) = 0;         ///< D
+  TORCH_ARG(int64_t, intermediate_size) = 64;  ///< F
+  TORCH_ARG(int64_t, num_experts) = 0;         ///< E
+  TORCH_ARG(int64_t, output_size) = 0;         ///< O, D unless set
   TORCH_ARG(Activation, activation) = Activation::kRelu;
   TORCH_ARG(bool, bias) = true;
   /// What the fused kernels multiply in: bf16 rounds operands, weights and sums stay float.
@@ -28,15 +30,13 @@ struct MlpExpertsOptions {
   TORCH_ARG(bool, keep_activations) = true;
 
  public:
+  /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("hidden_size", hidden_size_, "D");
     field("intermediate_size", intermediate_size_, "F");
-    field("num_experts", num_experts_, "E");
-    field("output_size", output_size_, "O");
     field("activation", activation_, "of the hidden layer; gated kinds have a gate_proj");
     field("bias", bias_, "whether the projections have one");
-    field("compute", compute_, "operands of the fused kernels' products: f32 or bf16");
+    field("compute", compute_, "operands of the fused kernels' products");
     field("keep_activations", keep_activations_, "for the backward pass, or compute them again");
   }
 };
@@ -54,9 +54,10 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   int64_t output_size() const override { return options.output_size(); }
   int64_t feature_size() const override { return options.intermediate_size(); }
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
-  torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
-  torch::Tensor forward_fused(const torch::Tensor& tokens, const DispatchPlan& plan,
-                              const torch::Tensor& combine_weight) override;
+  torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
+  torch::Tensor forward_fused(const torch::Tensor& tokens, const RoutingPlan& plan,
+                              const torch::Tensor& weight,
+                              const std::shared_ptr<Runtime>& runtime) override;
   std::string why_not_fused(const torch::Tensor& tokens) const override;
   void take_experts(ExpertEdit& edit) override;
 
@@ -72,5 +73,11 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   FusedFfn fused_;
 };
 TORCH_MODULE(MlpExperts);
+
+void check_mlp_experts(const MlpExpertsOptions& options, const LayerSite& site,
+                       const std::string& where);
+/// Flattens images.
+std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
+                                              const LayerSite& site);
 
 }  // namespace moekit::nn

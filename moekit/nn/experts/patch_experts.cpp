@@ -143,12 +143,11 @@ torch::Tensor PatchExpertsImpl::run(const torch::Tensor& samples, const torch::T
 }
 
 torch::Tensor PatchExpertsImpl::forward_dispatched(const torch::Tensor& tokens,
-                                                   const DispatchPlan& plan) {
-  return run(tokens, plan.token, plan.offsets);
+                                                   const RoutingPlan& plan) {
+  return run(tokens, plan_tokens(plan), plan.offsets);
 }
 
-torch::Tensor PatchExpertsImpl::forward_routed(const torch::Tensor& rows,
-                                               const DispatchPlan& plan) {
+torch::Tensor PatchExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
   return run(rows, {}, plan.offsets);
 }
 
@@ -166,6 +165,27 @@ void PatchExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);
   options.num_experts(weight.size(0));
+}
+
+void check_patch_experts(const PatchExpertsOptions& options, const LayerSite& site,
+                         const std::string& where) {
+  MOEKIT_CHECK(site.is_image() && site.input[0] == 1, where,
+               ".kind = \"patch\" takes one-channel samples, each row a patch; got ",
+               site.is_image() ? concat(site.input[0], " channels") : "vectors");
+  MOEKIT_CHECK(options.num_filters() >= 1 && options.init_scale() > 0, where,
+               ": num_filters must be at least 1 and init_scale positive; got ",
+               options.num_filters(), " and ", options.init_scale());
+  MOEKIT_CHECK(!is_gated(options.activation()), where, ".activation: \"",
+               enum_name(options.activation()),
+               "\" is a gated one, which patch experts do not take");
+}
+
+std::shared_ptr<ExpertsImpl> make_patch_experts(const PatchExpertsOptions& options,
+                                                const LayerSite& site) {
+  return std::make_shared<PatchExpertsImpl>(PatchExpertsOptions(options)
+                                                .dim(site.input[2])
+                                                .num_classes(site.output_size)
+                                                .num_experts(site.num_experts));
 }
 
 }  // namespace moekit::nn

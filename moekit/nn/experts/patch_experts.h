@@ -5,19 +5,30 @@
 #include "moekit/nn/activation.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
+#include "moekit/nn/layer_site.h"
 
 namespace moekit::nn {
 
 /// Options of `PatchExperts`. Example: `PatchExpertsOptions(50, 2, 8).activation(kCubic)`.
 struct PatchExpertsOptions {
+  PatchExpertsOptions() = default;
   PatchExpertsOptions(int64_t dim, int64_t num_classes, int64_t num_experts)
       : dim_(dim), num_classes_(num_classes), num_experts_(num_experts) {}
-  TORCH_ARG(int64_t, dim);              ///< d of a patch
-  TORCH_ARG(int64_t, num_classes);      ///< C
-  TORCH_ARG(int64_t, num_experts);      ///< E
+  TORCH_ARG(int64_t, dim) = 0;          ///< d of a patch
+  TORCH_ARG(int64_t, num_classes) = 0;  ///< C
+  TORCH_ARG(int64_t, num_experts) = 0;  ///< E
   TORCH_ARG(int64_t, num_filters) = 8;  ///< J filters a class
-  TORCH_ARG(Activation, activation) = Activation::kCubic;
+  TORCH_ARG(Activation, activation) = Activation::kRelu;
   TORCH_ARG(double, init_scale) = 1;  ///< factor on the usual initial weights
+
+ public:
+  /// Names what a recipe chooses; sizes come from the layer.
+  template <typename Field>
+  void visit(Field&& field) {
+    field("num_filters", num_filters_, "J filters a class");
+    field("activation", activation_, "of a filter's products");
+    field("init_scale", init_scale_, "factor on the usual initial weights");
+  }
 };
 
 /// Two-layer convolutional networks over the patches of a sample, whose second layer is fixed to
@@ -33,10 +44,11 @@ class PatchExpertsImpl : public Cloneable<PatchExpertsImpl, ExpertsImpl> {
   void reset_parameters(const at::Generator& generator) override;
   int64_t num_experts() const override { return weight.size(0); }
   int64_t output_size() const override { return options.num_classes(); }
+  int64_t token_dim() const override { return 3; }
   /// @param samples  [N, 1, P, d] or [N, P, d]
   ExpertOutput forward_all(const torch::Tensor& samples) override;
-  torch::Tensor forward_dispatched(const torch::Tensor& tokens, const DispatchPlan& plan) override;
-  torch::Tensor forward_routed(const torch::Tensor& rows, const DispatchPlan& plan) override;
+  torch::Tensor forward_dispatched(const torch::Tensor& tokens, const RoutingPlan& plan) override;
+  torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
   torch::Tensor directions() const override { return weight.detach(); }
 
@@ -50,5 +62,11 @@ class PatchExpertsImpl : public Cloneable<PatchExpertsImpl, ExpertsImpl> {
                     const std::vector<int64_t>& offsets);
 };
 TORCH_MODULE(PatchExperts);
+
+void check_patch_experts(const PatchExpertsOptions& options, const LayerSite& site,
+                         const std::string& where);
+/// On samples {1, P, d}.
+std::shared_ptr<ExpertsImpl> make_patch_experts(const PatchExpertsOptions& options,
+                                                const LayerSite& site);
 
 }  // namespace moekit::nn

@@ -12,4 +12,14 @@ torch::Tensor entropy_loss(const torch::Tensor& logits) {
   return -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(1).mean();
 }
 
+void check_entropy_loss(const EntropyLossOptions& options, const LossSite& site,
+                        const std::string& where) {
+  check_router_learns(options.entropy, site, where + ".entropy");
+}
+
+AuxLoss make_entropy_loss(const EntropyLossOptions& options, const LossSite& /*site*/) {
+  return make_aux_loss("entropy", options.entropy,
+                       [](const AuxLossInput& in) { return entropy_loss(in.routing.logits); });
+}
+
 }  // namespace moekit::nn

@@ -17,4 +17,14 @@ torch::Tensor importance_loss(const torch::Tensor& probs) {
   return squared_variation(probs.sum(0));
 }
 
+void check_importance_loss(const ImportanceLossOptions& options, const LossSite& site,
+                           const std::string& where) {
+  check_router_learns(options.importance, site, where + ".importance");
+}
+
+AuxLoss make_importance_loss(const ImportanceLossOptions& options, const LossSite& /*site*/) {
+  return make_aux_loss("importance", options.importance,
+                       [](const AuxLossInput& in) { return importance_loss(in.routing.probs); });
+}
+
 }  // namespace moekit::nn

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "moekit/nn/losses/aux_loss.h"
+
 namespace moekit::nn {
 
 /// Squared coefficient of variation of the importances Imp_i = sum_n p_i(x_n):
@@ -14,5 +16,18 @@ torch::Tensor importance_loss(const torch::Tensor& probs);
 /// Squared coefficient of variation of a vector [E], unbiased; 0 for fewer than two values or a
 /// mean of 0.
 torch::Tensor squared_variation(const torch::Tensor& values);
+
+/// Its key in a recipe's section `loss`.
+struct ImportanceLossOptions {
+  double importance = 0;  ///< coefficient
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("importance", importance, "equal mass per expert (Shazeer et al. 2017)");
+  }
+};
+void check_importance_loss(const ImportanceLossOptions& options, const LossSite& site,
+                           const std::string& where);
+AuxLoss make_importance_loss(const ImportanceLossOptions& options, const LossSite& site);
 
 }  // namespace moekit::nn

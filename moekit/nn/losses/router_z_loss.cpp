@@ -10,4 +10,14 @@ torch::Tensor router_z_loss(const torch::Tensor& logits) {
   return torch::logsumexp(logits, 1).square().mean();
 }
 
+void check_router_z_loss(const RouterZLossOptions& options, const LossSite& site,
+                         const std::string& where) {
+  check_router_learns(options.router_z, site, where + ".router_z");
+}
+
+AuxLoss make_router_z_loss(const RouterZLossOptions& options, const LossSite& /*site*/) {
+  return make_aux_loss("router_z", options.router_z,
+                       [](const AuxLossInput& in) { return router_z_loss(in.routing.logits); });
+}
+
 }  // namespace moekit::nn

@@ -40,4 +40,23 @@ torch::Tensor sample_similarity_loss(const torch::Tensor& probs, const torch::Te
   return loss;
 }
 
+void check_similarity_loss(const SimilarityLossOptions& options, const LossSite& site,
+                           const std::string& where) {
+  check_router_learns(options.same, site, where + ".similarity_same");
+  check_router_learns(options.different, site, where + ".similarity_different");
+}
+
+AuxLoss make_similarity_loss(const SimilarityLossOptions& options, const LossSite& /*site*/) {
+  AuxLoss loss{"similarity", {}};
+  if (options.same == 0 && options.different == 0) return loss;
+  loss.value = [options](const AuxLossInput& in) {
+    auto distance = pairwise_distance(in.samples);
+    // The smallest normal number: a batch of equal images has distance 0 to all, not 0 / 0.
+    if (options.relative) distance = distance / distance.max().clamp_min(1.2e-38);
+    return sample_similarity_loss(in.routing.probs, distance,
+                                  {options.same, options.different, options.scale});
+  };
+  return loss;
+}
+
 }  // namespace moekit::nn

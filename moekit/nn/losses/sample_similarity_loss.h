@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
 
@@ -32,6 +33,25 @@ torch::Tensor sample_similarity_loss(const torch::Tensor& probs, const torch::Te
 /// for the closest pairs, 1e-6 for common ones.
 /// @param samples [N, ...] @return [N, N]
 torch::Tensor pairwise_distance(const torch::Tensor& samples);
+
+/// Its keys in a recipe's section `loss`.
+struct SimilarityLossOptions {
+  double same = 0;
+  double different = 0;
+  SimilarityScale scale = SimilarityScale::kMean;
+  bool relative = false;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("similarity_same", same, "beta_s: similar samples share an expert");
+    field("similarity_different", different, "beta_d: dissimilar samples do not");
+    field("similarity_scale", scale, "both sums by N^2, or as the released code");
+    field("similarity_relative", relative, "distances over the batch's largest");
+  }
+};
+void check_similarity_loss(const SimilarityLossOptions& options, const LossSite& site,
+                           const std::string& where);
+AuxLoss make_similarity_loss(const SimilarityLossOptions& options, const LossSite& site);
 
 }  // namespace moekit::nn
 

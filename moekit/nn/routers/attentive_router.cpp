@@ -12,9 +12,7 @@ AttentiveRouterImpl::AttentiveRouterImpl(AttentiveRouterOptions options_,
     : options(std::move(options_)), trunk(std::move(trunk_)) {
   MOEKIT_CHECK(options.hidden_size() >= 1, "AttentiveRouter: hidden_size must be positive; got ",
                options.hidden_size());
-  MOEKIT_CHECK(options.top_k() >= 0 && options.top_k() <= options.num_experts(),
-               "AttentiveRouter: top_k must be 0 (all) or 1..", options.num_experts(),
-               " (num_experts); got ", options.top_k());
+  check_top_k(options.top_k(), options.num_experts(), "AttentiveRouter: ");
   reset();
 }
 
@@ -58,6 +56,32 @@ void AttentiveRouterImpl::pretty_print(std::ostream& stream) const {
 void AttentiveRouterImpl::take_experts(ExpertEdit& edit) {
   const int64_t experts = edit.index.numel();
   options.num_experts(experts).top_k(std::min(options.top_k(), experts));
+}
+
+RouterTraits AttentiveRouterImpl::traits() const {
+  RouterTraits traits;
+  traits.top_k = options.top_k();
+  return traits;
+}
+
+void check_attentive_router(const AttentiveRouterConfig& config, const LayerSite& site,
+                            const std::string& where) {
+  check_trunk(config.front, site, where);
+  check_top_k(config.router.top_k(), site.num_experts, where + ".");
+  MOEKIT_CHECK(site.feature_size > 0, where,
+               ".kind = \"attentive\": these experts have no hidden vector to attend to");
+  const int64_t own = make_trunk(config.front, site).size;
+  MOEKIT_CHECK(site.feature_size == own, where,
+               ".kind = \"attentive\" wants equal h: the experts' hidden vectors have ",
+               site.feature_size, ", the router's ", own);
+}
+
+std::shared_ptr<RouterImpl> make_attentive_router(const AttentiveRouterConfig& config,
+                                                  const LayerSite& site) {
+  auto trunk = make_trunk(config.front, site);
+  auto options = config.router;
+  options.hidden_size(trunk.size).num_experts(site.num_experts);
+  return std::make_shared<AttentiveRouterImpl>(std::move(options), std::move(trunk.module));
 }
 
 }  // namespace moekit::nn

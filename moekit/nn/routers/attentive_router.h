@@ -5,23 +5,24 @@
 
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
+#include "moekit/nn/routers/trunk.h"
 
 namespace moekit::nn {
 
 /// Options of `AttentiveRouter`. Example: `AttentiveRouterOptions(32, 5)`.
 struct AttentiveRouterOptions {
+  AttentiveRouterOptions() = default;
   AttentiveRouterOptions(int64_t hidden_size, int64_t num_experts)
       : hidden_size_(hidden_size), num_experts_(num_experts) {}
-  TORCH_ARG(int64_t, hidden_size);  ///< h of the trunk's output and of the experts' features
-  TORCH_ARG(int64_t, num_experts);  ///< E; no weight depends on it
-  TORCH_ARG(int64_t, top_k) = 0;    ///< K; 0: all experts. Saves no work: see the class.
+  TORCH_ARG(int64_t, hidden_size) = 0;  ///< h of the trunk's output and of the experts' features
+  TORCH_ARG(int64_t, num_experts) = 0;  ///< E; no weight depends on it
+  TORCH_ARG(int64_t, top_k) = 0;        ///< K; 0: all experts. Saves no work: see the class.
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
 
  public:
+  /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("hidden_size", hidden_size_, "h of the trunk and of the experts' features");
-    field("num_experts", num_experts_, "E");
     field("top_k", top_k_, "experts a token is sent to; 0 for all");
     field("combine_weights", combine_weights_, "weights of the chosen experts");
   }
@@ -42,6 +43,7 @@ class AttentiveRouterImpl : public Cloneable<AttentiveRouterImpl, RouterImpl> {
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
   int64_t num_experts() const override { return options.num_experts(); }
+  RouterTraits traits() const override;
   bool needs_expert_features() const override { return true; }
   int64_t feature_size() const override { return options.hidden_size(); }
   void pretty_print(std::ostream& stream) const override;
@@ -52,5 +54,22 @@ class AttentiveRouterImpl : public Cloneable<AttentiveRouterImpl, RouterImpl> {
   torch::Tensor key_weight;    ///< W_k, [h, h], shared by all experts
 };
 TORCH_MODULE(AttentiveRouter);
+
+/// An attentive router as a recipe says it.
+struct AttentiveRouterConfig {
+  TrunkOptions front;
+  AttentiveRouterOptions router;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    front.visit(field);
+    router.visit(field);
+  }
+};
+/// Also refuses experts without features, or of another size than the trunk's.
+void check_attentive_router(const AttentiveRouterConfig& config, const LayerSite& site,
+                            const std::string& where);
+std::shared_ptr<RouterImpl> make_attentive_router(const AttentiveRouterConfig& config,
+                                                  const LayerSite& site);
 
 }  // namespace moekit::nn

@@ -5,19 +5,26 @@
 
 namespace moekit::nn {
 
-LinearRouterImpl::LinearRouterImpl(LinearRouterOptions options_, torch::nn::AnyModule trunk_)
-    : options(std::move(options_)), trunk(std::move(trunk_)) {
-  MOEKIT_CHECK(options.num_experts() >= 1, "LinearRouter: num_experts must be at least 1; got ",
+namespace {
+
+/// @param where  "LinearRouter: ", or the path of a recipe's section with a dot
+void check_options(const LinearRouterOptions& options, const std::string& where) {
+  MOEKIT_CHECK(options.num_experts() >= 1, where, "num_experts must be at least 1; got ",
                options.num_experts());
-  MOEKIT_CHECK(options.top_k() >= 0 && options.top_k() <= options.num_experts(),
-               "LinearRouter: top_k must be 0 (all) or 1..", options.num_experts(),
-               " (num_experts); got ", options.top_k());
-  MOEKIT_CHECK(options.temperature() > 0, "LinearRouter: temperature must be positive; got ",
+  check_top_k(options.top_k(), options.num_experts(), where);
+  MOEKIT_CHECK(options.temperature() > 0, where, "temperature must be positive; got ",
                options.temperature());
   MOEKIT_CHECK(options.noise_scale() > 0 ||
                    (options.noise_scale() == 0 && options.noise() == RouterNoise::kNone),
-               "LinearRouter: noise_scale must be positive where there is noise; got ",
-               options.noise_scale());
+               where, "noise_scale must be positive with noise = \"", enum_name(options.noise()),
+               "\" (an empty range is no noise); got ", options.noise_scale());
+}
+
+}  // namespace
+
+LinearRouterImpl::LinearRouterImpl(LinearRouterOptions options_, torch::nn::AnyModule trunk_)
+    : options(std::move(options_)), trunk(std::move(trunk_)) {
+  check_options(options, "LinearRouter: ");
   reset();
 }
 
@@ -67,6 +74,14 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   return routing;
 }
 
+RouterTraits LinearRouterImpl::traits() const {
+  RouterTraits traits;
+  traits.top_k = options.top_k();
+  traits.adds_noise = options.noise() != RouterNoise::kNone;
+  traits.gaussian_noise = options.noise() == RouterNoise::kGaussian;
+  return traits;
+}
+
 torch::Tensor LinearRouterImpl::directions() const { return weight.detach(); }
 
 void LinearRouterImpl::pretty_print(std::ostream& stream) const {
@@ -78,6 +93,20 @@ void LinearRouterImpl::take_experts(ExpertEdit& edit) {
   for (auto* parameter : {&weight, &bias, &noise_weight}) edit.take_rows(*parameter);
   // "All experts" stays all; a fixed K may not exceed the experts that are left.
   options.num_experts(weight.size(0)).top_k(std::min(options.top_k(), weight.size(0)));
+}
+
+void check_linear_router(const LinearRouterConfig& config, const LayerSite& site,
+                         const std::string& where) {
+  check_trunk(config.front, site, where);
+  check_options(LinearRouterOptions(config.router).num_experts(site.num_experts), where + ".");
+}
+
+std::shared_ptr<RouterImpl> make_linear_router(const LinearRouterConfig& config,
+                                               const LayerSite& site) {
+  auto trunk = make_trunk(config.front, site);
+  auto options = config.router;
+  options.hidden_size(trunk.size).num_experts(site.num_experts);
+  return std::make_shared<LinearRouterImpl>(std::move(options), std::move(trunk.module));
 }
 
 }  // namespace moekit::nn

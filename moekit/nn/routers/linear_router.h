@@ -5,6 +5,7 @@
 
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
+#include "moekit/nn/routers/trunk.h"
 
 namespace moekit::nn {
 
@@ -18,24 +19,23 @@ enum class RouterInit { kDefault, kZero };
 
 /// Options of `LinearRouter`. Example: `LinearRouterOptions(512, 8).top_k(2)`.
 struct LinearRouterOptions {
+  LinearRouterOptions() = default;
   LinearRouterOptions(int64_t hidden_size, int64_t num_experts)
       : hidden_size_(hidden_size), num_experts_(num_experts) {}
-  TORCH_ARG(int64_t, hidden_size);  ///< D after the trunk
-  TORCH_ARG(int64_t, num_experts);  ///< E
-  TORCH_ARG(int64_t, top_k) = 0;    ///< K; 0: all experts
+  TORCH_ARG(int64_t, hidden_size) = 0;  ///< D after the trunk
+  TORCH_ARG(int64_t, num_experts) = 0;  ///< E
+  TORCH_ARG(int64_t, top_k) = 0;        ///< K; 0: all experts
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
   TORCH_ARG(double, temperature) = 1.0;  ///< logits / temperature
   TORCH_ARG(RouterNoise, noise) = RouterNoise::kNone;
   TORCH_ARG(double, noise_scale) = 1.0;
   TORCH_ARG(RouterInit, init) = RouterInit::kDefault;
-  TORCH_ARG(bool, bias) = false;
+  TORCH_ARG(bool, bias) = true;
 
  public:
-  /// Names each field once: JSON and printing come from here.
+  /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("hidden_size", hidden_size_, "D after the trunk");
-    field("num_experts", num_experts_, "E");
     field("top_k", top_k_, "experts a token is sent to; 0 for all");
     field("combine_weights", combine_weights_, "weights of the chosen experts");
     field("temperature", temperature_, "logits are divided by it");
@@ -62,6 +62,7 @@ class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
   void take_experts(ExpertEdit& edit) override;
   torch::Tensor directions() const override;
   int64_t num_experts() const override { return weight.size(0); }
+  RouterTraits traits() const override;
   void pretty_print(std::ostream& stream) const override;
 
   LinearRouterOptions options;
@@ -71,6 +72,22 @@ class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
   torch::Tensor noise_weight;  ///< [E, D], zero at first; undefined unless noise is Gaussian
 };
 TORCH_MODULE(LinearRouter);
+
+/// A linear router as a recipe says it.
+struct LinearRouterConfig {
+  TrunkOptions front;
+  LinearRouterOptions router;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    front.visit(field);
+    router.visit(field);
+  }
+};
+void check_linear_router(const LinearRouterConfig& config, const LayerSite& site,
+                         const std::string& where);
+std::shared_ptr<RouterImpl> make_linear_router(const LinearRouterConfig& config,
+                                               const LayerSite& site);
 
 }  // namespace moekit::nn
 

@@ -56,4 +56,35 @@ void OracleRouterImpl::take_experts(ExpertEdit& edit) {
   expert_of_task_ = edited.expert_of_task_;
 }
 
+RouterTraits OracleRouterImpl::traits() const {
+  RouterTraits traits;
+  traits.learns = false;
+  return traits;
+}
+
+void check_oracle_router(const OracleRouterOptions& options, const LayerSite& site,
+                         const std::string& where) {
+  const auto& groups = options.groups();
+  MOEKIT_CHECK(static_cast<int64_t>(groups.size()) == site.num_experts, where,
+               ".groups: wants one group of labels an expert, ", site.num_experts, "; got ",
+               groups.size());
+  std::vector<int> seen(static_cast<size_t>(site.num_tasks), 0);
+  for (const auto& group : groups) {
+    for (const int64_t label : group) {
+      MOEKIT_CHECK(label >= 0 && label < site.num_tasks, where, ".groups: label ", label,
+                   "; there are ", site.num_tasks);
+      MOEKIT_CHECK(seen[static_cast<size_t>(label)]++ == 0, where, ".groups: label ", label,
+                   " is in two groups");
+    }
+  }
+  for (size_t label = 0; label < seen.size(); ++label) {
+    MOEKIT_CHECK(seen[label] == 1, where, ".groups: label ", label, " is in no group");
+  }
+}
+
+std::shared_ptr<RouterImpl> make_oracle_router(const OracleRouterOptions& options,
+                                               const LayerSite& /*site*/) {
+  return std::make_shared<OracleRouterImpl>(options);
+}
+
 }  // namespace moekit::nn

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "moekit/nn/cloneable.h"
+#include "moekit/nn/layer_site.h"
 #include "moekit/nn/router.h"
 
 namespace moekit::nn {
@@ -12,8 +13,15 @@ namespace moekit::nn {
 /// Options of `OracleRouter`: `groups[e]` lists the task ids (labels, domains) of expert e.
 struct OracleRouterOptions {
   using Groups = std::vector<std::vector<int64_t>>;
+  OracleRouterOptions() = default;
   explicit OracleRouterOptions(Groups groups) : groups_(std::move(groups)) {}
   TORCH_ARG(Groups, groups);
+
+ public:
+  template <typename Field>
+  void visit(Field&& field) {
+    field("groups", groups_, "the labels of each expert");
+  }
 };
 
 /// Is told the truth: sends a token with task id t to the expert whose group holds t, with
@@ -28,6 +36,7 @@ class OracleRouterImpl : public Cloneable<OracleRouterImpl, RouterImpl> {
   /// @throws ArgumentError unless context.task_id is [N] int64 and every id is in a group.
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
+  RouterTraits traits() const override;
   int64_t num_experts() const override { return static_cast<int64_t>(options.groups().size()); }
 
   OracleRouterOptions options;
@@ -36,5 +45,11 @@ class OracleRouterImpl : public Cloneable<OracleRouterImpl, RouterImpl> {
   torch::Tensor expert_of_task_;  // [tasks], -1 where no group holds the task
 };
 TORCH_MODULE(OracleRouter);
+
+/// Refuses groups that do not give every task of the site to just one expert.
+void check_oracle_router(const OracleRouterOptions& options, const LayerSite& site,
+                         const std::string& where);
+std::shared_ptr<RouterImpl> make_oracle_router(const OracleRouterOptions& options,
+                                               const LayerSite& site);
 
 }  // namespace moekit::nn

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "moekit/run/run_folder.h"
+#include "moekit/train/trainer.h"
+
+namespace moekit::run {
+
+/// A run: what is trained, how, and when it is looked at and saved.
+struct RunPlan {
+  Json recipe;  ///< as resolved
+  int64_t seed = 1;
+  int64_t threads = 1;
+  train::Problem* problem = nullptr;
+  std::unique_ptr<torch::optim::Optimizer> optimizer;  ///< may be null
+  train::TrainerOptions trainer;
+  std::vector<nn::AuxLoss> losses;
+  std::vector<std::unique_ptr<train::Callback>> callbacks;  ///< null ones are left out
+  int64_t evaluate_every = 1;                               ///< epochs between lines of metrics
+  int64_t checkpoint_steps = 0;                             ///< also save every n steps; 0: not
+  int64_t keep_every = 0;         ///< keep the checkpoint of every n-th epoch; 0: the newest only
+  bool save_after_epochs = true;  ///< after those that give a line of metrics
+};
+
+/// Trains in a run folder:
+///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine
+///   metrics.jsonl    one line a test             summary.json the final figures
+///   checkpoints/step-N/  model, optimizer, state; the newest, and those of `keep_every`
+///   model/           config.json and model.safetensors of the finished model
+/// Each file is written to a temporary name, synced and renamed. With `resume` the run goes on
+/// from its newest checkpoint, to the same numbers; a finished run is left as it is. An interrupt
+/// saves and stops.
+/// @throws ArgumentError when the folder holds a run and `resume` is off, or holds another recipe.
+RunStatus run(RunPlan plan, const RunOptions& options);
+
+}  // namespace moekit::run

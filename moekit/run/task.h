@@ -1,0 +1,56 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moekit/core/config.h"
+#include "moekit/report/page.h"
+#include "moekit/run/run_folder.h"
+#include "moekit/study/study.h"
+
+namespace moekit::run {
+
+/// A column of comparison tables over runs.
+struct ReportFigure {
+  std::string title;
+  /// JSON pointer into a run's summary; "*" stands for the first member.
+  std::string pointer;
+  std::string doc = {};  ///< one sentence for the page's introduction, or empty
+};
+
+/// A kind of run: what its recipes say, how it is trained, what its folder shows. A recipe names it
+/// by its key `task` ("classification" where there is none). A new kind implements this in a folder
+/// of its own below tasks/ and is listed in tasks/tasks.cpp; commands, resuming and reports are the
+/// same for all.
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::string_view name() const = 0;
+  /// All keys of its recipes with their defaults.
+  virtual std::vector<ConfigKey> keys() const = 0;
+  /// Refuses an impossible recipe. @throws ArgumentError naming the key.
+  virtual void check(const ConfigTree& recipe) const = 0;
+  /// The data set a recipe needs from a folder, or nothing.
+  virtual std::string data_set(const ConfigTree& recipe) const = 0;
+  /// Trains in a run folder, see run().
+  virtual RunStatus run(const ConfigTree& recipe, const RunOptions& options) const = 0;
+  /// Judges a finished run's model again.
+  /// @throws ArgumentError where the kind has nothing that can be judged by itself.
+  virtual Json evaluate(const std::filesystem::path& run, const std::string& data_folder) const;
+  /// What a finished run tells about its experts.
+  virtual Json inspect(const std::filesystem::path& run, const std::string& data_folder,
+                       const std::string& against) const = 0;
+  /// The run's part of a report page.
+  virtual report::ModelSection section(const std::string& title, const std::filesystem::path& run,
+                                       const std::string& data_folder) const = 0;
+  /// Columns of comparison tables.
+  virtual std::vector<ReportFigure> report_figures() const { return {}; }
+  /// Figures of studies that name none.
+  virtual std::vector<study::Figure> study_figures() const { return {}; }
+};
+
+/// The name a recipe gives its task. @throws ArgumentError when it is no string.
+std::string task_name(const ConfigTree& recipe);
+
+}  // namespace moekit::run

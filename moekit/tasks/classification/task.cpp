@@ -1,0 +1,120 @@
+#include "moekit/tasks/classification/task.h"
+
+#include <ATen/Parallel.h>
+
+#include "moekit/models/model_io.h"
+#include "moekit/run/run.h"
+#include "moekit/tasks/classification/inspection.h"
+#include "moekit/tasks/classification/problem.h"
+#include "moekit/tasks/classification/section.h"
+
+namespace moekit::classification {
+namespace fs = std::filesystem;
+namespace {
+
+Config bind(const ConfigTree& recipe) {
+  Config config;
+  bind_config(recipe, config);
+  return config;
+}
+
+/// The data set a recipe needs in a folder; empty for one that is generated.
+std::string needed_set(const Config& config) {
+  const auto& row = config.data.set.row();
+  return row.generated() ? "" : std::string(row.name);
+}
+
+class ClassificationTask : public run::Task {
+ public:
+  std::string_view name() const override { return "classification"; }
+  std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
+  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  std::string data_set(const ConfigTree& recipe) const override { return needed_set(bind(recipe)); }
+  run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
+    return run_recipe(bind(recipe), options);
+  }
+  Json evaluate(const fs::path& run, const std::string& data_folder) const override {
+    const Config config = read_config(run);
+    const RunData data = load_run_data(config, data_folder);
+    const auto model = models::load_model(run / "model");
+    return evaluation_summary(classification::evaluate(*model, data.test, data.normalization),
+                              *model, data.input.num_classes, config.model->is("sparse"));
+  }
+  Json inspect(const fs::path& run, const std::string& data_folder,
+               const std::string& against) const override {
+    run::read_summary(run);  // refuses what is no finished run before any data is read
+    return inspect_run(run, load_run_data(read_config(run), data_folder), against);
+  }
+  report::ModelSection section(const std::string& title, const fs::path& run,
+                               const std::string& data_folder) const override {
+    const Config config = read_config(run);
+    const std::string needed = needed_set(config);
+    if (needed.empty()) {  // generated: another for every run
+      return make_section(title, run, load_run_data(config, data_folder));
+    }
+    if (!loaded_ || loaded_->name != needed || loaded_from_ != data_folder) {
+      loaded_ = data::load_images(config.data.set, {data_folder, 1});
+      loaded_from_ = data_folder;
+    }
+    return make_section(title, run, make_run_data(config, *loaded_));
+  }
+  std::vector<run::ReportFigure> report_figures() const override {
+    return {{"test error", "/test/error"},
+            {"train error", "/train/error"},
+            {"I(E;Y) bit", "/test/layers/*/mutual_information",
+             "I(E;Y): information between expert and predicted class, more is more specialised."},
+            {"H_s bit", "/test/layers/*/sample_entropy",
+             "H_s: entropy of the router's choice for one sample, less is sharper."},
+            {"H_u bit", "/test/layers/*/usage_entropy",
+             "H_u: entropy of expert usage, more is more even."}};
+  }
+  std::vector<study::Figure> study_figures() const override {
+    return {{"train_error", "train error", "/train/error"},
+            {"train_loss", "train loss", "/train/loss"},
+            {"test_error", "test error", "/test/error"},
+            {"information", "I(E;Y)", "/test/layers/mixture/mutual_information"},
+            {"sample_entropy", "H_s", "/test/layers/mixture/sample_entropy"},
+            {"usage_entropy", "H_u", "/test/layers/mixture/usage_entropy"}};
+  }
+
+ private:
+  mutable std::shared_ptr<data::ImageDataset> loaded_;  // pages show many runs of one data set
+  mutable std::string loaded_from_;
+};
+
+}  // namespace
+
+run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) {
+  validate(config);
+  at::set_num_threads(static_cast<int>(config.threads));
+  ClassificationProblem problem(config, load_run_data(config, options.data_folder));
+  const auto layers = nn::routed_layers(problem.module());
+  const nn::LossSite routed{layers};
+  config.loss.check(routed, "loss");
+  CallbackSite site;
+  site.has_validation = config.data.validation > 0;
+  site.layers = layers;
+  site.problem = &problem;
+  config.train.callbacks.check(site, "train");
+  const train::TrainConfig& loop = config.train.loop;
+  run::RunPlan plan;
+  plan.recipe = to_json(config);
+  plan.seed = config.seed;
+  plan.threads = config.threads;
+  plan.problem = &problem;
+  plan.optimizer = train::make_optimizer(loop, problem.module());
+  plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+  plan.losses = config.loss.make(routed);
+  plan.callbacks = config.train.callbacks.make(site);
+  plan.evaluate_every = loop.evaluate_every;
+  plan.checkpoint_steps = loop.checkpoint_steps;
+  plan.keep_every = loop.keep_every;
+  return run::run(std::move(plan), options);
+}
+
+const run::Task& task() {
+  static const ClassificationTask kTask;
+  return kTask;
+}
+
+}  // namespace moekit::classification

@@ -1,0 +1,33 @@
+#include "moekit/tasks/tasks.h"
+
+#include "moekit/tasks/classification/task.h"
+#include "moekit/tasks/soft_routed/task.h"
+
+namespace moekit::tasks {
+
+const std::vector<const run::Task*>& all() {
+  static const std::vector<const run::Task*> kTasks = {
+      &classification::task(),
+      &soft_routed::task(),
+  };
+  return kTasks;
+}
+
+const run::Task& of_recipe(const ConfigTree& recipe) {
+  const std::string name = run::task_name(recipe);
+  std::string known;
+  for (const auto* task : all()) {
+    if (task->name() == name) return *task;
+    known += concat(" ", task->name());
+  }
+  throw ArgumentError(
+      concat(origin_of(recipe, "task"), ": unknown task \"", name, "\"; known:", known));
+}
+
+const run::Task& of_run(const std::filesystem::path& run) {
+  const auto recipe = run / "config.toml";
+  if (!std::filesystem::exists(recipe)) throw IoError(concat(run.string(), ": is no run folder"));
+  return of_recipe(read_toml(recipe));
+}
+
+}  // namespace moekit::tasks

@@ -1,0 +1,109 @@
+#include "moekit/tasks/classification/config.h"
+
+#include <gtest/gtest.h>
+
+#include "moekit/models/mixture_classifier.h"
+#include "moekit/nn/routers/oracle_router.h"
+#include "moekit/tasks/classification/task.h"
+
+namespace moekit::classification {
+namespace {
+
+/// A recipe on generated images of 12 x 12 in two classes.
+Config resolve(const std::vector<std::string>& set) {
+  ConfigTree tree;
+  apply_override(tree, "data.name=synthetic-clusters");
+  for (const auto& assignment : set) apply_override(tree, assignment);
+  Config config;
+  bind_config(tree, config);
+  return config;
+}
+
+std::string error_of(const std::vector<std::string>& set) {
+  const auto folder = std::filesystem::temp_directory_path() / concat("moekit-none-", ::getpid());
+  try {
+    auto config = resolve(set);
+    config.train.loop.epochs = std::min<int64_t>(config.train.loop.epochs, 0);
+    run_recipe(config, {folder, "", false, true});
+    std::filesystem::remove_all(folder);
+  } catch (const ArgumentError& error) {
+    EXPECT_FALSE(std::filesystem::exists(folder)) << "a refused recipe left a run folder";
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(ClassificationConfig, RefusesImpossibleValuesWithKeyWantedAndGot) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"model.router.top_k=9"}, "model.router.top_k must be 0 (all) or 1..5"},
+      {{"model.num_experts=0"}, "model.num_experts must be at least 1; got 0"},
+      {{"model.form=\"top_k\""}, "wants model.router.top_k in 1..4; got 0"},
+      {{"model.router.top_k=2"}, "wants model.form = \"top_k\""},
+      {{"model.router.kind=\"attentive\"", "model.router.trunk={hidden=[16]}"},
+       "wants equal h: the experts' hidden vectors have 32, the router's 16"},
+      {{"model.router.kind=\"attentive\"", "model.expert.kind=\"linear\""}, "no hidden vector"},
+      {{"model.router.kind=\"oracle\"", "model.num_experts=2", "model.router.groups=[[0],[0]]"},
+       "label 0 is in two groups"},
+      {{"model.router.kind=\"oracle\"", "model.num_experts=2", "model.router.groups=[[0],[]]"},
+       "label 1 is in no group"},
+      {{"model.router.kind=\"oracle\"", "model.num_experts=2", "model.router.groups=[[0],[7]]"},
+       "label 7"},
+      {{"model.expert.net={conv=[{channels=1},{channels=1},{channels=1}],hidden=[3]}"},
+       "leaves no pixel"},
+      {{"model.kind=\"sparse\"", "model.expert.kind=\"conv\""}, "takes images"},
+      {{"model.capacity_factor=1.0"},
+       "unknown key model.capacity_factor; kind = \"mixture\" has kind num_experts form expert "
+       "router"},
+      {{"model.output_loss=\"double_softmax\""},
+       "unknown key model.output_loss; kind = \"mixture\""},
+      {{"model.kind=\"single\"", "model.router.top_k=1"},
+       "unknown key model.router; kind = \"single\" has kind expert"},
+      {{"model.router.kind=\"attentive\"", "model.router.temperature=2.0"},
+       "unknown key model.router.temperature; kind = \"attentive\" has kind input"},
+      {{"model.kind=\"sparse\"", "model.router.trunk.hidden=[4]"}, "without a trunk"},
+      {{"model.router.kind=\"best\""},
+       "unknown router \"best\"; known: linear, attentive or oracle"},
+      {{"model.router.temperature=nan"}, "model.router.temperature must be a finite number"},
+      {{"model.router.input=\"patch_sum\"", "model.router.patch_size=5",
+        "model.router.trunk.hidden=[]", "model.router.trunk.conv=[]"},
+       "must divide 12x12; got 5"},
+      {{"model.expert.kind=\"patch\"", "model.expert.activation=\"swiglu\""}, "gated"},
+      {{"model.expert.kind=\"mlp\"", "model.expert.activation=\"quartic\""}, "cubic"},
+      {{"train.optimizer=\"normalized_gd\""}, "belong together"},
+      {{"model.router.noise=\"uniform\"", "model.router.noise_scale=0"},
+       "noise_scale must be positive with noise = \"uniform\""},
+      {{"train.noisy_test=true"}, "wants a model.router.noise"},
+      {{"train.evaluate_every=0"}, "train.evaluate_every must be at least 1; got 0"},
+      {{"train.lr=0"}, "train.lr must be positive; got 0"},
+      {{"train.epochs=-1"}, "train.epochs must be at least 0; got -1"},
+      {{"train.batch_size=0"}, "train.batch_size must be at least 1; got 0"},
+      {{"train.momentum=0.9"},
+       "unknown key train.momentum; optimizer = \"adam\", schedule = \"constant\" has epochs"},
+      {{"train.accumulate=0"}, "train.accumulate must be at least 1; got 0"},
+      {{"train.patience=3"}, "wants data.validation > 0"},
+      {{"threads=0"}, "threads must be at least 1; got 0"},
+      {{"loss.load=0.1"}, "wants a router with noise = \"gaussian\""},
+      {{"loss.importance=0.1", "model.kind=\"single\""}, "the model has no router that learns"},
+      {{"init.router_from=\"a\"", "init.trunk_from=\"b\""}, "only one can be given"},
+  };
+  for (const auto& [set, want] : cases) {
+    EXPECT_NE(error_of(set).find(want), std::string::npos) << set[0] << ": " << error_of(set);
+  }
+}
+
+TEST(ClassificationConfig, TheDefaultsAreValid) { EXPECT_EQ(error_of({}), "no error"); }
+
+TEST(ClassificationConfig, ResolvedTomlReadsBackToTheSameRecipe) {
+  Config config;
+  config.model->as<models::MixtureConfig>().router->select("oracle");
+  config.model->as<models::MixtureConfig>().router->as<nn::OracleRouterOptions>().groups(
+      {{0, 1}, {2}});
+  config.train.loop.groups = {{"mixture.router.", 0.5, 0.1}};
+  const auto text = to_toml(to_json(config));
+  Config back;
+  bind_config(parse_toml(text, "r"), back);
+  EXPECT_EQ(to_json(back), to_json(config));
+}
+
+}  // namespace
+}  // namespace moekit::classification
