@@ -2,8 +2,10 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
+FUZZ_RUNS ?= 1000000
+FUZZ_TARGETS ?=
 
-.PHONY: all demo test build packages bench asan tsan format tidy clean
+.PHONY: all demo test build packages bench asan tsan fuzz format tidy clean
 
 all: build
 
@@ -29,6 +31,12 @@ bench:
 asan tsan: packages
 	@cmake --preset $@ > build-$@.configure.log && cmake --build --preset $@ -j $(JOBS)
 	@ctest --preset $@
+
+# FUZZ_TARGETS="trace recipe" runs these alone.
+fuzz:
+	@sh scripts/install-packages.sh build fuzz
+	@cmake --preset fuzz > build-fuzz.configure.log && cmake --build --preset fuzz -j $(JOBS)
+	@sh scripts/fuzz.sh build-fuzz $(FUZZ_RUNS) $(FUZZ_TARGETS)
 
 format:
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i

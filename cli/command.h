@@ -1,21 +1,24 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "cli/flags.h"
 
-/// One function per subcommand: adds its flags to the program and the callback that runs it.
-/// A callback throws `moekit::Error`, or sets the exit code it is given.
+/// One function per command that needs libtorch, each in a file of its own.
+/// @return the exit code; throws `moekit::Error`.
 namespace moekit::cli {
 
-void setup_train(CLI::App& app, int& exit_code);
-void setup_eval(CLI::App& app, int& exit_code);
-void setup_inspect(CLI::App& app, int& exit_code);
-void setup_report(CLI::App& app, int& exit_code);
-void setup_reproduce(CLI::App& app, int& exit_code);
-void setup_data(CLI::App& app, int& exit_code);
-void setup_bench(CLI::App& app, int& exit_code);
-void setup_version(CLI::App& app, int& exit_code);
-
-/// Exit code of a run that was interrupted and saved: 128 + SIGINT.
-inline constexpr int kInterruptedExit = 130;
+int run(const TrainFlags& flags);
+int run(const EvalFlags& flags);
+int run(const InspectFlags& flags);
+int run(const ReportFlags& flags);
+int run(const ReproduceFlags& flags);
+int run(const DataFlags& flags);
+int run(const BenchFlags& flags);
 
 }  // namespace moekit::cli
+
+extern "C" {
+/// What the front looks up in this library. The command is that of cli/flags.h as compiled with
+/// the version that the second function names.
+int moekit_run_command(const moekit::cli::Command* command);
+const char* moekit_commands_version();
+}

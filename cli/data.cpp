@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/guard.h"
 #include "cli/print.h"
 #include "moekit/core/config.h"
 #include "moekit/core/interrupt.h"
@@ -13,13 +14,6 @@
 
 namespace moekit::cli {
 namespace {
-
-struct DataFlags {
-  std::string name;
-  std::string data;
-  std::string mirror;
-  bool json = false;
-};
 
 void list(const DataFlags& flags) {
   Json rows = Json::array();
@@ -32,7 +26,7 @@ void list(const DataFlags& flags) {
     rows.push_back({{"name", row.name}, {"description", row.doc}, {"folder", where}});
   }
   if (flags.json) {
-    fmt::print("{}\n", rows.dump(2));
+    fmt::print("{}\n", dump_text(rows, 2));
     return;
   }
   for (const auto& row : rows) {
@@ -72,7 +66,7 @@ void info(const DataFlags& flags) {
     Json out = {{"name", dataset->name}, {"kind", dataset->kind()}, {"folder", dataset->source}};
     out.update(facts);
     for (const auto& key : keys) out["options"][key.path] = Json::parse(key.default_value);
-    fmt::print("{}\n", out.dump(2));
+    fmt::print("{}\n", dump_text(out, 2));
     return;
   }
   fmt::print("{}: {}, from {}\n", dataset->name, facts["summary"].get<std::string>(),
@@ -83,7 +77,7 @@ void info(const DataFlags& flags) {
   print_keys(keys);
 }
 
-void fetch(const DataFlags& flags, int& exit_code) {
+int fetch(const DataFlags& flags) {
   const auto& row = data::dataset_row(flags.name);
   const auto base = flags.data.empty() ? data::cache_folder() : std::filesystem::path(flags.data);
   const InterruptGuard guard;
@@ -93,39 +87,26 @@ void fetch(const DataFlags& flags, int& exit_code) {
   data::fetch_dataset(row, folder, flags.mirror,
                       [&](const std::string& file, int64_t done, int64_t total) {
                         if (file != current) {
-                          progress = std::make_unique<Progress>(file, total / 1024);
+                          progress = std::make_unique<Progress>(file, total / 1024, "KiB");
                           current = file;
                         }
-                        progress->update(done / 1024, "KiB");
+                        progress->update(done / 1024);
                         return !interrupted();
                       });
-  if (interrupted()) exit_code = kInterruptedExit;
   fmt::print("{}\n", folder.string());
+  return interrupted() ? kInterruptedExit : 0;
 }
 
 }  // namespace
 
-void setup_data(CLI::App& app, int& exit_code) {
-  auto flags = std::make_shared<DataFlags>();
-  auto* command = app.add_subcommand("data", "Data sets: list, show, download");
-  command->require_subcommand(1);
-  auto* list_command = command->add_subcommand("list", "Known data sets and where they were found");
-  auto* info_command = command->add_subcommand("info", "Sizes and class counts of one");
-  auto* fetch_command = command->add_subcommand(
-      "fetch", "Download one from its public home into the user's cache, or into --data");
-  for (auto* sub : {list_command, info_command, fetch_command}) {
-    sub->add_option("--data", flags->data, "Folder of data sets");
+int run(const DataFlags& flags) {
+  if (flags.action == DataAction::kFetch) return fetch(flags);
+  if (flags.action == DataAction::kInfo) {
+    info(flags);
+  } else {
+    list(flags);
   }
-  for (auto* sub : {info_command, fetch_command}) {
-    sub->add_option("name", flags->name, "Name, as in the list")->required();
-  }
-  for (auto* sub : {list_command, info_command}) {
-    sub->add_flag("--json", flags->json, "Print as JSON");
-  }
-  fetch_command->add_option("--mirror", flags->mirror, "Address of a folder with the same files");
-  list_command->callback([flags] { list(*flags); });
-  info_command->callback([flags] { info(*flags); });
-  fetch_command->callback([flags, &exit_code] { fetch(*flags, exit_code); });
+  return 0;
 }
 
 }  // namespace moekit::cli

@@ -1,25 +1,46 @@
 #include <fmt/format.h>
 
-#include <memory>
+#include <cmath>
 
 #include "cli/command.h"
 #include "cli/print.h"
+#include "moekit/core/schema.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 namespace {
 
-struct InspectFlags {
-  std::string run;
-  std::string data;
-  std::string against;
-  bool json = false;
-};
-
 void print_row(const std::string& name, const Json& values, const char* format) {
   fmt::print("  {:24}", name);
-  for (const auto& value : values) fmt::print(fmt::runtime(format), value.get<double>());
+  for (const auto& value : values) fmt::print(fmt::runtime(format), figure_value(value));
   fmt::print("\n");
+}
+
+/// A mean that may have no value, which is NaN and in JSON text null.
+std::string mean_text(const Json& value) {
+  const bool there = value.is_number() && !std::isnan(value.get<double>());
+  return there ? fmt::format("{:.3f}", value.get<double>()) : "without a value";
+}
+
+void print_outputs(const Json& layer) {
+  const auto& regret = layer["routing_regret"];
+  fmt::print("  {:24} {:.3f} (random {:.3f})\n", "routing regret", regret["chosen"].get<double>(),
+             regret["random_baseline"].get<double>());
+  const auto& kept = layer["subset_retention"];
+  const auto subsets = kept["baseline_subsets"].get<int64_t>();
+  fmt::print(
+      "  {:24} accuracy {:.3f} with each class's best {} expert(s), {:.3f} with all, "
+      "{:.3f} random ({} {})\n",
+      "subset retention", kept["accuracy_kept"].get<double>(), kept["experts_kept"].get<int64_t>(),
+      kept["accuracy_all"].get<double>(), kept["random_baseline"].get<double>(),
+      kept["baseline_exact"].get<bool>() ? "all subsets:" : "subsets drawn:", subsets);
+  const auto left_out = layer["output_cka_left_out"].get<int64_t>();
+  fmt::print("  {:24} {} ({} estimator, random {}){}\n", "output similarity, CKA",
+             mean_text(layer["output_cka_mean"]), layer["output_cka_estimator"].get<std::string>(),
+             mean_text(layer["output_cka_baseline"]),
+             left_out == 0
+                 ? ""
+                 : fmt::format("; {} pair(s) left out: an expert's outputs do not vary", left_out));
 }
 
 void print_alignment(const char* title, const Json& a) {
@@ -64,22 +85,9 @@ void print_layer(const Json& layer, const std::vector<std::string>& classes) {
       print_row(fmt::format("cluster {}", k), counts[k], "{:>8.0f}");
     }
   }
-  if (layer.contains("routing_regret")) {
-    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "routing regret",
-               layer["routing_regret"]["chosen"].get<double>(),
-               layer["routing_regret"]["random_baseline"].get<double>());
-    const auto& kept = layer["subset_retention"];
-    fmt::print(
-        "  {:24} accuracy {:.3f} with each class's best {} expert(s), {:.3f} with all, "
-        "{:.3f} random\n",
-        "subset retention", kept["accuracy_kept"].get<double>(),
-        kept["experts_kept"].get<int64_t>(), kept["accuracy_all"].get<double>(),
-        kept["random_baseline"].get<double>());
-    fmt::print("  {:24} {:.3f} (random {:.3f})\n", "output similarity, CKA",
-               number("output_cka_mean"), number("output_cka_baseline"));
-  }
+  if (layer.contains("routing_regret")) print_outputs(layer);
   if (layer.contains("weight_cosine_mean")) {
-    fmt::print("  {:24} {:.3f}\n", "weight similarity", number("weight_cosine_mean"));
+    fmt::print("  {:24} {}\n", "weight similarity", mean_text(layer["weight_cosine_mean"]));
   }
   if (layer.contains("router_saturation")) {
     fmt::print("  {:24} {:.3f} (random {:.3f})\n", "router saturation", number("router_saturation"),
@@ -108,18 +116,24 @@ void print_directions(const Json& alignment) {
   }
   if (alignment.contains("centre_over_label")) {
     fmt::print("router, centre over label {:.2f}; centres covered {}; experts in use {}\n",
-               alignment["centre_over_label"].get<double>(),
+               figure_value(alignment["centre_over_label"]),
                alignment["centres_covered"].get<int64_t>(),
                alignment["experts_in_use"].get<int64_t>());
   }
 }
 
-void run(const InspectFlags& flags) {
+}  // namespace
+
+int run(const InspectFlags& flags) {
+  note_unchecked(flags.run);
   const Json report = tasks::of_run(flags.run).inspect(flags.run, flags.data, flags.against);
-  if (!flags.json && !report.contains("layers")) return print_summary(report);
+  if (!flags.json && !report.contains("layers")) {
+    print_summary(report);
+    return 0;
+  }
   if (flags.json) {
-    fmt::print("{}\n", report.dump(2));
-    return;
+    fmt::print("{}\n", dump_text(report, 2));
+    return 0;
   }
   fmt::print("{}: {}, seed {}, test error {:.4f}\n", report["run"].get<std::string>(),
              report["data"].get<std::string>(), report["seed"].get<int64_t>(),
@@ -128,19 +142,7 @@ void run(const InspectFlags& flags) {
   for (const auto& layer : report["layers"]) print_layer(layer, classes);
   if (report.contains("alignment")) print_directions(report["alignment"]);
   if (report["layers"].empty()) fmt::print("a single model: no router to inspect\n");
-}
-
-}  // namespace
-
-void setup_inspect(CLI::App& app, int& /*exit_code*/) {
-  auto flags = std::make_shared<InspectFlags>();
-  auto* command = app.add_subcommand("inspect", "Show which expert does what in a finished run");
-  command->add_option("run", flags->run, "Run folder")->required();
-  command->add_option("--data", flags->data, "Folder of data sets");
-  command->add_option("--against", flags->against,
-                      "Another run on the same test images: adds the router's saturation");
-  command->add_flag("--json", flags->json, "Print as JSON");
-  command->callback([flags] { run(*flags); });
+  return 0;
 }
 
 }  // namespace moekit::cli

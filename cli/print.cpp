@@ -36,6 +36,17 @@ std::string when_text(const ConfigKey& key, const std::vector<ConfigKey>& keys) 
 
 }  // namespace
 
+void note_unchecked(const std::filesystem::path& run) {
+  std::error_code error;
+  const auto model = run / "model";
+  if (!std::filesystem::exists(model / "config.json", error) ||
+      std::filesystem::exists(model / "manifest.json", error)) {
+    return;
+  }
+  fmt::print(stderr, "moekit: {}: has no manifest.json: its files are not checked\n",
+             model.string());
+}
+
 void print_summary(const Json& summary) {
   for (const auto& [key, value] : summary.items()) print_value(key, value, 0);
 }
@@ -45,21 +56,26 @@ void print_keys(const std::vector<ConfigKey>& keys) {
     std::vector<std::string_view> names;
     for (const auto& [name, what] : key.kinds) names.push_back(name);
     const std::string when = when_text(key, keys);
-    fmt::print("  {:34} {:24} {}{}{}{}\n", key.path, key.default_value, key.doc,
+    const std::string range = key.rule.text();
+    fmt::print("  {:34} {:24} {}{}{}{}{}{}\n", key.path, key.default_value, key.doc,
                key.doc.empty() || names.empty() ? "" : ": ", join_choices(names),
+               range.empty() ? "" : fmt::format(" ({})", range),
+               key.rule.on_resume ? " (may change on --resume)" : "",
                when.empty() ? "" : fmt::format(" [{}]", when));
   }
 }
 
 void print_keys_markdown(const std::vector<ConfigKey>& keys) {
-  fmt::print("| key | default | meaning | of |\n| --- | --- | --- | --- |\n");
+  fmt::print(
+      "| key | default | meaning | range | resume | of |\n"
+      "| --- | --- | --- | --- | --- | --- |\n");
   for (const auto& key : keys) {
     std::string doc = key.doc;
     for (const auto& [name, what] : key.kinds) {
       doc += fmt::format("{}`{}`: {}", doc.empty() ? "" : "<br>", name, what);
     }
-    fmt::print("| `{}` | `{}` | {} | {} |\n", key.path, key.default_value, doc,
-               when_text(key, keys));
+    fmt::print("| `{}` | `{}` | {} | {} | {} | {} |\n", key.path, key.default_value, doc,
+               key.rule.text(), key.rule.on_resume ? "may change" : "", when_text(key, keys));
   }
 }
 

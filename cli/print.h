@@ -4,6 +4,9 @@
 
 namespace moekit::cli {
 
+/// Says on stderr when a run's model has no checksums, as those of earlier versions.
+void note_unchecked(const std::filesystem::path& run);
+
 /// A run's or an evaluation's figures as lines of text on stdout.
 void print_summary(const Json& summary);
 

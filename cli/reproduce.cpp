@@ -1,12 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
-#include <memory>
 
 #include "cli/command.h"
-#include "cli/recipes.h"
+#include "cli/guard.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
+#include "moekit/core/words.h"
 #include "moekit/data/folders.h"
 #include "moekit/run/report.h"
 #include "moekit/study/jobs.h"
@@ -18,27 +19,9 @@ namespace moekit::cli {
 namespace fs = std::filesystem;
 namespace {
 
-struct ReproduceFlags {
-  std::string paper;
-  bool quick = false;
-  bool full = false;
-  int64_t seeds = 0;
-  int64_t jobs = 0;
-  std::string data;
-  std::string out;
-  std::string rows = "*";
-  std::vector<std::string> set;
-  std::string markdown;
-  std::string report;
-  bool json = false;
-  bool quiet = false;
-  bool table_only = false;
-};
-
 /// Why a recipe cannot be run here, or nothing.
 std::string find_obstacle(const ConfigTree& recipe, const std::string& data_folder) {
-  const run::Task& task = tasks::of_recipe(recipe);
-  task.check(recipe);
+  const run::Task& task = tasks::check_recipe(recipe);
   const std::string needed = task.data_set(recipe);
   if (needed.empty() || data::find_dataset(data::dataset_row(needed), data_folder)) return {};
   return concat("data set ", needed, " was not found");
@@ -65,14 +48,17 @@ void write_page(const study::Study& study, const std::vector<study::RowResult>& 
   std::vector<run::RunGroup> groups;
   for (const auto& row : results) {
     if (row.runs.empty()) continue;
-    groups.push_back({study::full_label(row), {row.runs.begin(), row.runs.end()}});
+    groups.push_back({study::page_label(row, results), {row.runs.begin(), row.runs.end()}});
   }
   if (groups.empty()) return;
-  auto page = run::make_report(groups, &tasks::of_run, flags.data);
+  auto page =
+      run::make_report(groups, &tasks::of_run, flags.data, study::figure_table(study, results));
   page.title = study.title;
-  page.introduction = study.source + ". " + page.introduction;
-  page.tables.insert(page.tables.begin(), {"Figures: mean ± standard deviation [the paper's]",
-                                           study::figure_table(study, results)});
+  const bool compared = std::any_of(results.begin(), results.end(), [](const auto& row) {
+    return std::any_of(row.cells.begin(), row.cells.end(),
+                       [](const auto& cell) { return cell.second.paper.has_value(); });
+  });
+  page.legend += (compared ? " In brackets: the paper's value. " : " ") + study.source + ".";
   if (!claims.empty()) page.tables.emplace_back("Claims", study::claim_table(claims));
   const fs::path path = flags.report.empty() ? out / "report.html" : fs::path(flags.report);
   write_file_atomic(path, report::render(page));
@@ -86,18 +72,21 @@ void print_results(const study::Study& study, const std::vector<study::RowResult
     write_file_atomic(flags.markdown, study::to_markdown(study, results, claims, command));
   }
   if (flags.json) {
-    fmt::print("{}\n", study::to_json(study, results, claims).dump(2));
+    fmt::print("{}\n", dump_text(study::to_json(study, results, claims), 2));
   } else {
     fmt::print("{}", study::to_text(study, results, claims));
   }
 }
 
-void run(const ReproduceFlags& flags, int& exit_code) {
-  MOEKIT_CHECK(!(flags.quick && flags.full), "reproduce: --quick and --full exclude each other");
-  const fs::path folder = find_study(flags.paper);
+}  // namespace
+
+int run(const ReproduceFlags& flags) {
+  // Also the name of the folder of its runs.
+  MOEKIT_CHECK(study::is_row_name(flags.paper) && flags.paper.find('/') == std::string::npos,
+               "reproduce: wants the name of a folder in recipes/; got ", in_quotes(flags.paper));
   // A study that names no figures is one of classifiers, the first task.
   const study::Study study =
-      study::read_study(folder / "study.toml", tasks::all().front()->study_figures());
+      study::read_study(flags.folder / "study.toml", tasks::all().front()->study_figures());
   const std::string tier = flags.full ? "full" : "quick";
   const int64_t seeds =
       flags.seeds > 0 ? flags.seeds : (flags.full ? study.full_seeds : study.quick_seeds);
@@ -108,7 +97,7 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   MOEKIT_CHECK(!rows.empty(), "reproduce: --rows \"", flags.rows, "\" fits no row of tier ", tier);
   const auto plan =
       study::make_plan(rows,
-                       {fs::read_symlink("/proc/self/exe"), folder, out, seeds,
+                       {fs::read_symlink("/proc/self/exe"), flags.folder, out, seeds,
                         common_overrides(study, flags), flags.data},
                        [&](const ConfigTree& recipe) { return find_obstacle(recipe, flags.data); });
   study::Failures failures;
@@ -119,12 +108,10 @@ void run(const ReproduceFlags& flags, int& exit_code) {
                                flags.quiet);
     if (interrupted()) {
       fmt::print(stderr, "stopped; the same command goes on from here\n");
-      exit_code = kInterruptedExit;
-      return;
+      return kInterruptedExit;
     }
   }
   for (const auto& [name, reason] : failures) fmt::print(stderr, "{}: {}\n", name, reason);
-  if (!failures.empty()) exit_code = 1;
   const auto results = study::gather_rows(rows, study.figure, out, seeds, plan.missing, failures);
   std::vector<study::ClaimResult> claims;
   for (const auto& claim : study.claim) {
@@ -132,33 +119,9 @@ void run(const ReproduceFlags& flags, int& exit_code) {
   }
   print_results(study, results, claims, flags,
                 fmt::format("moekit reproduce {} --{} --seeds {}{}", flags.paper, tier, seeds,
-                            flags.rows == "*" ? "" : " --rows '" + flags.rows + "'"));
+                            flags.rows == "*" ? "" : " --rows " + shell_quoted(flags.rows)));
   write_page(study, results, claims, flags, out);
-}
-
-}  // namespace
-
-void setup_reproduce(CLI::App& app, int& exit_code) {
-  auto flags = std::make_shared<ReproduceFlags>();
-  auto* command = app.add_subcommand(
-      "reproduce", "Run a paper's experiments and print our figures beside the paper's");
-  command->add_option("paper", flags->paper, "Name of a folder in recipes/, as attentive-gate")
-      ->required();
-  command->add_flag("--quick", flags->quick, "The scaled-down tier (default), about ten minutes");
-  command->add_flag("--full", flags->full, "The paper's own settings; hours");
-  command->add_option("--seeds", flags->seeds, "Seeds a row")->check(CLI::PositiveNumber);
-  command->add_option("--jobs", flags->jobs, "Runs at a time (default: one a core)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--rows", flags->rows, "Only rows whose name fits this pattern: 'mnist/*'");
-  command->add_option("--set", flags->set, "Override a key in every row, as in train");
-  command->add_option("--data", flags->data, "Folder of data sets");
-  command->add_option("--out", flags->out, "Folder of the runs (default runs/PAPER-TIER)");
-  command->add_option("--markdown", flags->markdown, "Also write the tables to this file");
-  command->add_option("--report", flags->report, "The report page (default OUT/report.html)");
-  command->add_flag("--json", flags->json, "Print as JSON");
-  command->add_flag("--table-only", flags->table_only, "Train nothing: tables of what is there");
-  command->add_flag("--quiet", flags->quiet, "No progress");
-  command->callback([flags, &exit_code] { run(*flags, exit_code); });
+  return failures.empty() ? 0 : kFailed;
 }
 
 }  // namespace moekit::cli

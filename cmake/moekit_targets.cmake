@@ -34,6 +34,12 @@ if(MOEKIT_SANITIZE)
   target_link_options(moekit_options INTERFACE -fsanitize=${MOEKIT_SANITIZE})
 endif()
 
+if(MOEKIT_FUZZ)
+  # vptr and function look into types that libtorch keeps to itself.
+  target_compile_options(moekit_options INTERFACE -fsanitize=fuzzer-no-link
+                                                  -fno-sanitize=vptr,function)
+endif()
+
 # libtorch as one target; its headers are not ours to warn about.
 add_library(moekit_torch INTERFACE)
 target_link_libraries(moekit_torch INTERFACE ${TORCH_LIBRARIES})

@@ -20,7 +20,9 @@ class RoundRobinRouterImpl : public Cloneable<RoundRobinRouterImpl, RouterImpl> 
         torch::full({tokens.size(0), num_experts_}, -10.0).scatter(1, expert.unsqueeze(1), 10.0);
     return route(logits, 1);
   }
-  void take_experts(ExpertEdit& edit) override { num_experts_ = edit.index.numel(); }
+  void take_experts(ExpertEdit& edit) override {
+    edit.then([this, experts = edit.index.numel()] { num_experts_ = experts; });
+  }
 
  private:
   int64_t num_experts_;

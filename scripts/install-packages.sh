@@ -1,17 +1,20 @@
 #!/bin/sh
 # Installs the Debian packages moekit needs, and nothing when all are there.
-#   scripts/install-packages.sh [build] [test] [benchmark] [browser] [lint]   (default: build test)
+#   scripts/install-packages.sh [build] [test] [benchmark] [browser] [lint] [shell] [fuzz]
+#   (default: build test)
 # This is the one list; docs/dependencies.md gives the reason for each.
 set -eu
 
 build="g++ make cmake ninja-build ccache pkg-config
-  libtorch-dev libopenblas0-openmp libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
+  libtorch-dev libopenblas0-openmp libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsimdjson-dev
   zlib1g-dev liblzma-dev libpng-dev libcurl4-openssl-dev libarchive-dev libssl-dev
-  libjs-chart.js dataset-fashion-mnist"
+  libprotobuf-dev protobuf-compiler libboost-dev libjs-chart.js dataset-fashion-mnist"
 test="libgtest-dev"
 benchmark="libbenchmark-dev"
 browser="chromium"
 lint="clang-tidy clang-format"
+shell="bash zsh mandoc man-db python3"
+fuzz="clang libclang-rt-14-dev"
 
 [ $# -gt 0 ] || set -- build test
 missing=""
@@ -22,7 +25,9 @@ for group in "$@"; do
     benchmark) packages=$benchmark ;;
     browser) packages=$browser ;;
     lint) packages=$lint ;;
-    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser, lint)" >&2; exit 2 ;;
+    shell) packages=$shell ;;
+    fuzz) packages=$fuzz ;;
+    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser, lint, shell, fuzz)" >&2; exit 2 ;;
   esac
   for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

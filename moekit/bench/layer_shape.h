@@ -28,6 +28,10 @@ const LayerShape& find_layer_shape(std::string_view name);
 
 enum class Pass { kForward, kTrain };
 
+/// Where experts come from. zipf: an expert of rank r has odds 1 / r; one: every token goes to the
+/// first K; trace: the first layer of a recorded routing trace.
+enum class RoutingKind { kUniform, kZipf, kOne, kTrace };
+
 }  // namespace moekit::bench
 
 template <>
@@ -35,5 +39,15 @@ struct moekit::EnumNames<moekit::bench::Pass> {
   static constexpr std::array<std::pair<bench::Pass, std::string_view>, 2> kTable{{
       {bench::Pass::kForward, "forward"},
       {bench::Pass::kTrain, "train"},
+  }};
+};
+
+template <>
+struct moekit::EnumNames<moekit::bench::RoutingKind> {
+  static constexpr std::array<std::pair<bench::RoutingKind, std::string_view>, 4> kTable{{
+      {bench::RoutingKind::kUniform, "uniform"},
+      {bench::RoutingKind::kZipf, "zipf"},
+      {bench::RoutingKind::kOne, "one"},
+      {bench::RoutingKind::kTrace, "trace"},
   }};
 };

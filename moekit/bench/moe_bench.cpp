@@ -11,7 +11,9 @@
 
 #include "moekit/bench/baselines.h"
 #include "moekit/bench/layers.h"
+#include "moekit/bench/routing.h"
 #include "moekit/core/error.h"
+#include "moekit/core/numbers.h"
 #include "moekit/kernels/ffn/expert_ffn.h"
 
 namespace moekit::bench {
@@ -131,8 +133,8 @@ class Bench {
     const double cache = options_.cache_bytes > 0 ? options_.cache_bytes : last_level_cache_bytes();
     const double wanted = std::ceil(4 * cache / smallest);
     const double of_layer = shape_.layer_weights() * bits / 8 * (train_ ? 2 : 1);
-    return std::max<std::int64_t>(
-        1, static_cast<std::int64_t>(std::min(wanted, kMostBytes / of_layer)));
+    return to_integer(std::max(1.0, std::floor(std::min(wanted, kMostBytes / of_layer))),
+                      "number of layers");
   }
 
   /// False when told to stop.
@@ -270,30 +272,6 @@ class Bench {
   std::vector<Workload> workloads_;
   std::vector<BaselineTimes> baselines_;
 };
-
-void check_options(const MoeBenchOptions& options) {
-  MOEKIT_CHECK(!options.tokens.empty() && !options.threads.empty(),
-               "bench: needs at least one number of tokens and of threads");
-  for (const auto n : options.tokens) {
-    MOEKIT_CHECK(n >= 1 && n <= 65536, "bench: tokens must be 1..65536; got ", n);
-  }
-  for (const auto t : options.threads) {
-    MOEKIT_CHECK(t >= 1 && t <= 256, "bench: threads must be 1..256; got ", t);
-  }
-  MOEKIT_CHECK(options.enough.runs >= 1, "bench: runs must be at least 1; got ",
-               options.enough.runs);
-  MOEKIT_CHECK((options.routing == RoutingKind::kTrace) == !options.trace.empty(),
-               "bench: routing trace and a trace file go together");
-  if (options.pass == Pass::kTrain) {
-    for (const auto f : options.formats) {
-      MOEKIT_CHECK(f == WeightFormat::kF32 || f == WeightFormat::kBf16,
-                   "bench: a training step takes formats f32 and bf16; got ",
-                   kernels::format_info(f).name);
-    }
-  }
-  MOEKIT_CHECK(kernels::isa_supported(options.isa), "bench: this machine lacks ",
-               kernels::isa_name(options.isa));
-}
 
 }  // namespace
 

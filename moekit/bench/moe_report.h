@@ -7,7 +7,6 @@
 
 #include "moekit/bench/layer_shape.h"
 #include "moekit/bench/machine.h"
-#include "moekit/bench/routing.h"
 #include "moekit/core/config.h"
 #include "moekit/kernels/common/isa.h"
 #include "moekit/kernels/ffn/weight_format.h"

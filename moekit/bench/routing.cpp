@@ -1,12 +1,11 @@
 #include "moekit/bench/routing.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <numeric>
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/common/top_k.h"
 #include "moekit/metrics/routing_trace.h"
 
 namespace moekit::bench {
@@ -17,14 +16,13 @@ constexpr std::int64_t kPlans = 16;  // different routings that the runs take in
 /// K different experts with odds `odds`, by the largest of log(odds) + Gumbel noise.
 void draw_experts(const std::vector<double>& odds, std::int64_t top_k, std::mt19937_64& generator,
                   std::int64_t* to) {
-  std::vector<std::pair<double, std::int64_t>> keys;
+  std::vector<double> keys;
   std::uniform_real_distribution<double> uniform(1e-12, 1);
   for (size_t e = 0; e < odds.size(); ++e) {
     const double gumbel = -std::log(-std::log(uniform(generator)));
-    keys.emplace_back(std::log(odds[e]) + gumbel, static_cast<std::int64_t>(e));
+    keys.push_back(std::log(odds[e]) + gumbel);
   }
-  std::partial_sort(keys.begin(), keys.begin() + top_k, keys.end(), std::greater<>());
-  for (std::int64_t k = 0; k < top_k; ++k) to[k] = keys[static_cast<size_t>(k)].second;
+  kernels::top_k(keys.data(), 1, static_cast<std::int64_t>(keys.size()), top_k, to);
 }
 
 }  // namespace

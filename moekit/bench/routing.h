@@ -11,10 +11,6 @@
 
 namespace moekit::bench {
 
-/// Where experts come from. zipf: an expert of rank r has odds 1 / r; one: every token goes to the
-/// first K; trace: the first layer of a recorded routing trace.
-enum class RoutingKind { kUniform, kZipf, kOne, kTrace };
-
 /// Who goes where in one step, for the kernels and for libtorch.
 struct Routed {
   torch::Tensor index;   ///< [N, K]
@@ -46,13 +42,3 @@ class RoutingSource {
 double mean_distinct(const std::vector<Routed>& plans);
 
 }  // namespace moekit::bench
-
-template <>
-struct moekit::EnumNames<moekit::bench::RoutingKind> {
-  static constexpr std::array<std::pair<bench::RoutingKind, std::string_view>, 4> kTable{{
-      {bench::RoutingKind::kUniform, "uniform"},
-      {bench::RoutingKind::kZipf, "zipf"},
-      {bench::RoutingKind::kOne, "one"},
-      {bench::RoutingKind::kTrace, "trace"},
-  }};
-};

@@ -1,109 +1,119 @@
 #include "moekit/checkpoint/optimizer_io.h"
 
-#include <torch/optim/adam.h>
-#include <torch/optim/adamw.h>
-#include <torch/optim/sgd.h>
-
 #include <algorithm>
-#include <sstream>
+#include <set>
 
+#include "moekit/checkpoint/optimizer_state.h"
 #include "moekit/core/error.h"
 
 namespace moekit::checkpoint {
 namespace {
 
-/// What one kind of optimizer remembers of a parameter: read it as tensors, write it back.
-using Fields = std::map<std::string, torch::Tensor>;
-struct Kind {
-  bool (*is)(torch::optim::Optimizer&);
-  Fields (*read)(torch::optim::OptimizerParamState&);
-  std::unique_ptr<torch::optim::OptimizerParamState> (*write)(const Fields&);
+constexpr const char* kUnset = "unset";
+
+/// Names of the fields that a source has of one parameter.
+using FieldNames = std::set<std::string>;
+
+/// The fields of every parameter. @throws FormatError for an entry of none
+std::map<std::string, FieldNames> names_by_parameter(const TensorSource& source,
+                                                     const torch::nn::Module& model) {
+  const auto parameters = model.named_parameters();
+  std::map<std::string, FieldNames> out;
+  for (const auto& name : source.names()) {
+    const auto dot = name.rfind('.');
+    const std::string parameter = dot == std::string::npos ? "" : name.substr(0, dot);
+    MOEKIT_CHECK_FORMAT(parameters.find(parameter) != nullptr, source.where(), ": ", name,
+                        " belongs to no parameter");
+    out[parameter].insert(name.substr(dot + 1));
+  }
+  return out;
+}
+
+/// Reads and checks the state of one parameter.
+class StateReader {
+ public:
+  StateReader(const TensorSource& source, std::string name, torch::Tensor parameter)
+      : source_(source), name_(std::move(name)), parameter_(std::move(parameter)) {}
+
+  torch::Tensor moment(const MomentField& field) const {
+    const auto tensor = read(field.name, parameter_.sizes(), parameter_.scalar_type());
+    const auto sound = field.is_square ? tensor.ge(0) : torch::isfinite(tensor);
+    MOEKIT_CHECK_FORMAT(sound.all().item<bool>(), where(field.name), " holds values that ",
+                        field.is_square ? "are negative or NaN" : "are not finite");
+    return tensor;
+  }
+  torch::Tensor step() const {
+    auto tensor = read("step", {}, torch::kLong);
+    MOEKIT_CHECK_FORMAT(tensor.item<int64_t>() >= 1, where("step"), " must be at least 1; got ",
+                        tensor.item<int64_t>());
+    return tensor;
+  }
+  torch::Tensor row_steps() const {
+    MOEKIT_CHECK_FORMAT(parameter_.dim() >= 1, where(kRowSteps),
+                        ": the parameter is a single number and has no rows");
+    auto tensor = read(kRowSteps, {parameter_.size(0)}, torch::kLong);
+    MOEKIT_CHECK_FORMAT(tensor.ge(0).all().item<bool>(), where(kRowSteps),
+                        " must be at least 0; got ", tensor.min().item<int64_t>());
+    return tensor;
+  }
+  std::string where(const std::string& field) const {
+    return concat(source_.where(), ": ", name_, ".", field);
+  }
+
+ private:
+  torch::Tensor read(const std::string& field, torch::IntArrayRef sizes,
+                     torch::ScalarType dtype) const {
+    const std::string entry = name_ + "." + field;
+    const torch::IntArrayRef got = source_.info(entry).shape;
+    MOEKIT_CHECK_FORMAT(got == sizes, where(field), " is ", got, "; wanted ", sizes);
+    auto tensor = source_.read(entry);
+    MOEKIT_CHECK_FORMAT(tensor.scalar_type() == dtype, where(field), " is ", tensor.scalar_type(),
+                        "; wanted ", dtype);
+    return tensor;
+  }
+
+  const TensorSource& source_;
+  std::string name_;
+  torch::Tensor parameter_;
 };
 
-torch::Tensor field(const Fields& fields, const std::string& name) {
-  const auto found = fields.find(name);
-  return found == fields.end() ? torch::Tensor() : found->second.clone();
-}
-
-void keep(Fields& fields, const std::string& name, const torch::Tensor& tensor) {
-  if (tensor.defined()) fields[name] = tensor;
-}
-
-template <typename State>
-Fields read_adam(torch::optim::OptimizerParamState& base) {
-  auto& state = static_cast<State&>(base);
-  Fields fields{{"step", torch::tensor(state.step(), torch::kLong)}};
-  keep(fields, "exp_avg", state.exp_avg());
-  keep(fields, "exp_avg_sq", state.exp_avg_sq());
-  keep(fields, "max_exp_avg_sq", state.max_exp_avg_sq());
-  return fields;
-}
-
-template <typename State>
-std::unique_ptr<torch::optim::OptimizerParamState> write_adam(const Fields& fields) {
-  auto state = std::make_unique<State>();
-  state->step(fields.at("step").item<int64_t>());
-  state->exp_avg(field(fields, "exp_avg"));
-  state->exp_avg_sq(field(fields, "exp_avg_sq"));
-  state->max_exp_avg_sq(field(fields, "max_exp_avg_sq"));
-  return state;
-}
-
-Fields read_sgd(torch::optim::OptimizerParamState& base) {
-  Fields fields;
-  keep(fields, "momentum_buffer",
-       static_cast<torch::optim::SGDParamState&>(base).momentum_buffer());
-  return fields;
-}
-
-std::unique_ptr<torch::optim::OptimizerParamState> write_sgd(const Fields& fields) {
-  auto state = std::make_unique<torch::optim::SGDParamState>();
-  state->momentum_buffer(field(fields, "momentum_buffer"));
-  return state;
-}
-
-template <typename Optimizer>
-bool is_a(torch::optim::Optimizer& optimizer) {
-  return dynamic_cast<Optimizer*>(&optimizer) != nullptr;
-}
-
-const Kind& kind_of(torch::optim::Optimizer& optimizer) {
-  static const Kind kKinds[] = {
-      {&is_a<torch::optim::AdamW>, &read_adam<torch::optim::AdamWParamState>,
-       &write_adam<torch::optim::AdamWParamState>},
-      {&is_a<torch::optim::Adam>, &read_adam<torch::optim::AdamParamState>,
-       &write_adam<torch::optim::AdamParamState>},
-      {&is_a<torch::optim::SGD>, &read_sgd, &write_sgd},
+/// The state of one parameter, checked; null where it took no step.
+std::unique_ptr<torch::optim::OptimizerParamState> read_state(
+    const OptimizerKind& kind, const torch::optim::OptimizerOptions& options,
+    const StateReader& reader, FieldNames names) {
+  const auto moments = kind.moments(options);
+  if (names == FieldNames{kUnset} && !moments.empty()) return nullptr;
+  const auto take = [&](const std::string& name) {
+    MOEKIT_CHECK_FORMAT(names.erase(name) == 1, reader.where(name), " is missing; ", kind.name,
+                        " needs it");
   };
-  for (const Kind& kind : kKinds) {
-    if (kind.is(optimizer)) return kind;
+  StateFields fields;
+  for (const auto& moment : moments) {
+    take(moment.name);
+    fields[moment.name] = reader.moment(moment);
   }
-  throw ArgumentError("optimizer state: only SGD, Adam and AdamW can be saved");
-}
-
-/// libtorch 1.13 keys the state by the tensor's address as a string, 2.x by the address itself.
-template <typename Map>
-auto state_key(const Map& /*state*/, const torch::Tensor& parameter) {
-  if constexpr (std::is_same_v<typename Map::key_type, std::string>) {
-    std::ostringstream address;
-    address << parameter.unsafeGetTensorImpl();
-    return address.str();
-  } else {
-    return static_cast<void*>(parameter.unsafeGetTensorImpl());
+  if (kind.counts_steps) {
+    take("step");
+    fields["step"] = reader.step();
   }
+  if (!moments.empty() && names.erase(kRowSteps) == 1) fields[kRowSteps] = reader.row_steps();
+  MOEKIT_CHECK_FORMAT(names.empty(), reader.where(*names.begin()), " is nothing that ", kind.name,
+                      " with these options keeps");
+  return fields.empty() ? nullptr : kind.write(fields);
 }
 
 }  // namespace
 
 MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer,
                                 const torch::nn::Module& model) {
-  const Kind& kind = kind_of(optimizer);
+  const OptimizerKind& kind = optimizer_kind(optimizer);
   MemoryTensors tensors;
   for (const auto& item : model.named_parameters()) {
-    const auto found = optimizer.state().find(state_key(optimizer.state(), item.value()));
-    if (found == optimizer.state().end()) continue;
-    for (const auto& [name, tensor] : kind.read(*found->second)) {
-      tensors.add(item.key() + "." + name, tensor);
+    const auto fields = state_fields(kind, optimizer, item.value());
+    for (const auto& [name, tensor] : fields) tensors.add(item.key() + "." + name, tensor);
+    const auto* group = find_group(optimizer, item.value());
+    if (fields.empty() && group != nullptr && !kind.moments(group->options()).empty()) {
+      tensors.add(item.key() + "." + kUnset, torch::ones({}, torch::kLong));
     }
   }
   return tensors;
@@ -111,72 +121,29 @@ MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer,
 
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
                             const TensorSource& source) {
-  const Kind& kind = kind_of(optimizer);
-  const std::string& where = source.where();
-  const auto parameters = model.named_parameters();
-  std::map<std::string, Fields> by_parameter;
-  for (const auto& name : source.names()) {
-    const auto dot = name.rfind('.');
-    const std::string parameter = dot == std::string::npos ? "" : name.substr(0, dot);
-    const auto* target = parameters.find(parameter);
-    MOEKIT_CHECK_FORMAT(target != nullptr, where, ": ", name, " belongs to no parameter");
-    const torch::IntArrayRef sizes = source.info(name).shape;
-    MOEKIT_CHECK_FORMAT(sizes.empty() || sizes == target->sizes(), where, ": ", name, " is ", sizes,
-                        ", the parameter is ", target->sizes());
-    by_parameter[parameter][name.substr(dot + 1)] = source.read(name);
-  }
-  for (const auto& [name, fields] : by_parameter) {
-    const auto step = fields.find("step");
-    MOEKIT_CHECK_FORMAT(
-        kind.write == &write_sgd || (step != fields.end() && step->second.dim() == 0), where, ": ",
-        name, " has no step that is a single number");
-  }
-  for (const auto& [name, fields] : by_parameter) {
-    optimizer.state()[state_key(optimizer.state(), parameters[name])] = kind.write(fields);
-  }
-}
-
-void take_optimizer_rows(torch::optim::Optimizer& optimizer, const torch::Tensor& parameter,
-                         const torch::Tensor& index) {
-  const Kind& kind = kind_of(optimizer);
-  const auto found = optimizer.state().find(state_key(optimizer.state(), parameter));
-  if (found == optimizer.state().end()) return;
-  Fields fields = kind.read(*found->second);
-  for (auto& [name, tensor] : fields) {
-    if (tensor.dim() > 0) tensor = tensor.index_select(0, index);
-  }
-  found->second = kind.write(fields);
-}
-
-void copy_optimizer_parameter(torch::optim::Optimizer& optimizer, const torch::Tensor& source,
-                              const torch::Tensor& parameter) {
-  const Kind& kind = kind_of(optimizer);
-  for (auto& group : optimizer.param_groups()) {
-    auto& members = group.params();
-    if (std::none_of(members.begin(), members.end(),
-                     [&](const auto& member) { return member.is_same(source); })) {
+  const OptimizerKind& kind = optimizer_kind(optimizer);
+  auto names = names_by_parameter(source, model);
+  std::vector<std::pair<torch::Tensor, std::unique_ptr<torch::optim::OptimizerParamState>>> states;
+  for (const auto& item : model.named_parameters()) {
+    const auto* group = find_group(optimizer, item.value());
+    const auto own = names.extract(item.key());
+    if (group == nullptr) {
+      MOEKIT_CHECK_FORMAT(own.empty(), source.where(), ": ", item.key(), ".", *own.mapped().begin(),
+                          " is of a parameter that the optimizer has not");
       continue;
     }
-    members.push_back(parameter);
-    const auto found = optimizer.state().find(state_key(optimizer.state(), source));
-    if (found != optimizer.state().end()) {
-      auto copy = kind.write(kind.read(*found->second));
-      optimizer.state()[state_key(optimizer.state(), parameter)] = std::move(copy);
+    const StateReader reader(source, item.key(), item.value());
+    states.emplace_back(item.value(), read_state(kind, group->options(), reader,
+                                                 own.empty() ? FieldNames() : own.mapped()));
+  }
+  auto& all = optimizer.state();
+  for (auto& [parameter, state] : states) {
+    if (state) {
+      all[state_key(all, parameter)] = std::move(state);
+    } else {
+      all.erase(state_key(all, parameter));
     }
-    return;
   }
-  throw ArgumentError("copy_optimizer_parameter: the optimizer does not hold the source");
-}
-
-void remove_optimizer_parameter(torch::optim::Optimizer& optimizer,
-                                const torch::Tensor& parameter) {
-  for (auto& group : optimizer.param_groups()) {
-    auto& members = group.params();
-    members.erase(std::remove_if(members.begin(), members.end(),
-                                 [&](const auto& member) { return member.is_same(parameter); }),
-                  members.end());
-  }
-  optimizer.state().erase(state_key(optimizer.state(), parameter));
 }
 
 }  // namespace moekit::checkpoint

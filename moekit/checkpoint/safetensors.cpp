@@ -4,11 +4,13 @@
 #include <bit>
 #include <cstring>
 
-#include "moekit/checkpoint/strict_json.h"
 #include "moekit/core/error.h"
+#include "moekit/core/json_text.h"
 
 namespace moekit::checkpoint {
 namespace {
+
+namespace dom = simdjson::dom;
 
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
@@ -18,84 +20,89 @@ constexpr size_t kHeaderDepth = 3;  // {"name": {"shape": [
 }  // namespace
 
 /// Header text to entries and metadata; knows each entry by itself, not how they lie together.
-class MappedTensors::HeaderReader : public StrictJson {
+class MappedTensors::HeaderReader {
  public:
-  HeaderReader(std::string where, std::string_view text, MappedTensors& out)
-      : StrictJson(std::move(where), kHeaderDepth), out_(out) {
-    parse(text);
+  explicit HeaderReader(MappedTensors& out) : out_(out) {}
+
+  void read(std::string_view text) {
+    JsonText document;
+    const auto root = document.parse(text, out_.where_, kHeaderDepth);
+    MOEKIT_CHECK_FORMAT(root.is_object(), out_.where_, ": the header must be a JSON object");
+    const dom::object header = value_of<dom::object>(root);
+    out_.entries_.reserve(header.size());
+    for (const auto [key, value] : header) {
+      key_ = key;
+      if (!value.is_object()) refuse("must be an object");
+      if (key == kMetadataKey) {
+        read_metadata(value_of<dom::object>(value));
+      } else {
+        read_entry(value_of<dom::object>(value));
+      }
+    }
   }
 
  private:
-  bool in_metadata() const { return key_at(0) == kMetadataKey; }
-
-  void on_start(bool object) override {
-    if (depth() < 2 && !object) unexpected();
-    if (depth() == 1) {
-      entry_ = {};
-      dtype_.reset();
-      offsets_.clear();
-      shape_seen_ = false;
-    }
-    if (depth() == 2) {
-      const bool shape = key_at(1) == "shape";
-      if (in_metadata() || object || !(shape || key_at(1) == "data_offsets")) unexpected();
-      shape_seen_ = shape_seen_ || shape;
+  void read_metadata(const dom::object& metadata) {
+    for (const auto [key, value] : metadata) {
+      if (!value.is_string()) refuse(concat(in_quotes(key), " must be a string"));
+      out_.metadata_.emplace(key, value_of<std::string_view>(value));
     }
   }
 
-  void on_scalar(Json value) override {
-    if (depth() == 2 && in_metadata() && value.is_string()) {
-      out_.metadata_.emplace(key_at(1), std::move(value.get_ref<std::string&>()));
-    } else if (depth() == 2 && !in_metadata() && key_at(1) == "dtype" && value.is_string()) {
-      dtype_ = parse_dtype(value.get_ref<const std::string&>());
-      if (!dtype_) refuse(concat("unknown dtype ", value.dump()));
-    } else if (depth() == 3 && value.is_number_unsigned()) {
-      add_number(value.get<uint64_t>());
-    } else {
-      unexpected();
+  void read_entry(const dom::object& object) {
+    Entry entry{};
+    std::optional<Dtype> dtype;
+    bool shape_seen = false;
+    offsets_.clear();
+    for (const auto [key, value] : object) {
+      if (key == "dtype" && value.is_string()) {
+        dtype = parse_dtype(value_of<std::string_view>(value));
+        if (!dtype) refuse(concat("unknown dtype ", in_quotes(value_of<std::string_view>(value))));
+      } else if (key == "shape") {
+        shape_seen = true;
+        read_numbers(value, entry.info.shape);
+      } else if (key == "data_offsets") {
+        read_numbers(value, offsets_);
+      } else {
+        refuse("holds something else than dtype (a string), shape and data_offsets (arrays)");
+      }
     }
-  }
-
-  void add_number(uint64_t number) {
-    // No tensor and no file comes near 2^62; a bound here keeps all sums and casts in range.
-    if (number > uint64_t{1} << 62) refuse(concat(number, " is too large"));
-    if (key_at(1) == "shape") {
-      entry_.info.shape.push_back(static_cast<int64_t>(number));
-    } else {
-      offsets_.push_back(number);
-    }
-  }
-
-  void on_end() override {
-    if (depth() != 1 || in_metadata()) return;
-    if (!dtype_ || !shape_seen_ || offsets_.size() != 2) {
+    if (!dtype || !shape_seen || offsets_.size() != 2) {
       refuse("needs dtype, shape and two data_offsets");
     }
-    const auto bytes = tensor_bytes(*dtype_, entry_.info.shape);
-    if (!bytes) refuse(concat("shape ", torch::IntArrayRef(entry_.info.shape), " is too large"));
-    if (offsets_[0] > offsets_[1] || offsets_[1] - offsets_[0] != *bytes) {
-      refuse(concat("data_offsets ", offsets_[0], ", ", offsets_[1], " do not hold ", *bytes,
-                    " bytes"));
+    const auto bytes = tensor_bytes(*dtype, entry.info.shape);
+    if (!bytes) refuse(concat("shape ", torch::IntArrayRef(entry.info.shape), " is too large"));
+    const auto begin = static_cast<uint64_t>(offsets_[0]);
+    const auto end = static_cast<uint64_t>(offsets_[1]);
+    if (begin > end || end - begin != *bytes) {
+      refuse(concat("data_offsets ", begin, ", ", end, " do not hold ", *bytes, " bytes"));
     }
-    entry_.info.name = key_at(0);
-    entry_.info.dtype = *dtype_;
-    entry_.info.bytes = *bytes;
-    entry_.begin = offsets_[0];
-    out_.entries_.push_back(std::move(entry_));
+    entry.info.name = key_;
+    entry.info.dtype = *dtype;
+    entry.info.bytes = *bytes;
+    entry.begin = begin;
+    out_.entries_.push_back(std::move(entry));
   }
 
-  [[noreturn]] void unexpected() const {
-    constexpr const char* kWanted[] = {"the header must be a JSON object", "must be an object",
-                                       "must be dtype (a string), shape or data_offsets (arrays)",
-                                       "must be a list of whole numbers from 0"};
-    refuse(in_metadata() && depth() == 2 ? "must be a string" : kWanted[depth()]);
+  void read_numbers(dom::element list, std::vector<int64_t>& out) const {
+    constexpr const char* kWanted = "shape and data_offsets must be lists of whole numbers from 0";
+    if (!list.is_array()) refuse(kWanted);
+    for (const auto item : value_of<dom::array>(list)) {
+      uint64_t number = 0;
+      if (item.get_uint64().get(number) != simdjson::SUCCESS) refuse(kWanted);
+      // No tensor and no file comes near 2^62; a bound here keeps all sums and casts in range.
+      if (number > uint64_t{1} << 62) refuse(concat(number, " is too large"));
+      out.push_back(static_cast<int64_t>(number));
+    }
+  }
+
+  [[noreturn]] void refuse(std::string_view wanted) const {
+    throw FormatError(concat(out_.where_, ": ", in_quotes(key_), ": ", wanted));
   }
 
   MappedTensors& out_;
-  Entry entry_;
-  std::optional<Dtype> dtype_;
-  bool shape_seen_ = false;
-  std::vector<uint64_t> offsets_;
+  std::string_view key_;          ///< of the entry being read
+  std::vector<int64_t> offsets_;  ///< of the entry being read
 };
 
 MappedTensors::MappedTensors(const std::filesystem::path& path)
@@ -106,17 +113,20 @@ MappedTensors::MappedTensors(const std::filesystem::path& path)
   std::memcpy(&length, file_->data(), 8);
   MOEKIT_CHECK_FORMAT(length <= kMaxHeaderBytes && length <= file_->size() - 8, where_,
                       ": a header of ", length, " bytes does not fit the file of ", file_->size());
-  HeaderReader(where_, {file_->data() + 8, length}, *this);
+  HeaderReader(*this).read({file_->data() + 8, length});
   data_ = file_->data() + 8 + length;
-  std::stable_sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+  const auto before = [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.info.bytes) < std::pair(b.begin, b.info.bytes);
-  });
+  };
+  if (!std::is_sorted(entries_.begin(), entries_.end(), before)) {
+    std::stable_sort(entries_.begin(), entries_.end(), before);
+  }
   const uint64_t size = file_->size() - 8 - length;
   uint64_t next = 0;
   index_.reserve(entries_.size());
   for (const Entry& entry : entries_) {
-    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.info.bytes <= size - next, where_,
-                        ": tensor \"", entry.info.name, "\" lies at ", entry.begin, "..",
+    MOEKIT_CHECK_FORMAT(entry.begin == next && entry.info.bytes <= size - next, where_, ": tensor ",
+                        in_quotes(entry.info.name), " lies at ", entry.begin, "..",
                         entry.begin + entry.info.bytes, " of ", size, " bytes, after ", next);
     next += entry.info.bytes;
     index_.add(entry.info.name);  // is new: the header has no key twice
@@ -145,13 +155,9 @@ torch::Tensor MappedTensors::read_codes(std::string_view name) const {
 namespace {
 
 /// A JSON string. @throws ArgumentError when the text is not UTF-8.
-std::string quoted(const std::string& text, const std::string& where) {
-  try {
-    return Json(text).dump();
-  } catch (const Json::exception&) {
-    throw ArgumentError(concat(
-        where, ": not UTF-8: ", Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)));
-  }
+std::string utf8_quoted(const std::string& text, const std::string& where) {
+  MOEKIT_CHECK(is_utf8(text), where, ": not UTF-8: ", in_quotes(text));
+  return in_quotes(text);
 }
 
 std::string header_text(const std::vector<TensorInfo>& tensors, const Metadata& metadata,
@@ -161,11 +167,12 @@ std::string header_text(const std::vector<TensorInfo>& tensors, const Metadata& 
   if (!metadata.empty()) {
     for (const auto& [key, value] : metadata) {
       text += text.size() > 1 ? "," : concat('"', kMetadataKey, "\":{");
-      text += quoted(key, where) + ":" + quoted(value, where);
+      text += utf8_quoted(key, where) + ":" + utf8_quoted(value, where);
     }
     text += "}";
   }
   NameIndex names;
+  names.reserve(tensors.size());
   uint64_t offset = 0;
   for (const TensorInfo& tensor : tensors) {
     MOEKIT_CHECK(tensor.name != kMetadataKey, where, ": no tensor can be named \"", kMetadataKey,
@@ -174,10 +181,18 @@ std::string header_text(const std::vector<TensorInfo>& tensors, const Metadata& 
     MOEKIT_CHECK(tensor_bytes(tensor.dtype, tensor.shape) == tensor.bytes, where, ": tensor \"",
                  tensor.name, "\": ", tensor.bytes, " bytes are not ",
                  torch::IntArrayRef(tensor.shape), " of ", tensor.dtype);
-    text += (text.size() > 1 ? "," : "") + quoted(tensor.name, where) +
-            concat(":{\"dtype\":\"", tensor.dtype, "\",\"shape\":", Json(tensor.shape).dump(),
-                   ",\"data_offsets\":[", offset, ",", offset + tensor.bytes, "]}");
+    if (text.size() > 1) text += ',';
+    text += utf8_quoted(tensor.name, where);
+    text += ":{\"dtype\":\"";
+    text += dtype_name(tensor.dtype);
+    text += "\",\"shape\":[";
+    for (size_t d = 0; d < tensor.shape.size(); ++d) {
+      if (d > 0) text += ',';
+      text += std::to_string(tensor.shape[d]);
+    }
+    text += "],\"data_offsets\":[" + std::to_string(offset) + ",";
     offset += tensor.bytes;
+    text += std::to_string(offset) + "]}";
   }
   text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the data aligned to 8 bytes
@@ -202,7 +217,7 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
 }
 
 void SafetensorsWriter::write(std::string_view name, const torch::Tensor& tensor) {
-  const std::string where = file_.path().string();
+  const auto& where = file_.path().native();
   MOEKIT_CHECK(next_ < tensors_.size(), where, ": tensor \"", name, "\" was not announced");
   const TensorInfo& wanted = tensors_[next_];
   MOEKIT_CHECK(name == wanted.name, where, ": tensor \"", wanted.name, "\" comes next, not \"",

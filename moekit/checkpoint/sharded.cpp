@@ -1,11 +1,13 @@
 #include "moekit/checkpoint/sharded.h"
 
-#include "moekit/checkpoint/strict_json.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
+#include "moekit/core/json_text.h"
 
 namespace moekit::checkpoint {
 namespace {
+
+namespace dom = simdjson::dom;
 
 constexpr size_t kIndexDepth = 16;  // keys that are passed over may hold anything
 
@@ -16,61 +18,73 @@ bool is_plain_file_name(std::string_view name) {
 
 }  // namespace
 
-class ShardedTensors::IndexReader : public StrictJson {
+class ShardedTensors::IndexReader {
  public:
   IndexReader(const std::filesystem::path& path, ShardedTensors& out)
-      : StrictJson(path.string(), kIndexDepth), folder_(path.parent_path()), out_(out) {
-    parse(read_file(path, kMaxHeaderBytes));
-    MOEKIT_CHECK_FORMAT(map_seen_, where(), ": lacks \"weight_map\"");
-  }
+      : folder_(path.parent_path()), out_(out) {}
 
- private:
-  bool in(const char* key) const { return depth() > 0 && key_at(0) == key; }
-
-  void on_start(bool object) override {
-    if (depth() == 0 && !object) refuse("the index must be a JSON object");
-    if (!in("weight_map")) return;
-    if (depth() > 1 || !object) refuse("must be an object of file names");
-    map_seen_ = true;
-  }
-
-  void on_scalar(Json value) override {
-    if (depth() == 0) refuse("the index must be a JSON object");
-    if (in("weight_map")) {
-      if (depth() != 2 || !value.is_string()) refuse("must be an object of file names");
-      assign(key_at(1), value.get_ref<const std::string&>());
-    } else if (in("metadata") && depth() == 2) {
-      out_.metadata_[key_at(1)] = value.is_string() ? value.get<std::string>() : value.dump();
+  void read(std::string_view text) {
+    JsonText document;
+    const auto root = document.parse(text, out_.where_, kIndexDepth);
+    MOEKIT_CHECK_FORMAT(root.is_object(), out_.where_, ": the index must be a JSON object");
+    dom::element value;
+    if (root["metadata"].get(value) == simdjson::SUCCESS && value.is_object()) {
+      read_metadata(value_of<dom::object>(value));
+    }
+    MOEKIT_CHECK_FORMAT(root["weight_map"].get(value) == simdjson::SUCCESS, out_.where_,
+                        ": lacks \"weight_map\"");
+    MOEKIT_CHECK_FORMAT(value.is_object(), out_.where_,
+                        ": \"weight_map\": must be an object of file names");
+    const dom::object map = value_of<dom::object>(value);
+    out_.index_.reserve(map.size());
+    for (const auto [tensor, file] : map) {
+      if (!file.is_string()) refuse(tensor, "must be the name of a file");
+      assign(tensor, std::string(value_of<std::string_view>(file)));
     }
   }
 
-  void assign(const std::string& tensor, const std::string& file) {
+ private:
+  void read_metadata(const dom::object& metadata) {
+    for (const auto [key, value] : metadata) {
+      if (value.is_string()) {
+        out_.metadata_.emplace(key, value_of<std::string_view>(value));
+      } else if (!value.is_object() && !value.is_array()) {
+        out_.metadata_.emplace(key, simdjson::minify(value));
+      }
+    }
+  }
+
+  void assign(std::string_view tensor, const std::string& file) {
     if (!is_plain_file_name(file)) {
-      refuse(concat(Json(file).dump(), " must name a file in the same folder"));
+      refuse(tensor, concat(in_quotes(file), " must name a file in the same folder"));
     }
     const size_t shard = out_.shards_.size();
     const size_t known = files_.find(file).value_or(shard);
     if (known == shard) {
       if (!std::filesystem::is_regular_file(folder_ / file, ignored_)) {
-        refuse(concat("the folder has no file ", Json(file).dump()));
+        refuse(tensor, concat("the folder has no file ", in_quotes(file)));
       }
       files_.add(file);
       out_.shards_.push_back({folder_ / file, {}, nullptr});
     }
     out_.shards_[known].tensors.push_back(out_.names().size());
     out_.shard_of_.push_back(known);
-    out_.index_.add(tensor);  // is new: no object has a key twice
+    out_.index_.add(std::string(tensor));  // is new: no object has a key twice
+  }
+
+  [[noreturn]] void refuse(std::string_view tensor, std::string_view wanted) const {
+    throw FormatError(
+        concat(out_.where_, ": ", in_quotes(concat("weight_map.", tensor)), ": ", wanted));
   }
 
   std::filesystem::path folder_;
   ShardedTensors& out_;
   NameIndex files_;
   std::error_code ignored_;
-  bool map_seen_ = false;
 };
 
 ShardedTensors::ShardedTensors(const std::filesystem::path& index) : where_(index.string()) {
-  IndexReader(index, *this);
+  IndexReader(index, *this).read(read_file(index, kMaxHeaderBytes));
 }
 
 const MappedTensors& ShardedTensors::shard_of(std::string_view name) const {

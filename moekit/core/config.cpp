@@ -1,17 +1,20 @@
 #include "moekit/core/config.h"
 
 #include <toml++/toml.h>
+
 #include <algorithm>
 #include <sstream>
 
 #include "moekit/core/files.h"
+#include "moekit/core/toml_depth.h"
+#include "moekit/core/words.h"
 
 namespace moekit {
 namespace {
 
 Json to_json_value(const toml::node& node, const std::string& name, const std::string& path,
                    std::map<std::string, std::string>& origins) {
-  origins[path] = concat(name, ":", node.source().begin.line);
+  origins[path] = path.empty() ? name : concat(name, ":", node.source().begin.line);
   if (const auto* table = node.as_table()) {
     Json out = Json::object();
     // toml++ sorts keys; the file's own order is kept by sorting on the position.
@@ -21,7 +24,9 @@ Json to_json_value(const toml::node& node, const std::string& name, const std::s
       return a.second->source().begin < b.second->source().begin;
     });
     for (const auto& [key, value] : items) {
-      out[key] = to_json_value(*value, name, path.empty() ? key : concat(path, ".", key), origins);
+      // Not `out[key]`, which goes through all keys before it; toml++ has no key twice.
+      out.get_ref<Json::object_t&>().Json::object_t::Container::emplace_back(
+          key, to_json_value(*value, name, path.empty() ? key : concat(path, ".", key), origins));
     }
     return out;
   }
@@ -37,23 +42,7 @@ Json to_json_value(const toml::node& node, const std::string& name, const std::s
   if (const auto* value = node.as_integer()) return value->get();
   if (const auto* value = node.as_floating_point()) return value->get();
   if (const auto* value = node.as_boolean()) return value->get();
-  throw FormatError(concat(origins[path], ": ", path, " is a date or time; none is expected"));
-}
-
-/// Levenshtein distance, to suggest the key that was probably meant.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
-    }
-  }
-  return row.back();
+  throw ArgumentError(concat(origins[path], ": ", path, " is a date or time; none is expected"));
 }
 
 void write_toml_value(std::ostream& out, const Json& value) {
@@ -98,6 +87,24 @@ void write_toml_table(std::ostream& out, const Json& table, const std::string& p
   }
 }
 
+/// "a.b" of "a.b.c" and of "a.b[1]"; nothing of "a".
+std::string parent_of(const std::string& path) {
+  const auto cut = path.find_last_of(".[");
+  return cut == std::string::npos ? "" : path.substr(0, cut);
+}
+
+/// Leaves of a recipe by path; a list, also one of tables, is one value.
+void flatten(const Json& table, const std::string& prefix, std::map<std::string, Json>& out) {
+  for (const auto& [key, value] : table.items()) {
+    const std::string path = prefix.empty() ? key : concat(prefix, ".", key);
+    if (value.is_object()) {
+      flatten(value, path, out);
+    } else {
+      out[path] = value;
+    }
+  }
+}
+
 void forget_origins(ConfigTree& tree, const std::string& path) {
   for (auto it = tree.origins.begin(); it != tree.origins.end();) {
     const bool below = it->first == path || it->first.rfind(path + ".", 0) == 0 ||
@@ -118,40 +125,66 @@ std::string join_choices(const std::vector<std::string_view>& names) {
 }
 
 ConfigTree parse_toml(std::string_view text, const std::string& name) {
+  check_toml_depth(text, name);
   try {
     const toml::table table = toml::parse(text, name);
     ConfigTree tree;
     tree.values = to_json_value(table, name, "", tree.origins);
     return tree;
   } catch (const toml::parse_error& error) {
-    throw FormatError(concat(name, ":", error.source().begin.line, ":", error.source().begin.column,
-                             ": ", error.description()));
+    throw ArgumentError(concat(name, ":", error.source().begin.line, ":",
+                               error.source().begin.column, ": ", error.description()));
   }
 }
 
 ConfigTree read_toml(const std::filesystem::path& path) {
-  return parse_toml(read_file(path, 1 << 24), path.string());
+  ConfigTree tree = parse_toml(read_file(path, kMaxTomlBytes), path.string());
+  MOEKIT_CHECK(!tree.values.empty(), path.string(), ": holds no key");
+  return tree;
 }
 
+namespace {
+
+/// The value of an override: TOML, or a bare word.
+Json override_value(const std::string& text, const std::string& flag) {
+  const bool one_line = text.find_first_of("\r\n") == std::string::npos;
+  ConfigTree parsed;
+  try {
+    parsed = parse_toml("value = " + text, flag);
+  } catch (const ArgumentError&) {
+    MOEKIT_CHECK(one_line, flag, ": a value over several lines must be TOML");
+    return text;  // a bare word
+  }
+  MOEKIT_CHECK(parsed.values.size() == 1, flag, ": more than a value: a second key follows it");
+  return std::move(parsed.values.at("value"));
+}
+
+std::vector<std::string> split_path(const std::string& path, const std::string& flag) {
+  std::vector<std::string> keys;
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const std::size_t end = std::min(path.find('.', begin), path.size());
+    keys.push_back(path.substr(begin, end - begin));
+    MOEKIT_CHECK(!keys.back().empty(), flag, ": an empty key");
+    MOEKIT_CHECK(keys.size() <= kMaxTomlDepth, flag.substr(0, 80), "...: nested deeper than ",
+                 kMaxTomlDepth);
+    begin = end + 1;
+  }
+  return keys;
+}
+
+}  // namespace
+
 void apply_override(ConfigTree& tree, std::string_view assignment) {
+  MOEKIT_CHECK(is_utf8(assignment), "--set ", in_quotes(assignment), ": key or value is not UTF-8");
   const auto equals = assignment.find('=');
   MOEKIT_CHECK(equals != std::string_view::npos && equals > 0, "--set ", assignment,
                ": expected key.path=value, for example train.lr=3e-4");
   const std::string path(assignment.substr(0, equals));
-  const std::string text(assignment.substr(equals + 1));
   const std::string flag = concat("--set ", path);
-  Json value;
-  try {
-    value = parse_toml("value = " + text, flag).values.at("value");
-  } catch (const FormatError&) {
-    value = text;  // a bare word
-  }
+  Json value = override_value(std::string(assignment.substr(equals + 1)), flag);
   Json* node = &tree.values;
-  std::istringstream keys(path);
-  std::string key;
   std::string parent;
-  while (std::getline(keys, key, '.')) {
-    MOEKIT_CHECK(!key.empty(), flag, ": an empty key");
+  for (const std::string& key : split_path(path, flag)) {
     MOEKIT_CHECK(node->is_object(), flag, ": ", parent, " is no table");
     node = &(*node)[key];
     parent += parent.empty() ? key : "." + key;
@@ -168,14 +201,52 @@ std::string to_toml(const Json& values) {
   return out.str();
 }
 
+std::string changes_refused(const Json& before, const Json& now,
+                            const std::vector<ConfigKey>& keys) {
+  std::map<std::string, Json> old_values;
+  std::map<std::string, Json> new_values;
+  flatten(before, "", old_values);
+  flatten(now, "", new_values);
+  std::set<std::string> paths;
+  for (const auto& [path, value] : old_values) paths.insert(path);
+  for (const auto& [path, value] : new_values) paths.insert(path);
+  for (const auto& key : keys) {
+    if (key.rule.on_resume) paths.erase(key.path);
+  }
+  const auto show = [](const std::map<std::string, Json>& values, const std::string& path) {
+    const auto found = values.find(path);
+    return found == values.end() ? "not there" : found->second.dump();
+  };
+  std::string changes;
+  for (const auto& path : paths) {
+    const auto was = show(old_values, path);
+    const auto is = show(new_values, path);
+    if (was == is) continue;
+    changes += concat(changes.empty() ? "" : "\n", path, " was ", was, ", now ", is);
+  }
+  return changes;
+}
+
 std::string origin_of(const ConfigTree& tree, const std::string& path) {
   for (std::string at = path;;) {
     const auto found = tree.origins.find(at);
     if (found != tree.origins.end()) return found->second;
-    if (at.empty()) return "default";
-    const auto cut = at.find_last_of(".[");
-    at = cut == std::string::npos ? "" : at.substr(0, cut);
+    if (at.empty()) return "the recipe";
+    at = parent_of(at);
   }
+}
+
+std::string located(const ConfigTree& tree, const std::string& message,
+                    const std::string& otherwise) {
+  const auto starts = [&](const std::string& text) { return message.rfind(text, 0) == 0; };
+  const std::string file = origin_of(tree, "");
+  if (starts(file + ":") || starts("--set ")) return message;  // says so already
+  const auto end = message.find_first_of(" :=,");
+  for (std::string at = message.substr(0, end); !at.empty(); at = parent_of(at)) {
+    const auto found = tree.origins.find(at);
+    if (found != tree.origins.end()) return concat(found->second, ": ", message);
+  }
+  return otherwise.empty() ? message : concat(otherwise, ": ", message);
 }
 
 namespace detail {
@@ -183,6 +254,10 @@ namespace detail {
 std::string json_kind(const Json& value) {
   if (value.is_object()) return "a table";
   if (value.is_array()) return "an array";
+  // JSON has no word for these.
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    return concat(value.get<double>());
+  }
   return value.dump();
 }
 
@@ -234,18 +309,8 @@ void refuse_key(const ConfigTree& tree, const std::string& path,
                 const std::vector<std::string>& known, const std::string& kind) {
   const auto dot = path.rfind('.');
   const std::string key = dot == std::string::npos ? path : path.substr(dot + 1);
-  const std::string* nearest = nullptr;
-  std::size_t best = 4;  // further apart than this is no typing error
-  for (const auto& name : known) {
-    const std::size_t distance = edit_distance(key, name);
-    if (distance < best) {
-      best = distance;
-      nearest = &name;
-    }
-  }
-  std::string hint;
-  if (nearest != nullptr) hint = concat("; did you mean ", *nearest, "?");
-  if (nearest == nullptr || !kind.empty()) {
+  std::string hint = did_you_mean(key, known);
+  if (hint.empty() || !kind.empty()) {
     hint += kind.empty() ? "; known here:" : concat("; ", kind, " has");
     for (const auto& name : known) hint += " " + name;
     if (known.empty()) hint += " none";

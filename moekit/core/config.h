@@ -4,29 +4,34 @@
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "moekit/core/enum_names.h"
 #include "moekit/core/error.h"
+#include "moekit/core/field_rule.h"
+#include "moekit/core/json.h"
 
 namespace moekit {
-
-/// Key order is kept, so that a resolved configuration reads like the recipe it came from.
-using Json = nlohmann::ordered_json;
 
 /// A configuration as read: values, and for every key path ("train.lr") where it was written
 /// ("recipe.toml:12" or "--set train.lr").
 struct ConfigTree {
   Json values = Json::object();
-  std::map<std::string, std::string> origins;
+  std::map<std::string, std::string> origins;  ///< of the root, "", the file's name
 };
 
-/// Parses a TOML file. @throws IoError, or FormatError with file, line and column.
+/// Recipes and studies are written by hand: a larger file is none.
+inline constexpr std::uint64_t kMaxTomlBytes = std::uint64_t{1} << 20;
+
+/// Parses a TOML file; a pipe will do. @throws IoError; FormatError above `kMaxTomlBytes`;
+/// ArgumentError with file, line and column for text that is no TOML or is nested too deep, and for
+/// a file without any key.
 ConfigTree read_toml(const std::filesystem::path& path);
 
 /// As `read_toml`, from text; `name` stands for the file in messages.
@@ -39,10 +44,11 @@ void apply_override(ConfigTree& tree, std::string_view assignment);
 /// TOML text of a JSON object, tables after plain keys.
 std::string to_toml(const Json& values);
 
-/// Structs that name their fields once: `void visit(auto&& field) { field("lr", lr, "doc"); }`.
+/// Structs that name their fields once:
+/// `void visit(auto&& field) { field("lr", lr, "doc", above(0)); }`; the rule may be left out.
 struct AnyField {
   template <typename T>
-  void operator()(const char*, T&, const char*) const {}
+  void operator()(const char*, T&, const char*, const FieldRule& = {}) const {}
 };
 template <typename T>
 concept Visitable = requires(T& value) {
@@ -71,7 +77,8 @@ std::string json_kind(const Json& value);
                              const std::vector<std::string>& known, const std::string& kind);
 
 template <typename T>
-void bind_value(const ConfigTree& tree, const Json& node, const std::string& path, T& out);
+void bind_value(const ConfigTree& tree, const Json& node, const std::string& path, T& out,
+                const FieldRule& rule = {});
 
 /// Reads the keys of one table into the fields of a struct and remembers the names it saw.
 struct TableBinder {
@@ -85,13 +92,13 @@ struct TableBinder {
     return path.empty() ? key : path + "." + key;
   }
   template <typename T>
-  void operator()(const char* name, T& value, const char* /*doc*/) {
+  void operator()(const char* name, T& value, const char* /*doc*/, const FieldRule& rule = {}) {
     if constexpr (ChoiceField<T>) {
       value.bind(*this, name);
     } else {
       known.emplace_back(name);
       const auto found = table.find(name);
-      if (found != table.end()) bind_value(tree, *found, path_of(name), value);
+      if (found != table.end()) bind_value(tree, *found, path_of(name), value, rule);
     }
   }
   /// Binds a table below this one by `bind`. @param of  the kind that says which keys it has
@@ -120,11 +127,12 @@ struct TableBinder {
 struct TableWriter {
   Json& out;
   template <typename T>
-  void operator()(const char* name, T& field, const char* doc);
+  void operator()(const char* name, T& field, const char* doc, const FieldRule& = {});
 };
 
 template <typename T>
-void bind_value(const ConfigTree& tree, const Json& node, const std::string& path, T& out) {
+void bind_value(const ConfigTree& tree, const Json& node, const std::string& path, T& out,
+                const FieldRule& rule) {
   if constexpr (Visitable<T>) {
     if (!node.is_object()) refuse_value(tree, path, "a table", node);
     TableBinder binder{tree, node, path};
@@ -135,7 +143,7 @@ void bind_value(const ConfigTree& tree, const Json& node, const std::string& pat
     out.clear();
     for (std::size_t i = 0; i < node.size(); ++i) {
       typename T::value_type item{};
-      bind_value(tree, node[i], path + "[" + std::to_string(i) + "]", item);
+      bind_value(tree, node[i], path + "[" + std::to_string(i) + "]", item, rule);
       out.push_back(std::move(item));
     }
   } else if constexpr (std::same_as<T, bool>) {
@@ -153,14 +161,23 @@ void bind_value(const ConfigTree& tree, const Json& node, const std::string& pat
     refuse_value(tree, path, enum_choices<T>(), node);
   } else if constexpr (std::integral<T>) {
     if (!node.is_number_integer()) refuse_value(tree, path, "a whole number", node);
-    if constexpr (std::is_unsigned_v<T>) {
-      if (node.get<std::int64_t>() < 0) refuse_value(tree, path, "a number from 0", node);
+    // A file's JSON may hold what only a uint64 does.
+    const bool fits = node.is_number_unsigned() ? std::in_range<T>(node.get<std::uint64_t>())
+                                                : std::in_range<T>(node.get<std::int64_t>());
+    if (!fits) {
+      refuse_value(
+          tree, path,
+          concat("from ", std::numeric_limits<T>::min(), " to ", std::numeric_limits<T>::max()),
+          node);
     }
     out = node.get<T>();
+    const auto wanted = rule.complaint(static_cast<double>(out));
+    if (!wanted.empty()) refuse_value(tree, path, wanted, node);
   } else if constexpr (std::floating_point<T>) {
     if (!node.is_number()) refuse_value(tree, path, "a number", node);
     out = node.get<T>();
-    if (!std::isfinite(out)) refuse_value(tree, path, "a finite number", node);
+    const auto wanted = rule.complaint(out);
+    if (!wanted.empty()) refuse_value(tree, path, wanted, node);
   } else if constexpr (std::same_as<T, std::string>) {
     if (!node.is_string()) refuse_value(tree, path, "a string", node);
     out = node.get<std::string>();
@@ -189,6 +206,49 @@ void bind_json(const Json& values, const std::string& where, T& out) {
   bind_config(tree, out);
 }
 
+namespace detail {
+
+template <typename T>
+void check_value(const T& value, const std::string& path, const FieldRule& rule);
+
+/// Holds the fields of a struct against their rules. Those of kinds check themselves, see
+/// Choice::check().
+struct ValueChecker {
+  std::string path;
+  template <typename T>
+  void operator()(const char* name, const T& value, const char* /*doc*/,
+                  const FieldRule& rule = {}) const {
+    if constexpr (!ChoiceField<T>) {
+      check_value(value, path.empty() ? name : path + "." + name, rule);
+    }
+  }
+};
+
+template <typename T>
+void check_value(const T& value, const std::string& path, const FieldRule& rule) {
+  if constexpr (Visitable<T>) {
+    // visit() is written once, for reading and writing: it takes the struct as mutable.
+    const_cast<T&>(value).visit(ValueChecker{path});
+  } else if constexpr (IsVector<T>::value) {
+    for (std::size_t i = 0; i < value.size(); ++i) {
+      check_value(value[i], path + "[" + std::to_string(i) + "]", rule);
+    }
+  } else if constexpr (std::is_arithmetic_v<T> && !std::same_as<T, bool>) {
+    const auto wanted = rule.complaint(static_cast<double>(value));
+    MOEKIT_CHECK(wanted.empty(), path, " must be ", wanted, "; got ", value);
+  }
+}
+
+}  // namespace detail
+
+/// Refuses numbers that break their fields' rules, as bind_config() does, for structs that were
+/// filled in code. @param where  path of the struct, or nothing
+/// @throws ArgumentError naming key and value
+template <Visitable T>
+void check_values(const T& value, const std::string& where) {
+  detail::check_value(value, where, {});
+}
+
 /// The fields of a visitable struct as JSON, nested structs as objects.
 template <typename T>
 Json to_json(const T& value) {
@@ -212,7 +272,8 @@ Json to_json(const T& value) {
 namespace detail {
 
 template <typename T>
-void TableWriter::operator()(const char* name, T& field, const char* /*doc*/) {
+void TableWriter::operator()(const char* name, T& field, const char* /*doc*/,
+                             const FieldRule& /*rule*/) {
   if constexpr (ChoiceField<T>) {
     field.write(*this, name);
   } else {
@@ -232,6 +293,7 @@ struct ConfigKey {
   std::map<std::string, std::vector<std::string>> when = {};
   /// Of a key that names a kind: the kinds there are, and what each is.
   std::vector<std::pair<std::string, std::string>> kinds = {};
+  FieldRule rule = {};
 };
 
 namespace detail {
@@ -258,7 +320,7 @@ struct KeyLister {
     list(inner);
   }
   template <typename T>
-  void operator()(const char* name, T& field, const char* doc) {
+  void operator()(const char* name, T& field, const char* doc, const FieldRule& rule = {}) {
     if constexpr (ChoiceField<T>) {
       field.list(*this, name, doc);
     } else if constexpr (Visitable<T>) {
@@ -267,7 +329,7 @@ struct KeyLister {
     } else if constexpr (NamedEnum<T>) {
       add_choice(name, enum_name(field), doc, enum_choices<T>());
     } else {
-      add({path_of(name), to_json(field).dump(), doc, when});
+      add({path_of(name), to_json(field).dump(), doc, when, {}, rule});
     }
   }
 };
@@ -283,7 +345,29 @@ std::vector<ConfigKey> config_keys(const T& defaults, const std::string& prefix 
   return keys;
 }
 
-/// Where a key was written, or "default".
+/// Where two recipes differ in keys that must stay when a run goes on: "train.lr was 0.1, now 0.2",
+/// one a line; empty when they may follow each other.
+std::string changes_refused(const Json& before, const Json& now,
+                            const std::vector<ConfigKey>& keys);
+
+/// Where a key was written: of it, or of the nearest table around it; of the root, the file's name.
 std::string origin_of(const ConfigTree& tree, const std::string& path);
+
+/// The message of a check of values, which begins with the path of the key it is about ("train.lr
+/// must be positive"), with the place in front where that key was written: "r.toml:4: train.lr must
+/// be positive". @param otherwise  stands in front where the key was not written, may be empty
+std::string located(const ConfigTree& tree, const std::string& message,
+                    const std::string& otherwise = {});
+
+/// Runs `action`; what it throws as ArgumentError comes out located().
+template <typename Action>
+decltype(auto) locate_errors(const ConfigTree& tree, Action&& action,
+                             const std::string& otherwise = {}) {
+  try {
+    return action();
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(located(tree, error.what(), otherwise));
+  }
+}
 
 }  // namespace moekit

@@ -5,15 +5,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
 
 #include "moekit/core/error.h"
 
 namespace moekit {
 namespace fs = std::filesystem;
 namespace {
+
+/// What ends so is in the making or being removed, and no one's once its process is gone.
+constexpr const char* kTemporary = ".tmp";
 
 std::string reason() { return std::strerror(errno); }
 
@@ -31,24 +35,64 @@ class Descriptor {
   int fd_;
 };
 
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISLNK(mode)) return "a link";
+  return "a file";
+}
+
+/// The file that a path means once its links are followed. @throws IoError when that is there and
+/// no regular file, or the links end nowhere
+fs::path regular_target(const fs::path& path) {
+  const auto refuse = [&](const std::string& why) -> void {
+    throw IoError(concat("cannot write ", path.string(), ": ", why));
+  };
+  struct stat link {};
+  if (::lstat(path.c_str(), &link) != 0) return path;  // not there, or no way to it: open tells
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    refuse(errno == ENOENT ? "it is a link that leads nowhere" : reason());
+  }
+  if (!S_ISREG(status.st_mode)) refuse(concat("it is ", kind_of(status.st_mode)));
+  if (!S_ISLNK(link.st_mode)) return path;
+  std::error_code error;
+  auto target = fs::canonical(path, error);
+  if (error) refuse(error.message());
+  return target;
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) {
+  constexpr std::uint64_t kChunk = 1 << 16;
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &status) != 0) {
+    throw IoError(concat("cannot open ", path.string(), ": ", reason()));
+  }
+  if (S_ISDIR(status.st_mode)) {
     throw IoError(concat("cannot read ", path.string(), ": it is a folder"));
   }
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw IoError(concat("cannot open ", path.string(), ": ", reason()));
-  in.seekg(0, std::ios::end);
-  const auto size = in.tellg();
-  if (size < 0) throw IoError(concat("cannot read ", path.string(), ": ", reason()));
-  MOEKIT_CHECK_FORMAT(static_cast<std::uint64_t>(size) <= max_bytes, path.string(), ": ", size,
-                      " bytes, at most ", max_bytes, " are accepted");
-  std::string bytes(static_cast<std::size_t>(size), '\0');
-  in.seekg(0);
-  in.read(bytes.data(), size);
-  if (!in) throw IoError(concat("cannot read ", path.string(), ": ", reason()));
+  // A pipe or a device announces nothing: it is read until it ends or becomes too long.
+  const auto announced = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
+  MOEKIT_CHECK_FORMAT(announced <= max_bytes, path.string(), ": ", announced, " bytes, at most ",
+                      max_bytes, " are accepted");
+  std::string bytes;
+  std::uint64_t end = 0;
+  for (;;) {
+    if (bytes.size() == end) bytes.resize(end == 0 ? announced + 1 : end + std::max(end, kChunk));
+    const ssize_t got = ::read(fd.get(), bytes.data() + end, bytes.size() - end);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw IoError(concat("cannot read ", path.string(), ": ", reason()));
+    if (got == 0) break;
+    end += static_cast<std::uint64_t>(got);
+    MOEKIT_CHECK_FORMAT(end <= max_bytes, path.string(), ": more than the ", max_bytes,
+                        " bytes that are accepted");
+  }
+  bytes.resize(end);
   return bytes;
 }
 
@@ -69,9 +113,17 @@ void create_folders(const fs::path& folder) {
 
 AtomicFile::AtomicFile(fs::path path)
     : path_(std::move(path)),
-      temporary_(path_.string() + ".tmp"),
-      fd_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+      target_(regular_target(path_)),
+      temporary_(target_.string() + kTemporary),
+      // A link there would lead the bytes elsewhere, and opening a pipe would wait for a reader.
+      fd_(::open(temporary_.c_str(),
+                 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644)) {
+  struct stat status {};
   if (fd_ < 0) throw IoError(concat("cannot create ", temporary_.string(), ": ", reason()));
+  if (::fstat(fd_, &status) == 0 && S_ISREG(status.st_mode)) return;
+  ::close(fd_);
+  throw IoError(concat("cannot create ", temporary_.string(), ": ", kind_of(status.st_mode),
+                       " is in its place"));
 }
 
 AtomicFile::~AtomicFile() { discard(); }
@@ -90,7 +142,23 @@ void AtomicFile::fail(std::string_view what) {
 }
 
 void AtomicFile::append(std::string_view bytes) {
+  constexpr std::size_t kGather = 1
+                                  << 20;  // a write each would cost a file of 10^6 tensors seconds
   if (fd_ < 0) throw IoError(concat("cannot write ", path_.string(), ": it is closed"));
+  if (gathered_.size() + bytes.size() > kGather) flush();
+  if (bytes.size() > kGather) {
+    write_through(bytes);
+  } else {
+    gathered_ += bytes;
+  }
+}
+
+void AtomicFile::flush() {
+  write_through(gathered_);
+  gathered_.clear();
+}
+
+void AtomicFile::write_through(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
@@ -101,15 +169,16 @@ void AtomicFile::append(std::string_view bytes) {
 
 void AtomicFile::commit() {
   if (fd_ < 0) throw IoError(concat("cannot write ", path_.string(), ": it is closed"));
+  flush();
   while (::fsync(fd_) != 0) {
     if (errno != EINTR) fail("sync " + temporary_.string());
   }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    fail(concat("rename ", temporary_.string(), " to ", path_.string()));
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    fail(concat("rename ", temporary_.string(), " to ", target_.string()));
   }
   ::close(fd_);
   fd_ = -1;
-  sync_folder(path_.parent_path());
+  sync_folder(target_.parent_path());
 }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
@@ -141,9 +210,37 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+void remove_folder(const fs::path& folder) {
+  const fs::path doomed = folder.string() + kTemporary;
+  std::error_code error;
+  fs::remove_all(doomed, error);
+  if (::rename(folder.c_str(), doomed.c_str()) != 0) {
+    throw IoError(concat("cannot remove ", folder.string(), ": ", reason()));
+  }
+  fs::remove_all(doomed, error);
+}
+
+namespace {
+
+/// Gives each of two folders the other's name, in one step. @return whether the file system can.
+bool exchange(const fs::path& a, const fs::path& b) {
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+}
+
+}  // namespace
+
 FolderTransaction::FolderTransaction(fs::path target)
-    : target_(std::move(target)), temporary_(target_.string() + ".tmp") {
-  fs::remove_all(temporary_);
+    : target_(std::move(target)), temporary_(target_.string() + kTemporary) {
+  struct stat status {};
+  if (::lstat(target_.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
+    throw IoError(
+        concat("cannot write folder ", target_.string(), ": it is ", kind_of(status.st_mode)));
+  }
+  std::error_code error;
+  fs::remove_all(temporary_, error);
+  if (error) {
+    throw IoError(concat("cannot remove ", temporary_.string(), ": ", error.message()));
+  }
   create_folders(temporary_);
 }
 
@@ -154,12 +251,22 @@ FolderTransaction::~FolderTransaction() {
 }
 
 void FolderTransaction::commit() {
+  const fs::path old = target_.string() + ".old" + kTemporary;
   std::error_code error;
-  fs::remove_all(target_, error);
-  if (!error) fs::rename(temporary_, target_, error);
-  if (error) {
-    throw IoError(concat("cannot move ", temporary_.string(), " to ", target_.string(), ": ",
-                         error.message()));
+  bool done = true;
+  if (!fs::exists(target_, error)) {
+    done = ::rename(temporary_.c_str(), target_.c_str()) == 0;
+  } else if (exchange(temporary_, target_)) {
+    fs::remove_all(temporary_, error);  // the old folder, by now
+  } else {
+    fs::remove_all(old, error);
+    done = ::rename(target_.c_str(), old.c_str()) == 0 &&
+           ::rename(temporary_.c_str(), target_.c_str()) == 0;
+    if (done) fs::remove_all(old, error);
+  }
+  if (!done) {
+    throw IoError(
+        concat("cannot move ", temporary_.string(), " to ", target_.string(), ": ", reason()));
   }
   committed_ = true;
   sync_folder(target_.parent_path());

@@ -7,13 +7,17 @@
 
 namespace moekit {
 
-/// Reads a whole file. @throws IoError naming the path; FormatError above `max_bytes`.
+/// Reads a whole file; of a pipe or a device, what comes until it ends.
+/// @throws IoError naming the path; FormatError above `max_bytes`.
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 34);
 
 /// Writes `path` piece by piece, so that a reader sees the old file or the new one and nothing
-/// between: the bytes go to `path.tmp`, and commit() syncs and renames it. Without commit(), or
-/// once a call has failed, the temporary file is removed and the target is as it was. Usage:
+/// between: the bytes go to `path.tmp`, small pieces gathered, and commit() syncs and renames it.
+/// Without commit(), or once a call has failed, the temporary file is removed and the target is as
+/// it was. A link to a file is followed: the file is replaced, the link stays. What is no regular
+/// file (a folder, device, pipe or socket, a link that leads nowhere) is refused, and so is a
+/// temporary file's place that something else has taken. Usage:
 /// `AtomicFile file(path); file.append(a); file.append(b); file.commit();` All throw IoError naming
 /// the path and the system's reason.
 class AtomicFile {
@@ -30,10 +34,14 @@ class AtomicFile {
  private:
   void discard();
   [[noreturn]] void fail(std::string_view what);
+  void write_through(std::string_view bytes);
+  void flush();
 
   std::filesystem::path path_;
+  std::filesystem::path target_;  ///< where the links of `path_` end
   std::filesystem::path temporary_;
-  int fd_ = -1;  ///< -1: committed or given up
+  std::string gathered_;  ///< appended, not yet written
+  int fd_ = -1;           ///< -1: committed or given up
 };
 
 /// Writes all `bytes` as one `AtomicFile`.
@@ -64,9 +72,14 @@ void sync_folder(const std::filesystem::path& folder);
 /// Creates a folder and its parents. @throws IoError naming the path.
 void create_folders(const std::filesystem::path& folder);
 
+/// Renames a folder to `folder.tmp` and removes that: no one sees a part of it, and what a death on
+/// the way leaves is known as a leftover by its name. @throws IoError naming the path
+void remove_folder(const std::filesystem::path& folder);
+
 /// `folder.tmp` in, `folder` out: writes a folder under a temporary name and renames it when
 /// complete. Usage: `FolderTransaction t(dir); write into t.path(); t.commit();`
-/// Without commit() the destructor removes what was written.
+/// Without commit() the destructor removes what was written. A target that is there and no folder,
+/// or a link, is refused.
 class FolderTransaction {
  public:
   explicit FolderTransaction(std::filesystem::path target);
@@ -74,7 +87,8 @@ class FolderTransaction {
   FolderTransaction& operator=(const FolderTransaction&) = delete;
   ~FolderTransaction();
   const std::filesystem::path& path() const { return temporary_; }
-  /// An existing target is replaced.
+  /// An existing target is replaced, where the file system can in one step; elsewhere it lies in
+  /// `folder.old.tmp` for a moment.
   void commit();
 
  private:

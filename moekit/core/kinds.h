@@ -10,8 +10,8 @@
 #include "moekit/core/config.h"
 
 /// Tables of kinds. A kind (of router, expert, loss, optimizer, data set, ...) has a name, a struct
-/// of options with `visit`, a check and a `make`; the table of an interface lists its kinds in one
-/// line each:
+/// of options with `visit`, a check (beyond the fields' own rules) and a `make`; the table of an
+/// interface lists its kinds in one line each:
 ///
 ///     const std::vector<RouterKind>& RouterKinds::rows() {
 ///       static const std::vector<RouterKind> kRows = {
@@ -91,7 +91,8 @@ const Options& options_as(const AnyOptions& options) {
 }  // namespace detail
 
 /// The row of a kind: `kMake` is `Product make(const Options&, const Site&)`, `kCheck` a function
-/// `void check(const Options&, const Site&, const std::string& where)`, or absent.
+/// `void check(const Options&, const Site&, const std::string& where)`, or absent; the rules of the
+/// options' fields are checked first.
 /// @tparam TableSite  the table's site, where that is derived from the one the functions take
 template <auto kMake, auto kCheck = nullptr, typename TableSite = void>
 auto kind(std::string_view name, std::string_view doc) {
@@ -105,6 +106,7 @@ auto kind(std::string_view name, std::string_view doc) {
     return std::make_unique<OptionsOf<Options>>();
   };
   row.check = [](const AnyOptions& options, const Site& site, const std::string& where) {
+    check_values(detail::options_as<Options>(options), where);
     // By type: under -fsanitize=null GCC 12 does not take a function's address for a constant.
     if constexpr (!std::is_null_pointer_v<std::remove_const_t<decltype(kCheck)>>) {
       kCheck(detail::options_as<Options>(options), site, where);
@@ -305,7 +307,8 @@ class OptionSet {
   void visit(detail::KeyLister& lister) {
     for (auto& options : options_) options->list(lister);
   }
-  void visit(AnyField) {}  // a struct that names its fields
+  void visit(AnyField) {}                     // a struct that names its fields
+  void visit(const detail::ValueChecker&) {}  // see check()
 
  private:
   std::vector<std::unique_ptr<AnyOptions>> options_;

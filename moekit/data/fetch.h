@@ -17,7 +17,9 @@ using FetchProgress =
 /// takes its name only after its SHA-256 fits (that of the unpacked content).
 /// @param mirror  takes the place of the addresses' part before the last '/', may be empty
 /// @throws ArgumentError for a data set without a public address; IoError naming address and
-///         reason when a transfer fails; FormatError when a checksum differs (the part is removed).
+///         reason when a transfer fails or a file cannot be written; FormatError when a checksum
+///         differs (the part is removed), and of an archive with a member that is a link or device,
+///         there twice, or leaves the archive's folder.
 void fetch_dataset(const DatasetRow& row, const std::filesystem::path& folder,
                    const std::string& mirror = {}, const FetchProgress& progress = {});
 

@@ -30,17 +30,76 @@ bool has_files(const fs::path& folder, const std::vector<std::string>& names) {
   return find_files(folder, names).size() == names.size();
 }
 
-fs::path need_file(const fs::path& folder, const std::string& name) {
-  if (auto path = find_file(folder, name)) return *path;
-  throw IoError(concat(folder.string(), " holds no ", name, "[.gz|.xz]"));
+std::string folder_trouble(const fs::path& folder) {
+  std::error_code error;
+  const auto kind = fs::status(folder, error).type();
+  if (kind == fs::file_type::not_found) {
+    const bool link = fs::is_symlink(fs::symlink_status(folder, error));
+    return link ? ": is a link that leads nowhere" : "";
+  }
+  if (kind == fs::file_type::none) return ": " + error.message();  // a loop of links, no permission
+  if (kind != fs::file_type::directory) return ": is no folder";
+  fs::directory_iterator entries(folder, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    const std::string name = entries->path().filename().string();
+    std::error_code fault;
+    const auto entry = entries->status(fault).type();
+    if (entry == fs::file_type::not_found) return ": " + name + " is a link that leads nowhere";
+    if (fault) return ": " + name + ": " + fault.message();
+    if (entry != fs::file_type::regular && entry != fs::file_type::directory) {
+      return ": " + name + " is no regular file";
+    }
+  }
+  return error ? ": " + error.message() : "";
 }
 
-fs::path cache_folder() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
-    return fs::path(cache) / "moekit";
+fs::path need_file(const fs::path& folder, const std::string& name) {
+  if (auto path = find_file(folder, name)) return *path;
+  throw IoError(concat(folder.string(), " holds no ", name, "[.gz|.xz]", folder_trouble(folder)));
+}
+
+namespace {
+
+/// A variable that holds an absolute path.
+std::optional<fs::path> path_variable(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || !fs::path(value).is_absolute()) return std::nullopt;
+  return value;
+}
+
+std::optional<fs::path> find_cache() {
+  if (const auto cache = path_variable("XDG_CACHE_HOME")) return *cache / "moekit";
+  if (const auto home = path_variable("HOME")) return *home / ".cache" / "moekit";
+  return std::nullopt;
+}
+
+/// The folders that were searched, and what is wrong with them or with the data set's own in them.
+std::string searched_text(const DatasetRow& row, const std::string& flag) {
+  std::string text;
+  for (const auto& folder : search_folders(flag)) {
+    text += " " + folder.string();
+    // Below the folder first: what is wrong there is nearer to what was wanted.
+    std::string trouble;
+    for (const auto& name : row.folders) {
+      if (trouble.empty() && !(trouble = folder_trouble(folder / name)).empty()) {
+        trouble = " (" + name + trouble + ")";
+      }
+    }
+    if (trouble.empty() && !(trouble = folder_trouble(folder)).empty()) {
+      trouble = " (" + trouble.substr(2) + ")";
+    }
+    text += trouble;
   }
-  const char* home = std::getenv("HOME");
-  return fs::path(home != nullptr ? home : ".") / ".cache" / "moekit";
+  return text;
+}
+
+}  // namespace
+
+fs::path cache_folder() {
+  if (const auto cache = find_cache()) return *cache;
+  throw IoError(
+      "there is no folder for a cache: neither XDG_CACHE_HOME nor HOME holds an absolute "
+      "path; name a folder with --data");
 }
 
 std::vector<fs::path> search_folders(const std::string& flag) {
@@ -49,7 +108,7 @@ std::vector<fs::path> search_folders(const std::string& flag) {
   if (const char* variable = std::getenv("MOEKIT_DATA"); variable != nullptr && *variable != '\0') {
     folders.emplace_back(variable);
   }
-  folders.push_back(cache_folder());
+  if (const auto cache = find_cache()) folders.push_back(*cache);
   folders.emplace_back("/usr/share/datasets");
   return folders;
 }
@@ -75,13 +134,13 @@ std::optional<fs::path> find_dataset(const DatasetRow& row, const std::string& f
 
 fs::path dataset_folder(std::string_view name, const std::string& flag) {
   const DatasetRow& row = dataset_row(name);
-  if (!flag.empty() && !fs::is_directory(flag)) {
-    throw IoError(concat("--data ", flag, ": no such folder"));
+  std::error_code error;
+  if (!flag.empty() && !fs::is_directory(flag, error)) {
+    const std::string trouble = folder_trouble(flag);
+    throw IoError(concat("--data ", flag, trouble.empty() ? ": no such folder" : trouble));
   }
   if (auto folder = find_dataset(row, flag)) return *folder;
-  std::string searched;
-  for (const auto& folder : search_folders(flag)) searched += " " + folder.string();
-  throw IoError(concat("data set ", name, " was not found; searched:", searched,
+  throw IoError(concat("data set ", name, " was not found; searched:", searched_text(row, flag),
                        row.files.empty() ? "" : concat("; try: moekit data fetch ", name)));
 }
 

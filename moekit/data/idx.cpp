@@ -1,45 +1,88 @@
 #include "moekit/data/idx.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
-#include <vector>
+#include <functional>
 
 #include "moekit/core/error.h"
+#include "moekit/core/memory.h"
 #include "moekit/data/compressed.h"
 
 namespace moekit::data {
 namespace {
+
 constexpr uint64_t kMaxIdxBytes = uint64_t{1} << 31;
 constexpr uint8_t kUnsignedByte = 0x08;
-}  // namespace
+constexpr size_t kMaxDims = 4;
 
-torch::Tensor parse_idx(const std::string& bytes, const std::string& where) {
-  const auto byte = [&](size_t at) { return static_cast<uint8_t>(bytes[at]); };
-  MOEKIT_CHECK_FORMAT(bytes.size() >= 4 && byte(0) == 0 && byte(1) == 0, where, ": is no IDX file");
-  MOEKIT_CHECK_FORMAT(byte(2) == kUnsignedByte, where, ": IDX type ", int{byte(2)},
+/// Gives the next bytes, fewer where they end.
+using Source = std::function<size_t(char*, size_t)>;
+
+/// The sizes that the header tells of, whose product is at most `kMaxIdxBytes`, also with sizes of
+/// 0 left aside, so that no stride overflows.
+std::vector<int64_t> read_header(const Source& source, const std::string& where) {
+  std::array<uint8_t, 4 + 4 * kMaxDims> header{};
+  const auto next = [&](size_t at, size_t count) {
+    return source(reinterpret_cast<char*>(header.data()) + at, count);
+  };
+  MOEKIT_CHECK_FORMAT(next(0, 4) == 4 && header[0] == 0 && header[1] == 0, where,
+                      ": is no IDX file");
+  MOEKIT_CHECK_FORMAT(header[2] == kUnsignedByte, where, ": IDX type ", int{header[2]},
                       "; only unsigned bytes (8) are read");
-  const size_t dims = byte(3);
-  MOEKIT_CHECK_FORMAT(dims >= 1 && dims <= 4, where, ": ", dims, " dimensions");
-  const size_t header = 4 + 4 * dims;
-  MOEKIT_CHECK_FORMAT(bytes.size() >= header, where, ": the header ends too early");
+  const size_t dims = header[3];
+  MOEKIT_CHECK_FORMAT(dims >= 1 && dims <= kMaxDims, where, ": ", dims, " dimensions");
+  MOEKIT_CHECK_FORMAT(next(4, 4 * dims) == 4 * dims, where, ": the header ends too early");
   std::vector<int64_t> shape;
   uint64_t total = 1;
   for (size_t d = 0; d < dims; ++d) {
     uint64_t size = 0;
-    for (size_t b = 0; b < 4; ++b) size = size << 8 | byte(4 + 4 * d + b);
+    for (size_t b = 0; b < 4; ++b) size = size << 8 | header[4 + 4 * d + b];
     MOEKIT_CHECK_FORMAT(size == 0 || total <= kMaxIdxBytes / size, where,
                         ": the sizes in the header are too large");
-    total *= size;
+    total *= std::max<uint64_t>(size, 1);
     shape.push_back(static_cast<int64_t>(size));
   }
-  MOEKIT_CHECK_FORMAT(bytes.size() - header == total, where, ": the header tells of ", total,
-                      " bytes; ", bytes.size() - header, " follow");
+  return shape;
+}
+
+torch::Tensor read_values(const Source& source, const std::string& where,
+                          const std::vector<int64_t>& wanted) {
+  const auto shape = read_header(source, where);
+  MOEKIT_CHECK_FORMAT(wanted.empty() || shape == wanted, where, ": holds ", c10::IntArrayRef(shape),
+                      " bytes; wanted ", c10::IntArrayRef(wanted));
+  const std::string shortage = memory_shortage(shape, 1);
+  if (!shortage.empty()) throw IoError(concat(where, ": ", shortage));
   auto out = torch::empty(shape, torch::kUInt8);
-  if (total > 0) std::memcpy(out.data_ptr<uint8_t>(), bytes.data() + header, total);
+  const auto total = static_cast<size_t>(out.numel());
+  const size_t got =
+      total > 0 ? source(reinterpret_cast<char*>(out.data_ptr<uint8_t>()), total) : 0;
+  MOEKIT_CHECK_FORMAT(got == total, where, ": the header tells of ", total, " bytes; ", got,
+                      " follow");
+  char more = 0;
+  MOEKIT_CHECK_FORMAT(source(&more, 1) == 0, where, ": the header tells of ", total,
+                      " bytes; more follow");
   return out;
 }
 
-torch::Tensor read_idx(const std::filesystem::path& path) {
-  return parse_idx(read_unpacked(path, kMaxIdxBytes), path.string());
+}  // namespace
+
+torch::Tensor parse_idx(const std::string& bytes, const std::string& where,
+                        const std::vector<int64_t>& shape) {
+  size_t at = 0;
+  const auto next = [&](char* to, size_t size) {
+    const size_t count = std::min(size, bytes.size() - at);
+    std::memcpy(to, bytes.data() + at, count);
+    at += count;
+    return count;
+  };
+  return read_values(next, where, shape);
+}
+
+torch::Tensor read_idx(const std::filesystem::path& path, const std::vector<int64_t>& shape) {
+  UnpackedFile file(path);
+  return read_values([&](char* to, size_t size) { return file.read(to, size); }, path.string(),
+                     shape);
 }
 
 }  // namespace moekit::data

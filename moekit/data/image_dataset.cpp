@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "moekit/core/error.h"
+#include "moekit/core/memory.h"
 
 namespace moekit::data {
 
@@ -60,15 +61,42 @@ Json ImageDataset::describe() const {
 
 ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
                         const std::string& where) {
+  MOEKIT_CHECK_FORMAT(images.dim() == 4 && labels.dim() == 1, where,
+                      ": images must be [N, C, H, W] and labels [N]; got ", images.sizes(), " and ",
+                      labels.sizes());
   MOEKIT_CHECK_FORMAT(images.size(0) == labels.size(0), where, ": ", images.size(0), " images but ",
                       labels.size(0), " labels");
   labels = labels.to(torch::kLong);
   if (labels.numel() > 0) {
+    const auto lowest = labels.min().item<int64_t>();
     const auto highest = labels.max().item<int64_t>();
-    MOEKIT_CHECK_FORMAT(highest < num_classes, where, ": label ", highest, "; there are ",
-                        num_classes, " classes");
+    MOEKIT_CHECK_FORMAT(lowest >= 0 && highest < num_classes, where, ": label ",
+                        lowest < 0 ? lowest : highest, "; there are ", num_classes, " classes");
   }
   return {std::move(images), std::move(labels), {}};
+}
+
+void check_generated_size(const std::string& where, int64_t num_train, int64_t num_test,
+                          const std::vector<int64_t>& sample, uint64_t bytes_each) {
+  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
+               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  const auto check = [&](const char* key, int64_t count) {
+    std::vector<int64_t> sizes = {count};
+    sizes.insert(sizes.end(), sample.begin(), sample.end());
+    const std::string shortage = memory_shortage(sizes, bytes_each);
+    MOEKIT_CHECK(shortage.empty(), where, ".", key, " = ", count, ": ", shortage);
+  };
+  check("num_train", num_train);
+  check("num_test", num_test);
+}
+
+void check_classes(const ImageSet& set, const std::vector<std::string>& class_names,
+                   const std::string& where) {
+  const auto counts = torch::bincount(set.labels, {}, static_cast<int64_t>(class_names.size()));
+  for (size_t c = 0; c < class_names.size(); ++c) {
+    MOEKIT_CHECK_FORMAT(counts[static_cast<int64_t>(c)].item<int64_t>() > 0, where, ": none of ",
+                        set.size(), " images is of class ", c, " (", class_names[c], ")");
+  }
 }
 
 }  // namespace moekit::data

@@ -50,9 +50,23 @@ class ImageDataset : public Dataset {
   std::map<std::string, torch::Tensor> directions;
 };
 
-/// Joins images and labels. @throws FormatError naming `where` when counts differ or a label is
-/// outside 0..num_classes-1.
+/// Joins images and labels. @throws FormatError naming `where` when there are no images [N, C, H,
+/// W], counts differ, or a label is outside 0..num_classes-1.
 ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,
                         const std::string& where);
+
+/// The sizes of a data set that is to be generated: at least one sample in each part, which fits
+/// into the memory that is free.
+/// @param where  stands before the names of options in messages
+/// @param sample, bytes_each  sizes of a sample, and what each of its numbers takes while it is
+/// made
+/// @throws ArgumentError
+void check_generated_size(const std::string& where, int64_t num_train, int64_t num_test,
+                          const std::vector<int64_t>& sample, uint64_t bytes_each);
+
+/// For data sets whose files are known: every class has a sample. @throws FormatError naming
+/// `where` and the class
+void check_classes(const ImageSet& set, const std::vector<std::string>& class_names,
+                   const std::string& where);
 
 }  // namespace moekit::data

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "moekit/core/error.h"
+#include "moekit/metrics/checks.h"
 
 namespace moekit::metrics {
 namespace {
@@ -14,7 +15,17 @@ double per_base(double nats, LogBase base) {
   return base == LogBase::kBits ? nats / std::log(2.0) : nats;
 }
 
+constexpr int64_t kMostCells = int64_t{1} << 26;
+
+void check_table_size(const char* who, int64_t num_labels, int64_t num_experts) {
+  MOEKIT_CHECK(num_labels >= 0 && num_experts >= 0 &&
+                   (num_experts == 0 || num_labels <= kMostCells / num_experts),
+               who, ": a table of ", num_labels, " labels and ", num_experts,
+               " experts; at most 2^26 cells are counted");
+}
+
 double entropy_nats(const torch::Tensor& weights) {
+  check_numbers("entropy", "weights", weights, 0);
   const auto w = weights.to(torch::kFloat64).reshape({-1});
   const double total = w.numel() > 0 ? w.sum().item<double>() : 0;
   if (!(total > 0)) return 0;
@@ -25,6 +36,7 @@ double entropy_nats(const torch::Tensor& weights) {
 torch::Tensor checked_table(const torch::Tensor& table) {
   MOEKIT_CHECK(table.dim() == 2, "metrics: the table must be [labels, experts]; got ",
                table.sizes());
+  check_numbers("metrics", "the table of labels and experts", table, 0);
   return table.to(torch::kFloat64);
 }
 
@@ -55,6 +67,9 @@ torch::Tensor label_expert_counts(const torch::Tensor& labels, const torch::Tens
   MOEKIT_CHECK(labels.dim() == 1 && index.dim() == 2 && index.size(0) == labels.size(0),
                "label_expert_counts: labels must be [N] and expert_index [N, K]; got ",
                labels.sizes(), " and ", expert_index.sizes());
+  check_table_size("label_expert_counts", num_labels, num_experts);
+  check_ids("label_expert_counts", "labels", labels, num_labels);
+  check_ids("label_expert_counts", "expert_index", index, num_experts);
   const auto cell = (labels.unsqueeze(1) * num_experts + index).reshape({-1});
   return torch::bincount(cell, {}, num_labels * num_experts)
       .to(torch::kFloat64)
@@ -66,6 +81,9 @@ torch::Tensor label_expert_mass(const torch::Tensor& labels, const torch::Tensor
   MOEKIT_CHECK(labels.dim() == 1 && probs.dim() == 2 && probs.size(0) == labels.size(0),
                "label_expert_mass: labels must be [N] and probs [N, E]; got ", labels.sizes(),
                " and ", probs.sizes());
+  check_table_size("label_expert_mass", num_labels, probs.size(1));
+  check_ids("label_expert_mass", "labels", labels, num_labels);
+  check_numbers("label_expert_mass", "probs", probs, 0);
   return torch::zeros({num_labels, probs.size(1)}, torch::kFloat64)
       .index_add(0, labels, probs.detach().to(torch::kFloat64));
 }

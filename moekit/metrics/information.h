@@ -8,7 +8,8 @@ namespace moekit::metrics {
 enum class LogBase { kBits, kNats };
 
 /// -sum p log p of a vector of non-negative weights, which are normalised first. 0 log 0 = 0; 0
-/// for a vector without mass. @param weights [E]
+/// for a vector without mass. @param weights [E] @throws ArgumentError naming a value that is
+/// negative, NaN or infinite
 double entropy(const torch::Tensor& weights, LogBase base = LogBase::kBits);
 
 /// How labels and experts go together, from their joint table. All entropies in `base`.
@@ -22,15 +23,20 @@ struct LabelAlignment {
   double normalized;          ///< I / min(H(E), H(L)), 0 where that is 0
 };
 
-/// @param table [L, E] counts or probability mass. All 0 for an empty table.
+/// @param table [L, E] counts or probability mass, as `entropy` takes them, here and below. All 0
+/// for an empty table.
 LabelAlignment label_alignment(const torch::Tensor& table, LogBase base = LogBase::kBits);
 
 /// Hard table: how many tokens of label l were sent to expert e, over all K choices.
-/// @param labels [N] int64 @param expert_index [N, K] or [N] @return [num_labels, E] float64
+/// @param labels [N] int64 @param expert_index [N, K] or [N] int64
+/// @return [num_labels, E] float64
+/// @throws ArgumentError for other shapes, a table of more than 2^26 cells, and naming a label or
+///         expert outside its range: tokens without a label, often -100, are left out before.
 torch::Tensor label_expert_counts(const torch::Tensor& labels, const torch::Tensor& expert_index,
                                   int64_t num_labels, int64_t num_experts);
 
-/// Soft table: the router's probability mass of label l on expert e. @param probs [N, E]
+/// Soft table: the router's probability mass of label l on expert e. @param probs [N, E], finite
+/// and not negative @throws as `label_expert_counts`
 torch::Tensor label_expert_mass(const torch::Tensor& labels, const torch::Tensor& probs,
                                 int64_t num_labels);
 

@@ -4,17 +4,23 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/metrics/checks.h"
 #include "moekit/metrics/information.h"
 
 namespace moekit::metrics {
 
 torch::Tensor expert_load(const torch::Tensor& expert, int64_t num_experts) {
+  MOEKIT_CHECK(expert.dim() == 1 && num_experts >= 1,
+               "expert_load: expert must be [A] of E >= 1; got ", expert.sizes(),
+               " and E = ", num_experts);
+  check_ids("expert_load", "expert", expert, num_experts);
   return torch::bincount(expert, {}, num_experts).to(torch::kFloat64);
 }
 
 LoadStats load_stats(const torch::Tensor& load) {
   MOEKIT_CHECK(load.dim() == 1 && load.size(0) >= 1, "load_stats: load must be [E]; got ",
                load.sizes());
+  check_numbers("load_stats", "load", load, 0);
   const auto values = load.detach().to(torch::kFloat64).contiguous();
   const auto experts = static_cast<double>(values.size(0));
   const double total = values.sum().item<double>();

@@ -16,10 +16,11 @@ struct LoadStats {
   std::vector<int64_t> dead;     ///< the others
 };
 
-/// @param load [E], non-negative
+/// @param load [E], E >= 1 @throws ArgumentError naming a load that is negative, NaN or infinite
 LoadStats load_stats(const torch::Tensor& load);
 
 /// Assignments per expert. @param expert [A] int64 @return [E] float64
+/// @throws ArgumentError naming an expert outside 0..E-1
 torch::Tensor expert_load(const torch::Tensor& expert, int64_t num_experts);
 
 }  // namespace moekit::metrics

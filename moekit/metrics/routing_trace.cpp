@@ -1,42 +1,129 @@
 #include "moekit/metrics/routing_trace.h"
 
+#include <limits>
 #include <sstream>
+#include <unordered_set>
 
 #include "moekit/checkpoint/memory_tensors.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
+#include "moekit/metrics/checks.h"
+#include "moekit/nn/top_k.h"
 
 namespace moekit::metrics {
 namespace {
 constexpr const char* kFormat = "moekit-routing-trace";
 constexpr const char* kVersion = "2";
+constexpr std::string_view kLabels = "labels.";
 
-/// Assignments as version 1 has them: K experts a token.
-LayerTrace from_index(const std::string& name, const torch::Tensor& index, torch::Tensor probs,
+constexpr const char* kFirstVersion = "1";
+constexpr int64_t kAnySize = -1;
+/// Labels are the names of few things: a larger one is a broken file, and would size tables.
+constexpr int64_t kMostLabels = int64_t{1} << 31;
+
+/// Reads a trace's tensors, each of them checked before its elements are touched.
+class TraceReader {
+ public:
+  explicit TraceReader(const checkpoint::TensorSource& file) : file_(file) {}
+
+  const std::string& metadata(const std::string& key) const {
+    const auto found = file_.metadata().find(key);
+    MOEKIT_CHECK_FORMAT(found != file_.metadata().end(), file_.where(), ": metadata lack \"", key,
+                        "\"");
+    return found->second;
+  }
+  /// The layers' names: none empty, none twice.
+  std::vector<std::string> layer_names() const {
+    std::vector<std::string> out;
+    std::unordered_set<std::string> seen;
+    std::istringstream names(metadata("layers"));
+    for (std::string name; std::getline(names, name, ',');) {
+      MOEKIT_CHECK_FORMAT(!name.empty(), file_.where(), ": metadata \"layers\" names layer ",
+                          out.size(), " \"\"");
+      MOEKIT_CHECK_FORMAT(seen.insert(name).second, file_.where(),
+                          ": metadata \"layers\" names layer \"", name, "\" twice");
+      out.push_back(name);
+    }
+    return out;
+  }
+  /// @param shape  `kAnySize` where any will do; `letters` stands for it in messages
+  torch::Tensor read(const std::string& name, checkpoint::Dtype dtype,
+                     const std::vector<int64_t>& shape, const char* letters) {
+    const auto& info = file_.info(name);
+    bool fits = info.dtype == dtype && info.shape.size() == shape.size();
+    for (size_t d = 0; fits && d < shape.size(); ++d) {
+      fits = shape[d] == kAnySize || info.shape[d] == shape[d];
+    }
+    MOEKIT_CHECK_FORMAT(fits, file_.where(), ": ", name, " must be ", letters, "; got ",
+                        c10::IntArrayRef(info.shape), " ", checkpoint::dtype_name(info.dtype));
+    read_.insert(name);
+    return file_.read(name);
+  }
+  torch::Tensor read_ids(const std::string& name, const std::vector<int64_t>& shape,
+                         const char* letters, int64_t end) {
+    const auto ids = read(name, checkpoint::Dtype::kI64, shape, letters);
+    const std::string fault = id_fault(ids, end);
+    MOEKIT_CHECK_FORMAT(fault.empty(), file_.where(), ": ", name, " ", fault);
+    return ids;
+  }
+  torch::Tensor read_numbers(const std::string& name, const std::vector<int64_t>& shape,
+                             const char* letters, double least) {
+    const auto numbers = read(name, checkpoint::Dtype::kF32, shape, letters);
+    const std::string fault = number_fault(numbers, least);
+    MOEKIT_CHECK_FORMAT(fault.empty(), file_.where(), ": ", name, " ", fault);
+    return numbers;
+  }
+  /// Every layer, and any labels, are of as many tokens.
+  void same_tokens(int64_t count, const std::string& name) {
+    MOEKIT_CHECK_FORMAT(tokens_ == kAnySize || tokens_ == count, file_.where(), ": ", name, " has ",
+                        count, " tokens, others ", tokens_);
+    tokens_ = count;
+  }
+  bool was_read(const std::string& name) const { return read_.count(name) == 1; }
+  void refuse_others() const {
+    for (const auto& name : file_.names()) {
+      MOEKIT_CHECK_FORMAT(was_read(name), file_.where(), ": ", name,
+                          " is no tensor of a routing trace");
+    }
+  }
+
+ private:
+  const checkpoint::TensorSource& file_;
+  std::unordered_set<std::string> read_;
+  int64_t tokens_ = kAnySize;
+};
+
+LayerTrace read_layer(TraceReader& in, const std::string& name, bool first_version,
                       const std::string& where) {
-  MOEKIT_CHECK_FORMAT(index.dim() == 2 && index.scalar_type() == torch::kLong, where, ": ", name,
-                      ".expert_index must be [N, K] I64");
-  return make_layer_trace(name, index, std::move(probs));
+  const auto probs = in.read_numbers(name + ".probs", {kAnySize, kAnySize}, "[N, E] F32", 0);
+  in.same_tokens(probs.size(0), name + ".probs");
+  const int64_t experts = probs.size(1);
+  MOEKIT_CHECK_FORMAT(experts >= 1, where, ": ", name, ".probs must be of at least 1 expert; got ",
+                      probs.sizes());
+  if (first_version) {
+    const auto index = in.read_ids(name + ".expert_index", {probs.size(0), kAnySize},
+                                   "[N, K] I64 with N of probs", experts);
+    return make_layer_trace(name, index, probs);
+  }
+  const auto token = in.read_ids(name + ".token", {kAnySize}, "[A] I64", probs.size(0));
+  const auto expert =
+      in.read_ids(name + ".expert", {token.size(0)}, "[A] I64, as many as token", experts);
+  return {name, token, expert, probs};
 }
 
-void check_layer(const LayerTrace& layer, const std::string& where) {
-  const auto is_list = [](const torch::Tensor& t) {
-    return t.dim() == 1 && t.scalar_type() == torch::kLong;
-  };
-  MOEKIT_CHECK_FORMAT(is_list(layer.token) && is_list(layer.expert) &&
-                          layer.token.size(0) == layer.expert.size(0) && layer.probs.dim() == 2 &&
-                          layer.probs.scalar_type() == torch::kFloat32,
-                      where, ": ", layer.name,
-                      " must have token and expert [A] I64 and probs [N, E] F32");
-  const auto in_range = [&](const char* what, const torch::Tensor& values, int64_t end) {
-    if (values.numel() == 0) return;
-    const auto low = values.min().item<int64_t>();
-    const auto high = values.max().item<int64_t>();
-    MOEKIT_CHECK_FORMAT(low >= 0 && high < end, where, ": ", layer.name, ".", what, " has ",
-                        low < 0 ? low : high, "; wanted 0..", end - 1);
-  };
-  in_range("token", layer.token, layer.num_tokens());
-  in_range("expert", layer.expert, layer.num_experts());
+void read_expert_outputs(TraceReader& in, RoutingTrace& trace, const std::string& where) {
+  const std::string name = "expert_log_probs";
+  const auto outputs = in.read_numbers(name, {kAnySize, kAnySize, kAnySize}, "[E, N, C] F32",
+                                       -std::numeric_limits<double>::infinity());
+  MOEKIT_CHECK_FORMAT(outputs.size(0) >= 1 && outputs.size(2) >= 1, where, ": ", name,
+                      " must be of at least 1 expert and 1 class; got ", outputs.sizes());
+  in.same_tokens(outputs.size(1), name);
+  for (const auto& layer : trace.layers) {
+    MOEKIT_CHECK_FORMAT(layer.num_experts() == outputs.size(0), where, ": ", name, " is of ",
+                        outputs.size(0), " experts; layer ", layer.name, " has ",
+                        layer.num_experts());
+  }
+  trace.expert_log_probs = outputs;
 }
 
 }  // namespace
@@ -47,6 +134,8 @@ double LayerTrace::mean_top_k() const {
 }
 
 torch::Tensor LayerTrace::active() const {
+  check_ids("LayerTrace " + name, "token", token, num_tokens());
+  check_ids("LayerTrace " + name, "expert", expert, num_experts());
   auto out = torch::zeros({num_tokens(), num_experts()}, torch::kBool);
   return out.index_put_({token, expert}, torch::ones({expert.size(0)}, torch::kBool));
 }
@@ -60,18 +149,34 @@ torch::Tensor LayerTrace::expert_index() const {
   return is_index ? expert.view({tokens, k}) : torch::Tensor();
 }
 
+torch::Tensor LayerTrace::top1() const {
+  const auto lowest = nn::top1_index(probs);
+  const auto index = expert_index();
+  if (!index.defined()) return lowest;
+  const auto first = index.select(1, 0);
+  const auto at = [&](const torch::Tensor& of) { return probs.gather(1, of.unsqueeze(1)); };
+  return torch::where(at(first).eq(at(lowest)).squeeze(1), first, lowest);
+}
+
 LayerTrace make_layer_trace(std::string name, const torch::Tensor& expert_index,
                             torch::Tensor probs) {
+  MOEKIT_CHECK(expert_index.dim() == 2 && probs.dim() == 2 && expert_index.size(0) == probs.size(0),
+               "make_layer_trace: ", name, ": expert_index must be [N, K] and probs [N, E]; got ",
+               expert_index.sizes(), " and ", probs.sizes());
   const auto token = torch::arange(expert_index.size(0), torch::kLong);
   return {std::move(name), token.unsqueeze(1).expand_as(expert_index).reshape({-1}),
           expert_index.reshape({-1}), std::move(probs)};
 }
 
 void TraceRecorder::add(const std::vector<nn::LayerRouting>& layers) {
+  MOEKIT_CHECK(layers_.empty() || layers_.size() == layers.size(), "TraceRecorder: ", layers.size(),
+               " layers in this batch, ", layers_.size(), " in those before");
   layers_.resize(layers.size());
   for (size_t l = 0; l < layers.size(); ++l) {
     const auto& routing = layers[l].routing;
     auto& parts = layers_[l];
+    MOEKIT_CHECK(parts.probs.empty() || parts.name == layers[l].name, "TraceRecorder: layer ", l,
+                 " is ", layers[l].name, " in this batch, ", parts.name, " in those before");
     parts.name = layers[l].name;
     const auto trace =
         routing.takes_all
@@ -97,15 +202,15 @@ void write_trace(const std::filesystem::path& path, const RoutingTrace& trace) {
   checkpoint::MemoryTensors file;
   std::string names;
   for (const auto& layer : trace.layers) {
-    MOEKIT_CHECK(layer.name.find(',') == std::string::npos, "write_trace: layer name \"",
-                 layer.name, "\" has a comma");
+    MOEKIT_CHECK(!layer.name.empty() && layer.name.find(',') == std::string::npos,
+                 "write_trace: layer name \"", layer.name, "\" is empty or has a comma");
     names += (names.empty() ? "" : ",") + layer.name;
     file.add(layer.name + ".token", layer.token);
     file.add(layer.name + ".expert", layer.expert);
     file.add(layer.name + ".probs", layer.probs.to(torch::kFloat32));
   }
   for (const auto& [name, values] : trace.labels) {
-    file.add("labels." + name, values);
+    file.add(std::string(kLabels) + name, values);
   }
   if (trace.expert_log_probs.defined()) {
     file.add("expert_log_probs", trace.expert_log_probs.to(torch::kFloat32));
@@ -117,46 +222,25 @@ void write_trace(const std::filesystem::path& path, const RoutingTrace& trace) {
 RoutingTrace read_trace(const std::filesystem::path& path) {
   const auto file = checkpoint::open_tensors(path);
   const std::string where = path.string();
-  const auto meta = [&](const char* key) {
-    const auto found = file->metadata().find(key);
-    MOEKIT_CHECK_FORMAT(found != file->metadata().end(), where, ": metadata lack \"", key, "\"");
-    return found->second;
-  };
-  const bool first_version = meta("version") == "1";
-  MOEKIT_CHECK_FORMAT(meta("format") == kFormat && (first_version || meta("version") == kVersion),
-                      where, ": is no routing trace of version 1 or ", kVersion);
+  TraceReader in(*file);
+  MOEKIT_CHECK_FORMAT(in.metadata("format") == kFormat, where, ": metadata \"format\" is \"",
+                      in.metadata("format"), "\"; wanted \"", kFormat, "\"");
+  const std::string& version = in.metadata("version");
+  MOEKIT_CHECK_FORMAT(version == kFirstVersion || version == kVersion, where,
+                      ": metadata \"version\" is \"", version, "\"; wanted ", kFirstVersion, " or ",
+                      kVersion);
   RoutingTrace trace;
-  int64_t tokens = -1;
-  const auto same_tokens = [&](int64_t count, const std::string& name) {
-    MOEKIT_CHECK_FORMAT(tokens < 0 || tokens == count, where, ": ", name, " has ", count,
-                        " tokens, others ", tokens);
-    tokens = count;
-  };
-  std::istringstream names(meta("layers"));
-  for (std::string name; std::getline(names, name, ',');) {
-    const auto probs = file->read(name + ".probs");
-    auto layer = first_version ? from_index(name, file->read(name + ".expert_index"), probs, where)
-                               : LayerTrace{name, file->read(name + ".token"),
-                                            file->read(name + ".expert"), probs};
-    check_layer(layer, where);
-    same_tokens(layer.num_tokens(), name + ".probs");
-    trace.layers.push_back(std::move(layer));
+  for (const auto& name : in.layer_names()) {
+    trace.layers.push_back(read_layer(in, name, version == kFirstVersion, where));
   }
   for (const auto& name : file->names()) {
-    if (name.rfind("labels.", 0) != 0) continue;
-    const auto tensor = file->read(name);
-    MOEKIT_CHECK_FORMAT(tensor.dim() == 1 && tensor.scalar_type() == torch::kLong &&
-                            (tensor.numel() == 0 || tensor.min().item<int64_t>() >= 0),
-                        where, ": ", name, " must be [N] I64, from 0");
-    same_tokens(tensor.size(0), name);
-    trace.labels[name.substr(7)] = tensor;
+    if (name.rfind(kLabels, 0) != 0 || in.was_read(name)) continue;
+    const auto labels = in.read_ids(name, {kAnySize}, "[N] I64", kMostLabels);
+    in.same_tokens(labels.size(0), name);
+    trace.labels[name.substr(kLabels.size())] = labels;
   }
-  if (file->contains("expert_log_probs")) {
-    trace.expert_log_probs = file->read("expert_log_probs");
-    MOEKIT_CHECK_FORMAT(trace.expert_log_probs.dim() == 3, where,
-                        ": expert_log_probs must be [E, N, C]");
-    same_tokens(trace.expert_log_probs.size(1), "expert_log_probs");
-  }
+  if (file->contains("expert_log_probs")) read_expert_outputs(in, trace, where);
+  in.refuse_others();
   return trace;
 }
 

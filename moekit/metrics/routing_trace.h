@@ -23,13 +23,17 @@ struct LayerTrace {
   int64_t num_experts() const { return probs.size(1); }
   /// Mean number of assignments a token, A / N; 0 for N = 0.
   double mean_top_k() const;
-  /// [N, E] bool: which experts a token is sent to.
+  /// [N, E] bool: which experts a token is sent to. @throws ArgumentError naming an id out of range
   torch::Tensor active() const;
   /// [N, K] where every token has K assignments, in order; undefined otherwise.
   torch::Tensor expert_index() const;
+  /// The most probable expert of every token, [N] int64. Of equal ones the token's first assignment
+  /// where that is one of them (the router chose by logits, whose softmax rounds to more ties),
+  /// else the lowest.
+  torch::Tensor top1() const;
 };
 
-/// Of K experts a token. @param expert_index [N, K] int64
+/// Of K experts a token. @param expert_index [N, K] int64 @throws ArgumentError when sizes differ
 LayerTrace make_layer_trace(std::string name, const torch::Tensor& expert_index,
                             torch::Tensor probs);
 
@@ -38,7 +42,9 @@ LayerTrace make_layer_trace(std::string name, const torch::Tensor& expert_index,
 ///
 /// File format: safetensors. Metadata: "format" = "moekit-routing-trace", "version" = "2",
 /// "layers" = the layers' names joined by ','. Tensors: "<layer>.token", "<layer>.expert" [A] I64,
-/// "<layer>.probs" [N, E] F32, "labels.<name>" [N] I64, optional "expert_log_probs" [E, N, C] F32.
+/// "<layer>.probs" [N, E] F32, "labels.<name>" [N] I64, optional "expert_log_probs" [E, N, C] F32,
+/// and no others. E is at least 1, numbers are finite, probabilities not negative, labels below
+/// 2^31, layers named once.
 /// Version 1, which is still read, has "<layer>.expert_index" [N, K] I64 in place of the first two.
 struct RoutingTrace {
   std::vector<LayerTrace> layers;
@@ -46,7 +52,8 @@ struct RoutingTrace {
   torch::Tensor expert_log_probs;  ///< [E, N, C] or undefined
 };
 
-/// Puts the routings of batches together.
+/// Puts the routings of batches together. @throws ArgumentError when layers differ from those
+/// before
 class TraceRecorder {
  public:
   /// Layers of one batch, the same ones in every batch.
@@ -64,8 +71,10 @@ class TraceRecorder {
 
 void write_trace(const std::filesystem::path& path, const RoutingTrace& trace);
 
-/// @throws FormatError naming path and key: not a trace, tensors missing or of sizes that do not
-///         go together, tokens or experts out of range, negative labels.
+/// In time linear in the file's size.
+/// @throws IoError, or FormatError naming path, key and value: not a trace, layers named twice,
+///         tensors missing, unknown or of sizes that do not go together, tokens, experts or labels
+///         out of range, NaN.
 RoutingTrace read_trace(const std::filesystem::path& path);
 
 }  // namespace moekit::metrics

@@ -1,7 +1,10 @@
 #include "moekit/metrics/specialization.h"
 
 #include <cmath>
+#include <limits>
 
+#include "moekit/core/error.h"
+#include "moekit/metrics/checks.h"
 #include "moekit/metrics/information.h"
 #include "moekit/metrics/load.h"
 #include "moekit/metrics/routing_metrics.h"
@@ -9,43 +12,70 @@
 
 namespace moekit::metrics {
 
+namespace {
+
+/// The labels of a name, checked against the layer and their number; undefined when not recorded.
+torch::Tensor labels_of(const LayerTrace& layer, const RoutingTrace& trace, const std::string& name,
+                        int64_t num_labels) {
+  const auto found = trace.labels.find(name);
+  if (found == trace.labels.end()) return {};
+  const std::string who = concat("specialization of layer ", layer.name);
+  const auto& labels = found->second;
+  MOEKIT_CHECK(labels.dim() == 1 && labels.size(0) == layer.num_tokens(), who, ": labels.", name,
+               " must be [", layer.num_tokens(), "]; got ", labels.sizes());
+  check_ids(who, "labels." + name, labels, num_labels);
+  return labels;
+}
+
+/// Mean over the classes that occur of the entropy of the class's mean probabilities.
+double class_entropy(const torch::Tensor& mass) {
+  double sum = 0;
+  int64_t present = 0;
+  for (int64_t c = 0; c < mass.size(0); ++c) {
+    if (mass[c].sum().item<double>() <= 0) continue;
+    sum += entropy(mass[c]);
+    ++present;
+  }
+  return present > 0 ? sum / static_cast<double>(present) : 0.0;
+}
+
+}  // namespace
+
+int64_t num_labels(const torch::Tensor& labels) {
+  return labels.numel() > 0 ? labels.max().item<int64_t>() + 1 : 0;
+}
+
 Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, int64_t num_classes,
                             bool hard) {
+  check_probs(concat("specialization of layer ", layer.name), layer.probs);
   const int64_t experts = layer.num_experts();
-  const auto chosen = layer.probs.argmax(1);
+  const auto chosen = layer.top1();
   const auto usage = hard ? expert_load(chosen, experts) : layer.probs.sum(0).to(torch::kFloat64);
   const auto load = load_stats(usage);
   Json out = Json::object();
   const auto by_label = [&](const std::string& name, const char* key) {
-    const auto found = trace.labels.find(name);
-    if (found == trace.labels.end()) return;
-    const auto table = label_expert_counts(found->second, chosen, num_classes, experts);
+    const auto labels = labels_of(layer, trace, name, num_classes);
+    if (!labels.defined()) return;
+    const auto table = label_expert_counts(labels, chosen, num_classes, experts);
     out[key] = label_alignment(table).mutual_information;
   };
   by_label("predicted", "mutual_information");
   by_label("label", "mutual_information_true");
   out["sample_entropy"] = hard ? 0.0 : sample_entropy(layer.probs);
   out["usage_entropy"] = load.entropy_bits;
-  if (const auto found = trace.labels.find("label"); found != trace.labels.end()) {
-    const auto mass = label_expert_mass(found->second, layer.probs, num_classes);
-    double sum = 0;
-    int64_t present = 0;
-    for (int64_t c = 0; c < num_classes; ++c) {
-      if (mass[c].sum().item<double>() <= 0) continue;
-      sum += entropy(mass[c]);
-      ++present;
-    }
-    out["label_entropy_over_experts"] = present > 0 ? sum / static_cast<double>(present) : 0.0;
-    const auto table = label_expert_counts(found->second, chosen, num_classes, experts);
+  if (const auto labels = labels_of(layer, trace, "label", num_classes); labels.defined()) {
+    const auto mass = label_expert_mass(labels, layer.probs, num_classes);
+    out["label_entropy_over_experts"] = class_entropy(mass);
+    const auto table = label_expert_counts(labels, chosen, num_classes, experts);
     const auto alignment = label_alignment(table);
     out["normalized_information"] = alignment.normalized;
     out["dispatch_entropy"] = alignment.label_given_expert;
     out["purity"] = purity(table);
     out["matching"] = best_matching(table);
   }
-  if (const auto found = trace.labels.find("cluster"); found != trace.labels.end()) {
-    const int64_t clusters = found->second.max().item<int64_t>() + 1;
-    const auto table = label_expert_counts(found->second, chosen, clusters, experts);
+  constexpr int64_t kAnyId = std::numeric_limits<int64_t>::max();
+  if (const auto clusters = labels_of(layer, trace, "cluster", kAnyId); clusters.defined()) {
+    const auto table = label_expert_counts(clusters, chosen, num_labels(clusters), experts);
     out["cluster"] = {
         {"dispatch_entropy", label_alignment(table).label_given_expert * std::log(2.0)},
         {"purity", purity(table)},

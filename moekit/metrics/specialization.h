@@ -5,6 +5,9 @@
 
 namespace moekit::metrics {
 
+/// Labels 0..L-1 of which the largest is L - 1; 0 for none. @param labels [N] int64
+int64_t num_labels(const torch::Tensor& labels);
+
 /// The four figures of arXiv:2302.14703 and their relatives for one layer, as JSON: names are
 /// those of the summary of a run.
 ///   mutual_information  I(E;Y) in bits, Y the predicted class, E the argmax expert
@@ -17,6 +20,8 @@ namespace moekit::metrics {
 ///   al. 2022, arXiv:2208.02813), purity, matching, and counts [K][E]
 ///   top1_mass, experts_used, load_variation, load_gini, normalized_information, purity, matching
 /// @param hard  one expert a sample (top-1 or stochastic)
+/// @throws ArgumentError naming the layer, the labels and a value outside 0..num_classes-1, or a
+///         probability that is negative, NaN or infinite
 Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, int64_t num_classes,
                             bool hard);
 

@@ -5,6 +5,7 @@
 #include "moekit/models/single_classifier.h"
 #include "moekit/models/sparse_classifier.h"
 #include "moekit/models/sparse_mixture_classifier.h"
+#include "moekit/nn/precision.h"
 
 namespace moekit::models {
 
@@ -23,7 +24,10 @@ const std::vector<ModelKinds::Row>& ModelKinds::rows() {
 
 torch::Tensor ClassifierImpl::loss(const ClassifierOutput& output,
                                    const torch::Tensor& labels) const {
-  return torch::nll_loss(output.log_probs, labels);
+  const auto rows = output.rows();
+  const auto log_probs = nn::at_least_float(output.log_probs);
+  if (!rows.defined()) return torch::nll_loss(log_probs, labels);
+  return torch::nll_loss(log_probs.index_select(0, rows), labels.index_select(0, rows));
 }
 
 nn::LayerSite image_site(const InputShape& input, int64_t num_experts) {
@@ -55,8 +59,11 @@ void check_num_experts(int64_t num_experts, const std::string& where) {
   MOEKIT_CHECK(num_experts >= 1, where, ".num_experts must be at least 1; got ", num_experts);
 }
 
-void check_capacity_factor(double factor, const std::string& where) {
-  MOEKIT_CHECK(factor >= 0, where, ".capacity_factor must be at least 0; got ", factor);
+void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,
+                         const std::string& where) {
+  const auto traits = router.traits();
+  nn::check_capacity(capacity, traits.top_k, where + ".");
+  nn::check_trainable(traits, traits.no_weight_gradient, where + ".router: ");
 }
 
 }  // namespace moekit::models

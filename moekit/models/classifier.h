@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "moekit/core/kinds.h"
+#include "moekit/nn/capacity.h"
 #include "moekit/nn/expert_kinds.h"
 #include "moekit/nn/routed_layer.h"
 #include "moekit/nn/router_kinds.h"
@@ -22,10 +23,10 @@ struct InputShape {
   int64_t pixels() const { return channels * height * width; }
   template <typename Field>
   void visit(Field&& field) {
-    field("channels", channels, "");
-    field("height", height, "");
-    field("width", width, "");
-    field("num_classes", num_classes, "C");
+    field("channels", channels, "", at_least(1));
+    field("height", height, "", at_least(1));
+    field("width", width, "", at_least(1));
+    field("num_classes", num_classes, "C", at_least(1));
   }
 };
 
@@ -35,6 +36,9 @@ struct ClassifierOutput {
   /// [E, N, C] where experts are classifiers that all ran, else undefined.
   torch::Tensor expert_log_probs;
   torch::Tensor log_gate;  ///< [N, E], log softmax of a classical mixture's router, else undefined
+
+  /// [M] int64, the images that are not masked; undefined: all.
+  torch::Tensor rows() const { return layers.empty() ? torch::Tensor() : layers[0].routing.rows; }
 };
 
 /// A whole network for images. Its mixtures are listed by nn::routed_layers().
@@ -43,7 +47,8 @@ class ClassifierImpl : public torch::nn::Module {
   /// @param images [N, C, H, W] float32, normalised
   virtual ClassifierOutput forward(const torch::Tensor& images,
                                    const nn::RouterContext& context) = 0;
-  /// The loss the network is trained by, without auxiliary losses; a scalar.
+  /// The loss the network is trained by, without auxiliary losses; a scalar. Of the images that are
+  /// not masked. Whatever it needs is in `output`, that of any forward pass.
   virtual torch::Tensor loss(const ClassifierOutput& output, const torch::Tensor& labels) const;
   /// Draws all weights anew: router and experts from streams of their own.
   virtual void reset_parameters(uint64_t router_seed, uint64_t experts_seed) = 0;
@@ -79,6 +84,9 @@ void check_parts(const KindSection<nn::RouterKinds>& router,
 
 /// @throws ArgumentError unless there is at least one.
 void check_num_experts(int64_t num_experts, const std::string& where);
-void check_capacity_factor(double factor, const std::string& where);
+/// Refuses a router that a sparse layer's output cannot train, and a capacity that does not go with
+/// it, see nn::check_trainable() and nn::check_capacity().
+void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,
+                         const std::string& where);
 
 }  // namespace moekit::models

@@ -30,6 +30,7 @@ class MixtureClassifierImpl : public nn::Cloneable<MixtureClassifierImpl, Classi
     joined.log_probs = output.log_probs;
     joined.expert_log_probs = output.expert_log_probs;
     joined.log_gate = output.log_gate;
+    joined.routing.rows = output.rows();
     return mixture_->loss(joined, labels);
   }
   void reset_parameters(uint64_t router_seed, uint64_t experts_seed) override {
@@ -52,7 +53,11 @@ void check_mixture_classifier(const MixtureConfig& config, const InputShape& inp
   check_num_experts(config.num_experts, where);
   const auto site = image_site(input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
-  const int64_t top_k = make_parts(config.router, config.expert, site).router->traits().top_k;
+  const auto traits = make_parts(config.router, config.expert, site).router->traits();
+  nn::check_trainable(
+      traits, nn::why_no_gradient(0, config.num_experts, nn::CombineWeights::kProbs),
+      concat(where, ".num_experts = ", config.num_experts, ", ", where, ".router: "));
+  const int64_t top_k = traits.top_k;
   if (config.form == nn::MixtureForm::kTopK) {
     MOEKIT_CHECK(top_k >= 1 && top_k < config.num_experts, where, ".form = \"top_k\" wants ", where,
                  ".router.top_k in 1..", config.num_experts - 1, "; got ", top_k);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moekit/core/field_rule.h"
 #include "moekit/models/classifier.h"
 #include "moekit/nn/mixture.h"
 
@@ -14,7 +15,7 @@ struct MixtureConfig {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("num_experts", num_experts, "E");
+    field("num_experts", num_experts, "E", at_least(1));
     field("form", form, "how a mixture joins its experts");
     field("expert", expert, "");
     field("router", router, "");

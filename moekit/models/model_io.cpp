@@ -1,11 +1,12 @@
 #include "moekit/models/model_io.h"
 
+#include "moekit/checkpoint/manifest.h"
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
-#include "moekit/core/files.h"
 #include "moekit/core/version.h"
 #include "moekit/nn/surgery.h"
+#include "moekit/tensor/memory.h"
 
 namespace moekit::models {
 namespace fs = std::filesystem;
@@ -82,9 +83,15 @@ void restore_experts(ClassifierImpl& model, const Json& description, const std::
 
 std::shared_ptr<ClassifierImpl> load_model(const fs::path& folder) {
   const fs::path path = folder / "config.json";
-  const auto description = Json::parse(read_file(path, 1 << 28), nullptr, false);
-  MOEKIT_CHECK_FORMAT(!description.is_discarded(), path.string(), ": is no JSON");
-  auto model = build_model(description, path.string());
+  checkpoint::check_manifest(folder);
+  const tensor::MemoryLimit limit;
+  std::shared_ptr<ClassifierImpl> model;
+  try {
+    model = build_model(read_json(path), path.string());
+  } catch (const std::exception& error) {
+    if (!tensor::is_out_of_memory(error)) throw;
+    throw FormatError(concat(path.string(), ": the model would take more memory than is free"));
+  }
   checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(folder / "model.safetensors"));
   model->eval();
   return model;

@@ -25,7 +25,8 @@ std::shared_ptr<ClassifierImpl> build_model(const Json& description, const std::
 /// far as they are not theirs already. @throws FormatError naming `where`
 void restore_experts(ClassifierImpl& model, const Json& description, const std::string& where);
 
-/// The network in a folder with config.json and model.safetensors, in evaluation mode.
+/// The network in a folder with config.json and model.safetensors, in evaluation mode. Where there
+/// is a manifest.json, the files are checked against it.
 /// @throws IoError, FormatError
 std::shared_ptr<ClassifierImpl> load_model(const std::filesystem::path& folder);
 

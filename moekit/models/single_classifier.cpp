@@ -2,6 +2,7 @@
 
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/parts.h"
+#include "moekit/nn/precision.h"
 #include "moekit/tensor/generator.h"
 
 namespace moekit::models {
@@ -19,7 +20,8 @@ class SingleClassifierImpl : public nn::Cloneable<SingleClassifierImpl, Classifi
   nn::RoutedLayer routed_parts() const override { return {"", nullptr, expert_, nullptr}; }
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext&) override {
     ClassifierOutput output;
-    output.expert_log_probs = torch::log_softmax(expert_->forward_all(images).values, 2);
+    output.expert_log_probs = torch::log_softmax(
+        nn::at_least_float(expert_->forward_all(nn::as_parameters(images, *expert_)).values), 2);
     output.log_probs = output.expert_log_probs.squeeze(0);
     return output;
   }

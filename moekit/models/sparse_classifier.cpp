@@ -5,6 +5,7 @@
 #include "moekit/core/error.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/moe_layer.h"
+#include "moekit/nn/precision.h"
 #include "moekit/tensor/generator.h"
 
 namespace moekit::models {
@@ -21,10 +22,11 @@ class SparseClassifierImpl : public nn::Cloneable<SparseClassifierImpl, Classifi
     register_all();
   }
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
-    const auto hidden = torch::relu(embed_(images.flatten(1)));
+    const auto hidden = torch::relu(embed_(nn::as_parameters(images.flatten(1), *embed_)));
     const auto moe = moe_->forward_with_routing(hidden, context);
     ClassifierOutput output;
-    output.log_probs = torch::log_softmax(classify_(hidden + moe.values), 1);
+    const auto logits = classify_(nn::as_parameters(hidden + moe.values, *classify_));
+    output.log_probs = torch::log_softmax(nn::at_least_float(logits), 1);
     output.layers.push_back({"moe", moe.routing, moe.tokens, moe.plan.num_dropped()});
     return output;
   }
@@ -64,12 +66,14 @@ nn::LayerSite vector_site(const SparseConfig& config, const InputShape& input,
 void check_sparse_classifier(const SparseConfig& config, const InputShape& input,
                              const std::string& where) {
   check_num_experts(config.num_experts, where);
-  check_capacity_factor(config.capacity_factor, where);
   MOEKIT_CHECK(config.hidden_size >= 1, where, ".hidden_size must be at least 1; got ",
                config.hidden_size);
   MOEKIT_CHECK(config.num_shared_experts >= 0, where,
                ".num_shared_experts must be at least 0; got ", config.num_shared_experts);
-  check_parts(config.router, config.expert, vector_site(config, input, config.num_experts), where);
+  const auto site = vector_site(config, input, config.num_experts);
+  check_parts(config.router, config.expert, site, where);
+  check_sparse_router(*make_parts(config.router, config.expert, site).router, config.capacity,
+                      where);
 }
 
 std::shared_ptr<ClassifierImpl> make_sparse_classifier(const SparseConfig& config,
@@ -78,7 +82,7 @@ std::shared_ptr<ClassifierImpl> make_sparse_classifier(const SparseConfig& confi
       make_parts(config.router, config.expert, vector_site(config, input, config.num_experts));
   const int64_t shared = config.num_shared_experts;
   nn::MoE moe(std::move(parts.router), std::move(parts.experts),
-              nn::MoEOptions().capacity_factor(config.capacity_factor),
+              nn::MoEOptions().capacity(config.capacity),
               shared > 0 ? config.expert->make(vector_site(config, input, shared)) : nullptr);
   return std::make_shared<SparseClassifierImpl>(config.hidden_size, input, std::move(moe));
 }

@@ -3,6 +3,7 @@
 #include "moekit/core/error.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/moe_layer.h"
+#include "moekit/nn/precision.h"
 #include "moekit/tensor/generator.h"
 
 namespace moekit::models {
@@ -21,8 +22,9 @@ class SparseMixtureClassifierImpl
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
     const auto moe = moe_->forward_with_routing(images, context);
     ClassifierOutput output;
+    const auto values = nn::at_least_float(moe.values);
     output.log_probs = torch::log_softmax(
-        loss_ == OutputLoss::kDoubleSoftmax ? torch::softmax(moe.values, 1) : moe.values, 1);
+        loss_ == OutputLoss::kDoubleSoftmax ? torch::softmax(values, 1) : values, 1);
     output.layers.push_back({"moe", moe.routing, moe.tokens, moe.plan.num_dropped()});
     return output;
   }
@@ -42,12 +44,13 @@ class SparseMixtureClassifierImpl
 void check_sparse_mixture_classifier(const SparseMixtureConfig& config, const InputShape& input,
                                      const std::string& where) {
   check_num_experts(config.num_experts, where);
-  check_capacity_factor(config.capacity_factor, where);
   const auto site = image_site(input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
-  const auto traits = make_parts(config.router, config.expert, site).router->traits();
+  const auto router = make_parts(config.router, config.expert, site).router;
+  const auto traits = router->traits();
   MOEKIT_CHECK(traits.top_k >= 1 || !traits.learns, where, ".router.top_k: a sparse mixture wants ",
                "1..", config.num_experts, "; got 0");
+  check_sparse_router(*router, config.capacity, where);
 }
 
 std::shared_ptr<ClassifierImpl> make_sparse_mixture_classifier(const SparseMixtureConfig& config,
@@ -55,7 +58,7 @@ std::shared_ptr<ClassifierImpl> make_sparse_mixture_classifier(const SparseMixtu
   auto parts = make_parts(config.router, config.expert, image_site(input, config.num_experts));
   return std::make_shared<SparseMixtureClassifierImpl>(
       nn::MoE(std::move(parts.router), std::move(parts.experts),
-              nn::MoEOptions().capacity_factor(config.capacity_factor)),
+              nn::MoEOptions().capacity(config.capacity)),
       config.output_loss);
 }
 

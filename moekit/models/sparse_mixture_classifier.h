@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moekit/core/field_rule.h"
 #include "moekit/models/classifier.h"
 
 namespace moekit::models {
@@ -14,15 +15,15 @@ enum class OutputLoss {
 /// is the weighted sum of their logits.
 struct SparseMixtureConfig {
   int64_t num_experts = 5;
-  double capacity_factor = 0;
+  nn::CapacityOptions capacity;
   OutputLoss output_loss = OutputLoss::kCrossEntropy;
   KindSection<nn::ExpertKinds> expert;
   KindSection<nn::RouterKinds> router;
 
   template <typename Field>
   void visit(Field&& field) {
-    field("num_experts", num_experts, "E");
-    field("capacity_factor", capacity_factor, "of the sparse layer; 0: dropless");
+    field("num_experts", num_experts, "E", at_least(1));
+    capacity.visit(field);
     field("output_loss", output_loss, "loss of a sparse mixture");
     field("expert", expert, "");
     field("router", router, "");

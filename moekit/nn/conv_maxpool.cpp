@@ -50,9 +50,10 @@ class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
     const auto saved = ctx->get_saved_variables();
     const auto& images = saved[0];
     const auto& source = saved[1];
-    const auto gradient = grads[0].contiguous();
     const int64_t networks = ctx->saved_data["networks"].toInt();
     const int64_t channels = ctx->saved_data["channels"].toInt();
+    if (at::GradMode::is_enabled()) return composed_backward(images, source, grads[0]);
+    const auto gradient = grads[0].contiguous();
     const auto shape = shape_of(images, networks, channels);
     const int64_t image_size = shape.height * shape.width;
     const int64_t output_size = shape.output_at(1, 0);
@@ -75,6 +76,31 @@ class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
     const auto dtype = gradient.scalar_type();
     return {torch::Tensor(), weight_sums.sum(0).to(dtype).reshape({networks, channels, 1, 3, 3}),
             bias_sums.sum(0).to(dtype).reshape({networks, channels})};
+  }
+
+ private:
+  /// The same gradients as operations that can be differentiated again. They are linear in `grad`
+  /// and do not depend on weight and bias, as long as the maxima stay where they are.
+  static torch::autograd::variable_list composed_backward(const torch::Tensor& images,
+                                                          const torch::Tensor& source,
+                                                          const torch::Tensor& grad) {
+    const int64_t pooled_width = grad.size(4);
+    const int64_t width = images.size(3) - 2;  // of the convolution
+    const auto let_through = grad * source.lt(4);
+    const auto in_window = source.to(torch::kLong).clamp_max(3);
+    const auto row = 2 * torch::arange(grad.size(3)).unsqueeze(1) +
+                     torch::div(in_window, 2, /*rounding_mode=*/"floor");
+    const auto column = 2 * torch::arange(pooled_width) + torch::remainder(in_window, 2);
+    auto sizes = grad.sizes().vec();  // [E, N, C, all places of the convolution]
+    sizes.resize(4);
+    sizes[3] = (images.size(2) - 2) * width;
+    const auto at_place =
+        torch::zeros(sizes, grad.options())
+            .scatter(3, (row * width + column).flatten(3), let_through.flatten(3));
+    const auto patches =  // [N * places, 9]
+        images.squeeze(1).unfold(1, 3, 1).unfold(2, 3, 1).reshape({-1, 9});
+    const auto of_weight = at_place.transpose(1, 2).flatten(2).matmul(patches);
+    return {torch::Tensor(), of_weight.unflatten(2, {1, 3, 3}), let_through.sum({1, 3, 4})};
   }
 };
 

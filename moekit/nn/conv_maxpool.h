@@ -12,6 +12,7 @@ namespace moekit::nn {
 /// @param weight  [E, C, 1, 3, 3]
 /// @param bias    [E, C]. It and the weight get gradients, which do not depend on the number of
 ///                threads: they are summed over blocks of images in a fixed order.
+///                Differentiable any number of times.
 /// @return [E, N, C, (H-2)/2, (W-2)/2]
 torch::Tensor conv3x3_maxpool2_relu(const torch::Tensor& images, const torch::Tensor& weight,
                                     const torch::Tensor& bias);

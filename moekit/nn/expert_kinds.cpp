@@ -10,7 +10,7 @@ namespace moekit::nn {
 const std::vector<ExpertKinds::Row>& ExpertKinds::rows() {
   static const std::vector<Row> kRows = {
       kind<&make_conv_experts, &check_conv_experts>("conv", "small convolutional networks"),
-      kind<&make_mlp_experts, &check_mlp_experts>("mlp", "one hidden layer, plain or gated"),
+      kind<&make_mlp_experts>("mlp", "one hidden layer, plain or gated"),
       kind<&make_linear_experts>("linear", "one linear map"),
       kind<&make_patch_experts, &check_patch_experts>("patch", "filters over the patches"),
   };

@@ -3,6 +3,8 @@
 #include <torch/nn/module.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "moekit/core/error.h"
 #include "moekit/nn/expert_edit.h"
@@ -54,9 +56,20 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   }
   /// [E, J, d] where experts take products of inputs with J filters first; undefined for others.
   virtual torch::Tensor directions() const { return {}; }
-  /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
-  /// Call nn::take_experts() on the layer instead, which edits router and experts together.
+  /// Says in `edit` what makes the experts of `edit.index` its experts, options included; nothing
+  /// changes before edit.commit(). Call nn::take_experts() on the layer instead, which edits router
+  /// and experts together.
   virtual void take_experts(ExpertEdit& edit) = 0;
+  /// [E] lists, where experts are modules of their own; empty for banks whose parameters have one
+  /// row an expert.
+  virtual std::vector<std::vector<torch::Tensor>> separate_parameters() const { return {}; }
+
+  /// Experts that do not learn, in order. Call nn::freeze_experts() instead of setting them.
+  const std::vector<int64_t>& frozen_experts() const { return frozen_; }
+  void set_frozen_experts(std::vector<int64_t> experts) { frozen_ = std::move(experts); }
+
+ private:
+  std::vector<int64_t> frozen_;
 };
 
 }  // namespace moekit::nn

@@ -12,6 +12,8 @@
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/ffn/expert_ffn.h"
+#include "moekit/nn/composed_gradient.h"
+#include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
 
@@ -86,7 +88,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
  public:
   // Parameters that are absent come as empty tensors: a node takes no undefined ones.
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& tokens,
-                               const torch::Tensor& /*weight*/, const torch::Tensor& gate,
+                               const torch::Tensor& weight, const torch::Tensor& gate,
                                const torch::Tensor& up, const torch::Tensor& down,
                                const torch::Tensor& gate_bias, const torch::Tensor& up_bias,
                                const torch::Tensor& down_bias,
@@ -98,7 +100,7 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
                                         data_of(output), call->tape ? &*call->tape : nullptr,
                                         execution);
     });
-    ctx->save_for_backward({tokens, gate, up, down, gate_bias, up_bias, down_bias});
+    ctx->save_for_backward({tokens, weight, gate, up, down, gate_bias, up_bias, down_bias});
     ctx->saved_data["call"] = c10::IValue::make_capsule(call);
     return output;
   }
@@ -107,9 +109,10 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto& tokens = saved[0];
-    const std::vector<torch::Tensor> parameters(saved.begin() + 1, saved.end());
+    const std::vector<torch::Tensor> parameters(saved.begin() + 2, saved.end());
     const auto capsule = ctx->saved_data["call"].toCapsule();
     auto& call = static_cast<Call&>(*capsule);
+    if (at::GradMode::is_enabled()) return composed_backward(call, saved, grads[0]);
     const auto grad_output = grads[0].contiguous();
     const auto grad_tokens = call.wants[0] ? torch::empty_like(tokens) : torch::Tensor();
     const auto grad_weight = call.wants[1]
@@ -139,6 +142,22 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
   }
 
  private:
+  static torch::autograd::variable_list composed_backward(
+      const Call& call, const torch::autograd::variable_list& saved, const torch::Tensor& grad) {
+    auto out = composed_gradient(saved, grad, [&](const torch::autograd::variable_list& of) {
+      const auto or_none = [](const torch::Tensor& p) {
+        return p.numel() > 0 ? p : torch::Tensor();
+      };
+      const FfnParameters parameters{or_none(of[2]), of[3],          of[4],
+                                     or_none(of[5]), or_none(of[6]), or_none(of[7])};
+      return combine(composed_ffn(dispatch(of[0], call.plan), parameters, call.shape.activation,
+                                  call.plan.offsets),
+                     call.plan, of[1]);
+    });
+    out.emplace_back();  // for the call
+    return out;
+  }
+
   static kernels::TrainBank bank_of(const Call& call,
                                     const std::vector<torch::Tensor>& parameters) {
     return {call.shape, matrices_of<kernels::ExpertMatrices>(parameters), &call.plan, call.compute};
@@ -146,6 +165,16 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
 };
 
 }  // namespace
+
+torch::Tensor composed_ffn(const torch::Tensor& rows, const FfnParameters& p, Activation activation,
+                           const std::vector<int64_t>& offsets) {
+  const auto up = grouped_linear(rows, p.up, p.up_bias, offsets);
+  const auto hidden =
+      p.gate.defined()
+          ? activate(grouped_linear(rows, p.gate, p.gate_bias, offsets), activation) * up
+          : activate(up, activation);
+  return grouped_linear(hidden, p.down, p.down_bias, offsets);
+}
 
 FusedFfn::FusedFfn() : memory_(std::make_shared<Memory>()) {}
 FusedFfn::FusedFfn(const FusedFfn&) : FusedFfn() {}

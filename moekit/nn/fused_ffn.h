@@ -23,10 +23,17 @@ struct FfnParameters {
   torch::Tensor down_bias;  ///< [E, O]
 };
 
+/// Such experts composed of libtorch's operations. @param rows [R, D], grouped by expert as
+/// `offsets` says @return [R, O]; gradient flows to rows and parameters.
+torch::Tensor composed_ffn(const torch::Tensor& rows, const FfnParameters& parameters,
+                           Activation activation, const std::vector<int64_t>& offsets);
+
 /// The sparse feed-forward layer as one autograd node on the kernels of kernels/ffn/expert_ffn.h,
 /// on the threads of a `Runtime`. Only experts that received tokens are read; the others get a
 /// gradient of zeros. Memory of gradients and activations is used again from step to step. Results
-/// are the same for any number of threads. Once differentiable.
+/// are the same for any number of threads. A backward pass that is to be differentiated again
+/// (`create_graph`) runs on libtorch's operations instead, in float: slower, in more memory, and
+/// with a bf16 `compute` without its rounding.
 class FusedFfn {
  public:
   FusedFfn();

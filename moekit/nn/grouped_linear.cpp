@@ -42,6 +42,8 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     const auto& weight = saved[1];
     const auto offsets = ctx->saved_data["offsets"].toIntVector();
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
+    if (at::GradMode::is_enabled())
+      return composed_backward(x, weight, grads[0], offsets, has_bias);
     const auto grad_y = grads[0].contiguous();
     const bool wants_x = ctx->saved_data["wants_x"].toBool();
     auto grad_x = wants_x ? torch::empty_like(x) : torch::Tensor();
@@ -70,6 +72,25 @@ class GroupedLinear : public torch::autograd::Function<GroupedLinear> {
     }
     return {grad_x, grad_weight, grad_bias, torch::Tensor()};
   }
+
+ private:
+  /// The same gradients as operations that can be differentiated again.
+  static torch::autograd::variable_list composed_backward(const torch::Tensor& x,
+                                                          const torch::Tensor& weight,
+                                                          const torch::Tensor& grad_y,
+                                                          const std::vector<int64_t>& offsets,
+                                                          bool has_bias) {
+    torch::autograd::variable_list of_weight;
+    torch::autograd::variable_list of_bias;
+    for (size_t e = 0; e + 1 < offsets.size(); ++e) {
+      const int64_t count = offsets[e + 1] - offsets[e];
+      const auto g = grad_y.narrow(0, offsets[e], count);
+      of_weight.push_back(torch::mm(g.t(), x.narrow(0, offsets[e], count)));
+      if (has_bias) of_bias.push_back(g.sum(0));
+    }
+    return {grouped_linear(grad_y, weight.transpose(1, 2), {}, offsets), torch::stack(of_weight),
+            has_bias ? torch::stack(of_bias) : torch::Tensor(), torch::Tensor()};
+  }
 };
 
 void check_stack(const char* who, const torch::Tensor& x, const torch::Tensor& weight,
@@ -77,6 +98,10 @@ void check_stack(const char* who, const torch::Tensor& x, const torch::Tensor& w
   MOEKIT_CHECK(weight.dim() == 3, who, ": weight must be [E, O, D]; got ", weight.sizes());
   MOEKIT_CHECK(x.size(-1) == weight.size(2), who, ": x has ", x.size(-1),
                " features; the weights take ", weight.size(2));
+  MOEKIT_CHECK(x.scalar_type() == weight.scalar_type() &&
+                   (!bias.defined() || bias.scalar_type() == weight.scalar_type()),
+               who, ": x, weight and bias must be of one type; got ", x.dtype(), ", ",
+               weight.dtype(), " and ", bias.defined() ? bias.dtype() : weight.dtype());
   MOEKIT_CHECK(!bias.defined() || (bias.dim() == 2 && bias.size(0) == weight.size(0) &&
                                    bias.size(1) == weight.size(1)),
                who, ": bias must be [E, O] = [", weight.size(0), ", ", weight.size(1), "]");

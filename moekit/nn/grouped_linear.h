@@ -14,8 +14,8 @@ namespace moekit::nn {
 /// @param bias     [E, O] or undefined
 /// @param offsets  [E + 1], from 0 to A
 /// @return [A, O]. Gradient for x, weight and bias; exact zeros for an expert without rows, whose
-///         weights are not read.
-/// @throws ArgumentError when sizes or offsets do not fit.
+///         weights are not read. Differentiable any number of times.
+/// @throws ArgumentError when sizes, types or offsets do not fit.
 torch::Tensor grouped_linear(const torch::Tensor& x, const torch::Tensor& weight,
                              const torch::Tensor& bias, const std::vector<int64_t>& offsets);
 

@@ -4,6 +4,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/parts.h"
+#include "moekit/nn/precision.h"
 #include "moekit/nn/token_rows.h"
 
 namespace moekit::nn {
@@ -54,6 +55,10 @@ MixtureImpl::MixtureImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<Ex
                          MixtureOptions options_)
     : options(options_), router(std::move(router_)), experts(std::move(experts_)) {
   join_parts("Mixture", router.get(), experts.get());
+  // Whatever weights the router gives: every form takes the softmax over all experts, or for more
+  // than one chosen over those.
+  check_trainable(router->traits(),
+                  why_no_gradient(0, router->num_experts(), CombineWeights::kProbs), "Mixture: ");
   register_part(*this, "router", router);
   register_part(*this, "experts", experts);
 }
@@ -74,7 +79,8 @@ MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
   const auto& routing = output.routing;
   output.log_gate = torch::log_softmax(routing.logits, 1);
   const auto plan = make_plan(routing);
-  const auto rows = torch::log_softmax(experts->forward_dispatched(inputs, plan), 1);
+  const auto values = experts->forward_dispatched(as_parameters(inputs, *experts), plan);
+  const auto rows = torch::log_softmax(at_least_float(values), 1);
   if (routing.top_k() == 1) {
     const auto in_order = torch::empty_like(rows).index_copy(0, plan_tokens(plan), rows);
     output.log_probs = top1_log_probs(output.log_gate.gather(1, routing.expert_index), in_order);
@@ -83,6 +89,7 @@ MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
     const auto weight = torch::softmax(routing.logits.gather(1, routing.expert_index), 1);
     output.log_probs = combine(rows.exp(), plan, weight.flatten()).log();
   }
+  output.log_probs = output.log_probs.to(values.scalar_type());
   return output;
 }
 
@@ -95,6 +102,7 @@ MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, const RouterCont
     if (of_experts->defined()) *of_experts = rows.restore(*of_experts, 1);
   }
   output.routing.rows = rows.rows;
+  output.routing.sequence = rows.sequences();
   output.inputs = rows.tokens;
   return output;
 }
@@ -102,12 +110,13 @@ MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, const RouterCont
 MixtureOutput MixtureImpl::forward_rows(const torch::Tensor& inputs, RouterContext context) {
   if (runs_sparsely()) return forward_sparse(inputs, context);
   MixtureOutput output;
-  const auto from_experts = experts->forward_all(inputs);
+  const auto from_experts = experts->forward_all(as_parameters(inputs, *experts));
+  const auto values = at_least_float(from_experts.values);
   context.expert_features = from_experts.features;
   context.training = is_training();
   output.routing = router->forward(inputs, context);
   output.expert_features = from_experts.features;
-  output.expert_log_probs = torch::log_softmax(from_experts.values, 2);
+  output.expert_log_probs = torch::log_softmax(values, 2);
   output.log_gate = torch::log_softmax(output.routing.logits, 1);
   switch (options.form()) {
     case MixtureForm::kExpectation:
@@ -117,18 +126,19 @@ MixtureOutput MixtureImpl::forward_rows(const torch::Tensor& inputs, RouterConte
       const auto& probs = output.routing.probs;
       const auto index = is_training()
                              ? torch::multinomial(probs, 1, true, context.generator).squeeze(1)
-                             : probs.argmax(1);
+                             : top1_expert(output.routing);
       output.log_probs = pick_expert(output.expert_log_probs, index);
       break;
     }
     case MixtureForm::kPreSoftmax:
-      output.log_probs = torch::log_softmax(
-          (from_experts.values * output.routing.probs.t().unsqueeze(2)).sum(0), 1);
+      output.log_probs =
+          torch::log_softmax((values * output.routing.probs.t().unsqueeze(2)).sum(0), 1);
       break;
     case MixtureForm::kTopK:
       output.log_probs = top_k_log_probs(output);
       break;
   }
+  output.log_probs = output.log_probs.to(from_experts.values.scalar_type());
   return output;
 }
 
@@ -145,7 +155,7 @@ torch::Tensor MixtureImpl::loss(const MixtureOutput& output, const torch::Tensor
   if (options.form() == MixtureForm::kStochastic) {
     return jacobs_loss(output.log_gate, output.expert_log_probs, labels);
   }
-  return torch::nll_loss(output.log_probs, labels);
+  return torch::nll_loss(at_least_float(output.log_probs), labels);
 }
 
 torch::Tensor jacobs_loss(const torch::Tensor& log_gate, const torch::Tensor& expert_log_probs,

@@ -23,7 +23,8 @@ struct MixtureOptions {
 
 /// Masked inputs have zeros in all but `routing`, which has no rows of them.
 struct MixtureOutput {
-  torch::Tensor log_probs;         ///< [N, C], log of the mixture's class probabilities
+  torch::Tensor log_probs;         ///< [N, C], log of the mixture's class probabilities, in the
+                                   ///< experts' type; the others are float32 at least
   torch::Tensor expert_log_probs;  ///< [E, N, C], log softmax of each expert's outputs; undefined
                                    ///< when only the chosen experts were run
   torch::Tensor log_gate;          ///< [N, E], log softmax of the router's logits
@@ -39,12 +40,14 @@ struct MixtureOutput {
 /// inside the log. Source: Jacobs et al. 1991 (stochastic form and loss, E_c); Krishnamurthy et al.
 /// 2023, arXiv:2302.14703 (the other forms). For top_k = 1 we depart from that code, which takes a
 /// second softmax: here o = p o_i + (1 - p) / C for the chosen expert i, a distribution in which
-/// the router's probability p keeps its gradient.
+/// the router's probability p keeps its gradient. Inputs, router and experts may each be float32,
+/// float64 or bfloat16; probabilities and losses are computed in float32 at least.
 class MixtureImpl : public torch::nn::Cloneable<MixtureImpl>, public RoutedModule {
  public:
   /// The mixture holds the modules it is given; clone() copies them deeply.
-  /// @throws ArgumentError when router and experts disagree on E or on the feature size, or the
-  ///         form is top_k and the router chooses all experts.
+  /// @throws ArgumentError when router and experts disagree on E or on the feature size, the
+  ///         form is top_k and the router chooses all experts, or there is one expert and a router
+  ///         that has nothing to learn from that, unless its option aux_only says so.
   MixtureImpl(std::shared_ptr<RouterImpl> router, std::shared_ptr<ExpertsImpl> experts,
               MixtureOptions options = {});
   void reset() override;

@@ -2,6 +2,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/parts.h"
+#include "moekit/nn/precision.h"
 #include "moekit/nn/token_rows.h"
 
 namespace moekit::nn {
@@ -16,8 +17,9 @@ MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImp
   MOEKIT_CHECK(!shared_experts || shared_experts->output_size() == experts->output_size(),
                "MoE: routed experts give ", experts->output_size(), " values a token; shared ones ",
                shared_experts ? shared_experts->output_size() : 0);
-  MOEKIT_CHECK(options.capacity_factor() >= 0, "MoE: capacity_factor must be at least 0; got ",
-               options.capacity_factor());
+  const auto traits = router->traits();
+  check_capacity(options.capacity(), traits.top_k, "MoE: ");
+  check_trainable(traits, traits.no_weight_gradient, "MoE: ");
   MOEKIT_CHECK(options.runtime() != nullptr, "MoE: needs a runtime");
   register_part(*this, "router", router);
   register_part(*this, "experts", experts);
@@ -40,35 +42,48 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, const Route
   output.values = rows.restore(output.values);
   output.tokens = rows.tokens;
   output.routing.rows = rows.rows;
+  output.routing.sequence = rows.sequences();
   return output;
 }
 
 MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext context) {
   context.training = is_training();
+  const auto inputs = as_parameters(tokens, *experts);
   ExpertOutput all;
   if (router->needs_expert_features()) {
-    all = experts->forward_all(tokens);
+    all = experts->forward_all(inputs);
     context.expert_features = all.features;
   }
   MoEOutput output;
   output.routing = router->forward(tokens, context);
   const auto& routing = output.routing;
-  const int64_t capacity =
-      expert_capacity(options.capacity_factor(), routing.num_assignments(), routing.num_experts());
-  if (why_not_fused(tokens).empty()) {
-    output.plan = make_plan(routing, capacity);
-    output.values = experts->forward_fused(tokens, output.plan, routing.weight, options.runtime());
+  const auto& limits = options.capacity();
+  const int64_t capacity = capacity_of(limits, is_training(), routing);
+  const bool fused = why_not_fused(inputs).empty();
+  auto weights = routing.weight;
+  if (fused || !routing.takes_all || capacity > 0) {
+    output.plan =
+        make_plan(routing, capacity,
+                  capacity > 0 ? capacity_order(limits.priority, routing) : torch::Tensor());
+    if (limits.renormalize && output.plan.num_dropped() > 0) {
+      weights = renormalize_kept(weights, routing, output.plan);
+    }
+  }
+  if (fused) {
+    output.values = experts->forward_fused(inputs, output.plan, weights, options.runtime());
   } else if (routing.takes_all && capacity == 0) {
-    if (!all.values.defined()) all = experts->forward_all(tokens);
-    const auto weight = routing.weight.view({routing.num_tokens(), routing.num_experts()});
-    output.values = (all.values * weight.t().unsqueeze(2)).sum(0);
-  } else {
-    output.plan = make_plan(routing, capacity);
+    if (!all.values.defined()) all = experts->forward_all(inputs);
+    const auto type = compute_type(all.values, routing.weight);
+    const auto weight = routing.weight.to(type).view({routing.num_tokens(), routing.num_experts()});
     output.values =
-        combine(experts->forward_dispatched(tokens, output.plan), output.plan, routing.weight);
+        (all.values.to(type) * weight.t().unsqueeze(2)).sum(0).to(all.values.scalar_type());
+  } else {
+    output.values = combine(experts->forward_dispatched(inputs, output.plan), output.plan, weights);
   }
   if (shared_experts) {
-    output.values = output.values + shared_experts->forward_all(tokens).values.sum(0);
+    const auto shared = shared_experts->forward_all(as_parameters(tokens, *shared_experts)).values;
+    output.values = (at_least_float(output.values) + at_least_float(shared).sum(0))
+                        .to(output.values.scalar_type());
   }
   return output;
 }
@@ -78,7 +93,7 @@ std::string MoEImpl::why_not_fused(const torch::Tensor& tokens) const {
   if (router->needs_expert_features()) {
     return "the router takes the features of all experts, so all of them run";
   }
-  return experts->why_not_fused(tokens);
+  return experts->why_not_fused(as_parameters(tokens, *experts));
 }
 
 }  // namespace moekit::nn

@@ -16,6 +16,15 @@ RouterContext RouterContext::select(const torch::Tensor& rows) const {
   return out;
 }
 
+void check_trainable(const RouterTraits& traits, const std::string& why, const std::string& where) {
+  if (!traits.learns) return;
+  MOEKIT_CHECK(why.empty() || traits.aux_only, where, why,
+               ": the task's loss cannot train the router. Take combine_weights = \"probs\" with "
+               "more than one expert, or aux_only = true where losses on routing alone train it");
+  MOEKIT_CHECK(!why.empty() || !traits.aux_only, where,
+               "aux_only = true: this router gets a gradient from the task's loss; wanted false");
+}
+
 void check_top_k(int64_t top_k, int64_t num_experts, const std::string& where) {
   MOEKIT_CHECK(top_k >= 0 && top_k <= num_experts, where, "top_k must be 0 (all) or 1..",
                num_experts, " (num_experts); got ", top_k);

@@ -34,6 +34,9 @@ struct RouterTraits {
   bool learns = true;           ///< its decisions follow a gradient
   bool adds_noise = false;      ///< to its logits, in training
   bool gaussian_noise = false;  ///< of a size it learns, see `Routing::noise_std`
+  /// Why the weights of its assignments carry it no gradient; empty where they do.
+  std::string no_weight_gradient;
+  bool aux_only = false;  ///< its owner says that losses on routing alone shall train it
 };
 
 /// Sends each token to experts. A new router is a class of its own that implements this.
@@ -51,9 +54,16 @@ class RouterImpl : public torch::nn::Module, public Initializable {
   virtual torch::Tensor directions() const { return {}; }
   virtual RouterTraits traits() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
-  /// Call nn::take_experts() on the layer instead, which edits router and experts together.
+  /// Nothing changes before edit.commit(). Call nn::take_experts() on the layer instead, which
+  /// edits router and experts together.
   virtual void take_experts(ExpertEdit& edit) = 0;
 };
+
+/// Refuses a router that learns and that no loss on a layer's outputs can train, unless its option
+/// aux_only says that losses on routing alone shall; and refuses that option where it is untrue.
+/// @param why    the reason why no gradient comes back, empty where one does
+/// @param where  stands before the message @throws ArgumentError
+void check_trainable(const RouterTraits& traits, const std::string& why, const std::string& where);
 
 /// @param where  stands before the message
 /// @throws ArgumentError unless top_k is 0 (all) or 1..num_experts.

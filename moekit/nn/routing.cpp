@@ -4,6 +4,9 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/core/numbers.h"
+#include "moekit/nn/precision.h"
+#include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
 namespace {
@@ -11,14 +14,15 @@ namespace {
 Routing softmax_of(const char* who, const torch::Tensor& logits) {
   MOEKIT_CHECK(logits.dim() == 2, who, ": logits must be [N, E]; got ", logits.sizes());
   Routing routing;
-  routing.logits = logits;
-  routing.probs = torch::softmax(logits, 1);
+  routing.logits = at_least_float(logits);
+  routing.probs = torch::softmax(routing.logits, 1);
   return routing;
 }
 
-RoutingPlan plan_of(const kernels::AssignmentList& list, int64_t capacity) {
+RoutingPlan plan_of(const kernels::AssignmentList& list, int64_t capacity,
+                    const int64_t* order = nullptr) {
   RoutingPlan plan;
-  plan.build(list, capacity);
+  plan.build(list, capacity, order);
   return plan;
 }
 
@@ -30,11 +34,11 @@ Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights
   const int64_t num_experts = logits.size(1);
   MOEKIT_CHECK(top_k >= 0 && top_k <= num_experts, "route: top_k must be 0 (all) or 1..",
                num_experts, " (num_experts); got ", top_k);
-  routing.clean_logits = clean_logits;
+  if (clean_logits.defined()) routing.clean_logits = at_least_float(clean_logits);
   const bool all = top_k == 0 || top_k == num_experts;
   routing.takes_all = all;
-  routing.expert_index = all ? torch::arange(num_experts, torch::kLong).expand_as(logits)
-                             : std::get<1>(torch::topk(logits.detach(), top_k, 1));
+  routing.expert_index =
+      all ? torch::arange(num_experts, torch::kLong).expand_as(logits) : top_k_index(logits, top_k);
   const auto chosen = [&](const torch::Tensor& of) {
     return all ? of : of.gather(1, routing.expert_index);
   };
@@ -44,13 +48,14 @@ Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights
       weight = chosen(routing.probs);
       break;
     case CombineWeights::kRenormalized:
-      weight = all ? routing.probs : torch::softmax(chosen(logits), 1);
+      weight = all ? routing.probs : torch::softmax(chosen(routing.logits), 1);
       break;
     case CombineWeights::kCleanProbs:
-      weight = chosen(clean_logits.defined() ? torch::softmax(clean_logits, 1) : routing.probs);
+      weight =
+          chosen(clean_logits.defined() ? torch::softmax(routing.clean_logits, 1) : routing.probs);
       break;
     case CombineWeights::kLogits:
-      weight = chosen(logits);
+      weight = chosen(routing.logits);
       break;
   }
   routing.weight = weight.reshape({-1});
@@ -78,14 +83,27 @@ Routing route_assignments(const torch::Tensor& logits, torch::Tensor token, torc
   return routing;
 }
 
-torch::Tensor top1_expert(const Routing& routing) { return routing.probs.argmax(1); }
+std::string why_no_gradient(int64_t top_k, int64_t num_experts, CombineWeights weights) {
+  if (weights == CombineWeights::kLogits) return {};
+  if (num_experts == 1) return "there is one expert, whose weight is 1 whatever the router says";
+  if (top_k != 1 || weights != CombineWeights::kRenormalized) return {};
+  return "top_k = 1 with combine_weights = \"renormalized\" gives the weight 1 whatever the router "
+         "says";
+}
 
-RoutingPlan make_plan(const Routing& routing, int64_t capacity) {
+// By the logits, as the choice itself: their softmax rounds to more ties.
+torch::Tensor top1_expert(const Routing& routing) { return top1_index(routing.logits); }
+
+RoutingPlan make_plan(const Routing& routing, int64_t capacity, const torch::Tensor& order) {
   const auto token = routing.token.contiguous();
   const auto expert = routing.expert.contiguous();
+  MOEKIT_CHECK(
+      !order.defined() || (order.scalar_type() == torch::kLong && order.sizes() == expert.sizes()),
+      "make_plan: order must be [", expert.numel(), "] int64");
+  const auto taken = order.defined() ? order.contiguous() : order;
   return plan_of({routing.num_tokens(), routing.num_experts(), expert.numel(),
                   token.data_ptr<int64_t>(), expert.data_ptr<int64_t>(), nullptr},
-                 capacity);
+                 capacity, taken.defined() ? taken.data_ptr<int64_t>() : nullptr);
 }
 
 RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity) {
@@ -111,10 +129,12 @@ torch::Tensor plan_assignments(const RoutingPlan& plan) {
 }
 
 int64_t expert_capacity(double capacity_factor, int64_t num_assignments, int64_t num_experts) {
-  MOEKIT_CHECK(capacity_factor >= 0, "capacity_factor must be at least 0; got ", capacity_factor);
+  MOEKIT_CHECK(std::isfinite(capacity_factor) && capacity_factor >= 0,
+               "capacity_factor must be finite and at least 0; got ", capacity_factor);
   if (capacity_factor == 0) return 0;
-  const double fair = static_cast<double>(num_assignments) / static_cast<double>(num_experts);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(capacity_factor * fair)));
+  const auto all = static_cast<double>(num_assignments);
+  const double wanted = ceil_of_product(capacity_factor * all / static_cast<double>(num_experts));
+  return to_integer(std::clamp(wanted, 1.0, std::max(all, 1.0)), "capacity");
 }
 
 torch::Tensor dispatch(const torch::Tensor& tokens, const RoutingPlan& plan) {
@@ -123,10 +143,12 @@ torch::Tensor dispatch(const torch::Tensor& tokens, const RoutingPlan& plan) {
 
 torch::Tensor combine(const torch::Tensor& expert_rows, const RoutingPlan& plan,
                       const torch::Tensor& weight) {
-  const auto of_row = weight.index_select(0, plan_assignments(plan));
+  const auto type = compute_type(expert_rows, weight);
+  const auto of_row = weight.to(type).index_select(0, plan_assignments(plan));
   const auto out = torch::zeros({plan.num_tokens, expert_rows.size(1)},
-                                expert_rows.options().requires_grad(false));
-  return out.index_add(0, plan_tokens(plan), expert_rows * of_row.unsqueeze(1));
+                                expert_rows.options().dtype(type).requires_grad(false));
+  return out.index_add(0, plan_tokens(plan), expert_rows.to(type) * of_row.unsqueeze(1))
+      .to(expert_rows.scalar_type());
 }
 
 }  // namespace moekit::nn

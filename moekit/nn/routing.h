@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <string>
 #include <vector>
 
 #include "moekit/core/enum_names.h"
@@ -23,7 +24,8 @@ enum class CombineWeights {
 };
 
 /// What a router decided for N tokens: a flat list of assignments, of which a token may have none,
-/// one or many. Gradient flows through `logits`, `probs` and `weight`; indices carry none.
+/// one or many. Gradient flows through `logits`, `probs` and `weight`; indices carry none. Logits,
+/// probabilities and weights are float32 or float64 whatever a layer's tokens and experts are.
 struct Routing {
   torch::Tensor logits;  ///< [N, E], with noise where the router adds any
   torch::Tensor probs;   ///< [N, E], softmax of `logits`
@@ -39,6 +41,9 @@ struct Routing {
   /// [N] int64: which token of the layer's input each row is; undefined where it is all of them in
   /// order. Masked tokens are in no row.
   torch::Tensor rows;
+  /// [N] int64: which sequence of the layer's input [B, T, ...] each row is of; undefined for
+  /// tokens [N, ...].
+  torch::Tensor sequence;
 
   int64_t num_tokens() const { return probs.size(0); }
   int64_t num_experts() const { return probs.size(1); }
@@ -47,7 +52,7 @@ struct Routing {
   int64_t top_k() const { return expert_index.defined() ? expert_index.size(1) : 0; }
 };
 
-/// Softmax of the logits, then the K largest of each row.
+/// Softmax of the logits, then the K largest of each row, of equal ones the lowest index first.
 /// @param logits  [N, E]
 /// @param top_k   1..E, or 0 for all experts
 /// @param clean_logits  [N, E] before noise was added; `logits` where undefined
@@ -63,13 +68,20 @@ Routing route(const torch::Tensor& logits, int64_t top_k = 0,
 Routing route_assignments(const torch::Tensor& logits, torch::Tensor token, torch::Tensor expert,
                           torch::Tensor weight);
 
-/// The argmax expert of every token, [N] int64.
+/// Why such weights carry no gradient to the router, so that no loss on outputs can train it; empty
+/// where they do. Renormalised over one expert, a weight is 1 whatever the router says.
+std::string why_no_gradient(int64_t top_k, int64_t num_experts, CombineWeights weights);
+
+/// The expert of every token's largest logit, of equal ones the lowest: its first choice. [N] int64
 torch::Tensor top1_expert(const Routing& routing);
 
 /// Sorts a routing's assignments by expert. Weights stay in the routing: those of the plan are 1.
-/// @param capacity  most assignments an expert takes, the list's first ones first; 0: dropless
+/// @param capacity  most assignments an expert takes; 0: dropless
+/// @param order     [A] int64, in which order they take them, see `capacity_order`; undefined: the
+///                  list's first ones first
 /// @throws ArgumentError naming the value when a token or an expert does not exist.
-RoutingPlan make_plan(const Routing& routing, int64_t capacity = 0);
+RoutingPlan make_plan(const Routing& routing, int64_t capacity = 0,
+                      const torch::Tensor& order = {});
 /// The same of K experts a token. @param expert_index [N, K] int64
 RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity = 0);
 
@@ -78,14 +90,17 @@ torch::Tensor plan_tokens(const RoutingPlan& plan);
 /// Index in the list of assignments of each row of the plan, [R] int64.
 torch::Tensor plan_assignments(const RoutingPlan& plan);
 
-/// ceil(factor * A / E), at least 1; 0 (no limit) for factor 0. With K assignments a token A is
-/// N * K. Source: Lepikhin et al. 2020, arXiv:2006.16668, section 2.2, with rounding up.
+/// ceil(factor * A / E) within rounding (1.1 * 50 gives 55), 1..A; 0 (no limit) for factor 0. With
+/// K assignments a token A is N * K. Source: Lepikhin et al. 2020, arXiv:2006.16668, section 2.2,
+/// with rounding up.
+/// @throws ArgumentError for a factor that is negative, infinite or NaN.
 int64_t expert_capacity(double capacity_factor, int64_t num_assignments, int64_t num_experts);
 
 /// Rows of `tokens` in the plan's order, [R, ...].
 torch::Tensor dispatch(const torch::Tensor& tokens, const RoutingPlan& plan);
 
-/// Weighted sum of the experts' rows back into [N, O]; a token without rows gets zeros.
+/// Weighted sum of the experts' rows back into [N, O]; a token without rows gets zeros. Summed in
+/// float32 at least, given in the rows' type.
 /// Gradient flows to `expert_rows` [R, O] and `weight` [A].
 torch::Tensor combine(const torch::Tensor& expert_rows, const RoutingPlan& plan,
                       const torch::Tensor& weight);

@@ -1,6 +1,9 @@
 #include "moekit/nn/surgery.h"
 
-#include "moekit/checkpoint/optimizer_io.h"
+#include <algorithm>
+#include <optional>
+
+#include "moekit/checkpoint/optimizer_rows.h"
 #include "moekit/core/error.h"
 
 namespace moekit::nn {
@@ -21,6 +24,18 @@ void compare(const Named& from, const Named& to, std::string& problems) {
   for (const auto& item : from) {
     if (to.find(item.key()) == nullptr) problems += concat("\n  unexpected ", item.key());
   }
+}
+
+/// Places of the frozen experts among those that were chosen.
+std::vector<int64_t> still_frozen(const std::vector<int64_t>& frozen,
+                                  const std::vector<int64_t>& chosen) {
+  std::vector<int64_t> places;
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    if (std::find(frozen.begin(), frozen.end(), chosen[i]) != frozen.end()) {
+      places.push_back(static_cast<int64_t>(i));
+    }
+  }
+  return places;
 }
 
 void copy(const Named& from, const Named& to) {
@@ -44,13 +59,24 @@ void copy_parameters(const torch::nn::Module& from, torch::nn::Module& to) {
 void freeze(torch::nn::Module& module) {
   for (auto& parameter : module.parameters()) {
     parameter.set_requires_grad(false);
+    parameter.mutable_grad().reset();  // an optimizer steps whatever has a gradient, also a zero
   }
   module.eval();
+}
+
+void unfreeze(torch::nn::Module& module) {
+  for (auto& parameter : module.parameters()) parameter.set_requires_grad(true);
+  module.train();
 }
 
 void FrozenModules::add(std::shared_ptr<torch::nn::Module> module) {
   freeze(*module);
   modules_.push_back(std::move(module));
+}
+
+void FrozenModules::remove(const std::shared_ptr<torch::nn::Module>& module) {
+  unfreeze(*module);
+  modules_.erase(std::remove(modules_.begin(), modules_.end(), module), modules_.end());
 }
 
 void FrozenModules::apply() const {
@@ -65,20 +91,22 @@ void take_experts(const RoutedLayer& layer, const std::vector<int64_t>& chosen,
     MOEKIT_CHECK(expert >= 0 && expert < layer.experts->num_experts(), "take_experts: expert ",
                  expert, "; the layer has ", layer.experts->num_experts());
   }
+  std::optional<checkpoint::OptimizerEdit> of_optimizer;
+  if (optimizer != nullptr) of_optimizer.emplace(*optimizer);
   ExpertEdit edit(torch::tensor(chosen, torch::kLong));
   layer.router->take_experts(edit);
   layer.experts->take_experts(edit);
-  layer.module->note_edit(edit.index);
-  if (optimizer == nullptr) return;
-  for (const auto& tensor : edit.rows) {
-    checkpoint::take_optimizer_rows(*optimizer, tensor, edit.index);
+  edit.then([&] {
+    layer.experts->set_frozen_experts(still_frozen(layer.experts->frozen_experts(), chosen));
+    layer.module->note_edit(edit.index);
+  });
+  if (of_optimizer) {
+    for (const auto& tensor : edit.rows) of_optimizer->take_rows(tensor, edit.index);
+    for (const auto& [copy, source] : edit.copies) of_optimizer->copy(source, copy);
+    for (const auto& parameter : edit.removed) of_optimizer->remove(parameter);
   }
-  for (const auto& [copy, source] : edit.copies) {
-    checkpoint::copy_optimizer_parameter(*optimizer, source, copy);
-  }
-  for (const auto& parameter : edit.removed) {
-    checkpoint::remove_optimizer_parameter(*optimizer, parameter);
-  }
+  edit.commit();
+  if (of_optimizer) of_optimizer->commit();
 }
 
 void take_experts(RoutedModule& module, const std::vector<int64_t>& chosen,

@@ -31,4 +31,10 @@ torch::Tensor TokenRows::restore(const torch::Tensor& values, int64_t dim) const
   return batch.empty() ? out : out.unflatten(dim, batch);
 }
 
+torch::Tensor TokenRows::sequences() const {
+  if (batch.empty()) return {};
+  const auto all = torch::arange(batch[0], torch::kLong).repeat_interleave(batch[1]);
+  return rows.defined() ? all.index_select(0, rows) : all;
+}
+
 }  // namespace moekit::nn

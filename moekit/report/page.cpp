@@ -2,14 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "moekit/core/version.h"
 #include "moekit/report/assets.h"
 
 namespace moekit::report {
 namespace {
 
-std::string table_html(const Table& table) {
-  std::string out = "<div class=\"scroll\"><table><thead><tr>";
+std::string table_html(const std::string& title, const Table& table) {
+  std::string out = fmt::format(
+      "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{}\"><table><thead><tr>",
+      escape_html(title));
   for (const auto& cell : table.header) out += "<th>" + escape_html(cell) + "</th>";
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
@@ -29,59 +34,104 @@ Json chart_json(const Chart& chart) {
   for (const auto& line : chart.series) {
     series.push_back({{"name", line.name}, {"values", line.values}});
   }
-  return {{"title", chart.title},
-          {"xTitle", chart.x_title},
-          {"x", chart.x},
-          {"stacked", chart.stacked},
-          {"series", series}};
+  return {{"title", chart.title}, {"xTitle", chart.x_title},  {"yTitle", chart.y_title},
+          {"x", chart.x},         {"stacked", chart.stacked}, {"series", std::move(series)}};
 }
 
 std::string figure(const std::string& caption, const std::string& content) {
-  return fmt::format("<figure><figcaption>{}</figcaption>{}</figure>", escape_html(caption),
-                     content);
+  return fmt::format("<figure><figcaption>{}</figcaption>{}</figure>", caption, content);
 }
 
-std::string model_html(const ModelSection& model, Json& charts) {
-  std::string out = fmt::format("<section><h2>{}</h2><p>{}</p><div class=\"figures\">",
-                                escape_html(model.title), escape_html(model.subtitle));
-  for (const auto& map : model.heat_maps) {
-    out += figure(map.title, "<div class=\"scroll\">" + heat_map_svg(map) + "</div>");
-  }
-  for (const auto& chart : model.charts) {
-    out += figure(chart.title, fmt::format("<div class=\"chart\"><canvas id=\"chart{}\" "
-                                           "role=\"img\" aria-label=\"{}\"></canvas></div>",
-                                           charts.size(), escape_html(chart.title)));
-    charts.push_back(chart_json(chart));
-  }
-  out += "</div>";
-  if (!model.sheets.empty()) {
-    out += "<h3>Test images each expert is given most</h3><div class=\"sheets\">";
-    for (const auto& sheet : model.sheets) {
-      out += figure(sheet.caption, sheet.data_uri.empty()
-                                       ? "<p>none</p>"
-                                       : fmt::format("<img class=\"sheet\" alt=\"{}\" src=\"{}\">",
-                                                     escape_html(sheet.caption), sheet.data_uri));
+std::string chart_html(const Chart& chart, const std::string& caption, Json& charts) {
+  const std::string canvas = fmt::format(
+      "<div class=\"chart\"><canvas id=\"chart{}\" role=\"img\" aria-label=\"{}\"></canvas></div>",
+      charts.size(), escape_html(chart.title));
+  charts.push_back(chart_json(chart));
+  return figure(caption, canvas);
+}
+
+std::string map_html(const HeatMap& map, const std::string& caption) {
+  return figure(caption, "<div class=\"scroll\">" + heat_map_svg(map) + "</div>");
+}
+
+/// What the shades of a heat map mean.
+std::string scale_html(const std::string& what) {
+  return fmt::format(
+      "<p class=\"scale\"><span>0 %</span><span class=\"ramp\"></span><span>100 % {}</span></p>",
+      escape_html(what));
+}
+
+/// The models' pictures side by side.
+std::string overview_html(const Page& page, Json& charts) {
+  std::string maps;
+  std::string lines;
+  std::string scale;
+  int widest = 0;
+  for (const auto& model : page.models) {
+    const std::string caption = fmt::format("<b>{}</b><span>{}</span>", escape_html(model.title),
+                                            escape_html(model.subtitle));
+    for (const auto& map : model.overview_maps) {
+      maps += map_html(map, caption);
+      widest = std::max(widest, heat_map_width(map));
+      if (scale.empty()) scale = scale_html(map.value_title);
     }
-    out += "</div>";
+    for (const auto& chart : model.overview_charts) lines += chart_html(chart, caption, charts);
   }
-  if (!model.confusion.empty()) {
+  std::string out;
+  if (!maps.empty()) {
     out +=
-        "<h3>Confusion by expert</h3><p>Rows are true classes, columns predicted ones, of the "
-        "images each expert was given; point at a cell for its names.</p>"
-        "<div class=\"sheets\">";
-    for (const auto& map : model.confusion) out += figure(map.title, heat_map_svg(map));
-    out += "</div>";
+        scale + fmt::format("<div class=\"maps\" style=\"--map: {}px\">", widest) + maps + "</div>";
   }
+  if (!lines.empty()) out += "<div class=\"figures\">" + lines + "</div>";
+  return out.empty() ? out : "<section class=\"overview\">" + out + "</section>";
+}
+
+std::string sheets_html(const std::vector<Sheet>& sheets) {
+  if (sheets.empty()) return {};
+  std::string out =
+      "<h3>Test images each expert is given most, and its share of all</h3><div class=\"sheets\">";
+  for (const auto& sheet : sheets) {
+    out +=
+        figure(escape_html(sheet.caption),
+               sheet.data_uri.empty() ? "<p>none</p>"
+                                      : fmt::format("<img class=\"sheet\" alt=\"{}\" src=\"{}\">",
+                                                    escape_html(sheet.caption), sheet.data_uri));
+  }
+  return out + "</div>";
+}
+
+std::string confusion_html(const ModelSection& model) {
+  if (model.confusion.empty()) return {};
+  std::string out = "<h3>Confusion by expert</h3><p class=\"note\">" +
+                    escape_html(model.confusion_text) + "</p><div class=\"maps\">";
+  for (const auto& map : model.confusion) out += map_html(map, escape_html(map.title));
+  return out + "</div>";
+}
+
+std::string model_html(const ModelSection& model, bool open, Json& charts) {
+  std::string out =
+      fmt::format("<details class=\"model\"{}><summary><b>{}</b><span>{}</span></summary>",
+                  open ? " open" : "", escape_html(model.title), escape_html(model.subtitle));
+  if (!model.place.empty()) out += "<p class=\"note\">" + escape_html(model.place) + "</p>";
+  std::string figures;
+  for (const auto& chart : model.charts) {
+    figures += chart_html(chart, escape_html(chart.title), charts);
+  }
+  if (!figures.empty()) out += "<div class=\"figures\">" + figures + "</div>";
+  std::string maps;
+  for (const auto& map : model.heat_maps) maps += map_html(map, escape_html(map.title));
+  if (!maps.empty()) out += "<div class=\"maps\">" + maps + "</div>";
+  out += sheets_html(model.sheets) + confusion_html(model);
   if (!model.recipe.empty()) {
     out += fmt::format("<details><summary>Recipe, as resolved</summary><pre>{}</pre></details>",
                        escape_html(model.recipe));
   }
-  return out + "</section>";
+  return out + "</details>";
 }
 
 /// JSON inside <script>: "</script>" in a name must not end it.
 std::string script_json(const Json& json) {
-  std::string text = json.dump();
+  std::string text = dump_text(json);
   for (std::size_t at = 0; (at = text.find("</", at)) != std::string::npos; at += 3) {
     text.replace(at, 2, "<\\/");
   }
@@ -90,19 +140,40 @@ std::string script_json(const Json& json) {
 
 }  // namespace
 
+std::string figure_text(const Summary& figure) {
+  if (figure.count == 0) return {};
+  if (figure.count == 1) return short_number(figure.mean);
+  return short_number(figure.mean) + " ± " + short_number(figure.std_dev);
+}
+
+std::string short_number(double value) {
+  const bool tiny = value != 0 && std::abs(value) < 5e-4;
+  return tiny ? fmt::format("{:.1e}", value) : fmt::format("{:.4f}", value);
+}
+
 std::string render(const Page& page) {
   Json charts = Json::array();
-  std::string body;
+  std::string body = overview_html(page, charts);
+  std::string legend = page.legend;
   for (const auto& [title, table] : page.tables) {
-    body += fmt::format("<section><h2>{}</h2>{}</section>", escape_html(title), table_html(table));
+    body += fmt::format("<section><h2>{}</h2>{}", escape_html(title), table_html(title, table));
+    if (!legend.empty()) body += "<p class=\"note\">" + escape_html(legend) + "</p>";
+    legend.clear();
+    body += "</section>";
   }
-  for (const auto& model : page.models) body += model_html(model, charts);
+  if (!page.models.empty()) {
+    body += "<section><h2>Run by run</h2>";
+    const bool open = page.models.size() == 1;
+    for (const auto& model : page.models) body += model_html(model, open, charts);
+    body += "</section>";
+  }
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
       "<meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\">"
-      "<title>{0}</title><style>{1}</style></head><body><main><h1>{0}</h1><p>{2}</p>",
-      escape_html(page.title), assets::page_css(), escape_html(page.introduction));
+      "<title>{0}</title><style>{1}</style></head><body><main><h1>{0}</h1><p "
+      "class=\"lead\">{2}</p>",
+      escape_html(page.title), assets::page_css(), escape_html(page.lead));
   out += body;
   out += fmt::format("<footer>moekit {}</footer></main>", version());
   out += "<script>";

@@ -1,38 +1,81 @@
 #include "moekit/run/run.h"
 
 #include <chrono>
-#include <cmath>
+#include <optional>
 
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
-#include "moekit/core/progress.h"
+#include "moekit/core/work_status.h"
+#include "moekit/events/event_log.h"
 #include "moekit/run/checkpoint.h"
+#include "moekit/tensor/memory.h"
+#include "moekit/train/callbacks/silent_parameters.h"
 
 namespace moekit::run {
 namespace fs = std::filesystem;
 namespace {
 
+/// Checkpoints that a running run keeps: should the newest be damaged, there is another.
+constexpr int64_t kNewestKept = 2;
+constexpr double kStatusSeconds = 1;  // between two writings of the status file
+
+/// "a" for "runs/a" and "runs/a/".
+std::string name_of(const fs::path& folder) {
+  return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+}
+
+/// Shows how far the run is, on stderr and in the status file.
+class Reporter {
+ public:
+  Reporter(const train::Problem& problem, const RunOptions& options)
+      : name_(name_of(options.folder)),
+        file_(options.status),
+        line_(options.quiet),
+        pace_(problem.total_steps(), problem.steps_per_epoch()) {}
+  void start(const train::LoopState& state) {
+    pace_.start_at(state.step);
+    if (!file_.empty()) write_status(file_, pace_.status(state.epoch, state.step, 0));
+  }
+  void on_step(const train::LoopState& state, double loss) {
+    const bool write = !file_.empty() && steady_seconds() - written_ >= kStatusSeconds;
+    if (!write && !line_.is_due()) return;
+    const auto status = pace_.status(state.epoch, state.step, loss);
+    line_.show(concat(name_, ": ", describe(status)));
+    if (!write) return;
+    written_ = steady_seconds();
+    try {
+      write_status(file_, status);
+    } catch (const IoError&) {  // it could be written at the start: a full disk ends no run
+    }
+  }
+  void end_epoch(const train::LoopState& state) { pace_.end_epoch(state.step); }
+
+ private:
+  std::string name_;
+  fs::path file_;
+  ProgressLine line_;
+  Pace pace_;
+  double written_ = 0;
+};
+
 /// Looks at the run, writes metrics and checkpoints, and stops it when the user asks.
 class Recorder : public train::Callback {
  public:
-  Recorder(const RunPlan& plan, const RunOptions& options)
-      : plan_(plan),
-        options_(options),
-        progress_(options.folder.filename().string(), plan.problem->total_steps(), options.quiet) {}
+  Recorder(const RunPlan& plan, const RunOptions& options, RunFolder& folder)
+      : plan_(plan), options_(options), folder_(folder), reporter_(*plan.problem, options) {}
   std::string_view name() const override { return "recorder"; }
 
   /// The first line of metrics of a new run, or where an old one stood.
   void start(train::Trainer& trainer, bool exists) {
-    if (exists) {
-      const auto checkpoints = list_checkpoints(options_.folder);
-      if (!checkpoints.empty()) load_checkpoint(checkpoints.rbegin()->second, trainer, metrics_);
-    }
-    progress_.start_at(trainer.state.step);
+    if (exists) load_newest_checkpoint(options_.folder, trainer, metrics_, options_.notice);
+    if (plan_.events) events_.emplace(options_.folder, metrics_);
+    reporter_.start(trainer.state);
     if (trainer.state.step == 0) add_line(trainer);
   }
 
   void on_step(train::Trainer& trainer, const train::StepReport& report) override {
-    progress_.update(trainer.state.step, concat("loss ", std::round(report.loss * 1e4) / 1e4));
+    folder_.keep();
+    reporter_.on_step(trainer.state, report.loss);
     if (trainer.is_epoch_over()) return;  // between_epochs() saves, where it is due
     if (interrupted()) trainer.pause();
     if (interrupted() || is_save_step(trainer)) save(trainer);
@@ -48,48 +91,100 @@ class Recorder : public train::Callback {
     if (stop) trainer.pause();
     if (stop || (tested_ && plan_.save_after_epochs) || is_save_step(trainer)) save(trainer);
     if (tested_ && plan_.save_after_epochs) write_metrics(options_.folder, metrics_);
+    reporter_.end_epoch(trainer.state);
+  }
+
+  void remove_old(int64_t newest) const {
+    remove_checkpoints(options_.folder, plan_.keep_every * plan_.problem->steps_per_epoch(),
+                       newest);
   }
 
   const std::vector<Json>& metrics() const { return metrics_; }
 
  private:
-  bool is_save_step(const train::Trainer& trainer) const {
-    return plan_.checkpoint_steps > 0 && trainer.state.step % plan_.checkpoint_steps == 0;
+  bool is_save_step(train::Trainer& trainer) const {
+    // Not after a last epoch that was cut short: a longer run has no epoch that ends there.
+    const bool cut =
+        trainer.state.batch == 0 && trainer.state.step % trainer.problem().steps_per_epoch() != 0;
+    return plan_.checkpoint_steps > 0 && !cut && trainer.state.step % plan_.checkpoint_steps == 0;
   }
   void add_line(train::Trainer& trainer) {
     Json line = trainer.problem().evaluate(trainer.state);
     if (line.is_null()) return;
     for (auto* callback : trainer.callbacks()) callback->on_metrics(trainer, line);
     metrics_.push_back(std::move(line));
+    if (events_) events_->append(metrics_.back());
   }
   void save(train::Trainer& trainer) {
     save_checkpoint(options_.folder, trainer, metrics_);
-    remove_checkpoints(options_.folder, plan_.keep_every * plan_.problem->steps_per_epoch());
+    remove_old(kNewestKept);
   }
 
   const RunPlan& plan_;
   const RunOptions& options_;
-  Progress progress_;
+  RunFolder& folder_;
+  Reporter reporter_;
   std::vector<Json> metrics_;
+  std::optional<events::EventLog> events_;
   bool tested_ = false;
 };
+
+/// Also of a quiet run: what it trains is not what was asked for.
+void warn_of_silence(const RunOptions& options, const std::vector<std::string>& names,
+                     int64_t epoch) {
+  if (!options.notice) return;
+  std::string all;
+  for (const auto& name : names) all += (all.empty() ? "" : ", ") + name;
+  options.notice(concat(name_of(options.folder), ": warning: no gradient in the whole of epoch ",
+                        epoch, ": ", all, "; nothing trains what should learn"));
+}
+
+/// Of a run that is to be extended. @param step, stopped  where it stands
+void check_something_is_left(const RunPlan& plan, const RunOptions& options, int64_t step,
+                             bool stopped) {
+  MOEKIT_CHECK(step < plan.problem->total_steps() && !stopped, options.folder.string(),
+               ": has taken ", step, " steps", stopped ? " and stopped early" : "",
+               "; the changed recipe has ", plan.problem->total_steps(),
+               " and leaves nothing to do");
+}
+
+int64_t newest_step(const fs::path& folder) {
+  const auto checkpoints = list_checkpoints(folder);
+  return checkpoints.empty() ? -1 : checkpoints.rbegin()->first;
+}
 
 }  // namespace
 
 RunStatus run(RunPlan plan, const RunOptions& options) {
   const auto started = std::chrono::steady_clock::now();
-  const bool exists = claim_run_folder(plan.recipe, plan.seed, plan.threads, options);
-  if (exists && fs::exists(options.folder / "summary.json")) return RunStatus::kFinished;
-  Recorder recorder(plan, options);
-  std::vector<train::Callback*> callbacks;
+  RunFolder folder(options.folder);
+  const Claim claim = claim_run_folder(plan.recipe, plan.seed, plan.threads, options);
+  if (claim == Claim::kSame && fs::exists(options.folder / "summary.json")) {
+    return RunStatus::kFinished;
+  }
+  Recorder recorder(plan, options, folder);
+  train::SilentParameters silence([&](const std::vector<std::string>& names, int64_t epoch) {
+    warn_of_silence(options, names, epoch);
+  });
+  // First: it looks at gradients as they come.
+  std::vector<train::Callback*> callbacks = {&silence};
   for (const auto& callback : plan.callbacks) {
     if (callback) callbacks.push_back(callback.get());
   }
   callbacks.push_back(&recorder);  // last: it saves what the others did
   train::Trainer trainer(*plan.problem, std::move(plan.optimizer), plan.trainer,
                          std::move(plan.losses), std::move(callbacks));
-  recorder.start(trainer, exists);
-  const bool finished = trainer.run();
+  const bool extends = claim == Claim::kExtends;
+  // Before a checkpoint is read: one beyond the end of the run is not sound.
+  if (extends) check_something_is_left(plan, options, newest_step(options.folder), false);
+  recorder.start(trainer, claim != Claim::kNew);
+  if (extends) {
+    const auto& state = trainer.state;
+    check_something_is_left(plan, options, state.step, state.stopped_early);
+    extend_run_folder(plan.recipe, options);
+  }
+  const bool finished = tensor::within_memory("a training step", plan.recipe.values, "",
+                                              [&] { return trainer.run(); });
   write_metrics(options.folder, recorder.metrics());
   if (!finished) return RunStatus::kInterrupted;
 
@@ -98,9 +193,11 @@ RunStatus run(RunPlan plan, const RunOptions& options) {
   FolderTransaction transaction(options.folder / "model");
   save_model(transaction.path(), *plan.problem);
   transaction.commit();
+  recorder.remove_old(1);
   summary["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   write_json(options.folder / "summary.json", summary);
+  folder.keep();
   return RunStatus::kFinished;
 }
 

@@ -10,7 +10,7 @@ namespace moekit::run {
 
 /// A run: what is trained, how, and when it is looked at and saved.
 struct RunPlan {
-  Json recipe;  ///< as resolved
+  RunRecipe recipe;
   int64_t seed = 1;
   int64_t threads = 1;
   train::Problem* problem = nullptr;
@@ -22,17 +22,30 @@ struct RunPlan {
   int64_t checkpoint_steps = 0;                             ///< also save every n steps; 0: not
   int64_t keep_every = 0;         ///< keep the checkpoint of every n-th epoch; 0: the newest only
   bool save_after_epochs = true;  ///< after those that give a line of metrics
+  bool events = true;             ///< also write event files for TensorBoard
 };
 
 /// Trains in a run folder:
 ///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine
 ///   metrics.jsonl    one line a test             summary.json the final figures
-///   checkpoints/step-N/  model, optimizer, state; the newest, and those of `keep_every`
-///   model/           config.json and model.safetensors of the finished model
+///   events.out.tfevents.*  the same lines for TensorBoard, see events::EventLog
+///   checkpoints/step-N/  model, optimizer, state, checksums; the two newest (of a finished run the
+///                    newest), and those of `keep_every`
+///   model/           config.json and model.safetensors of the finished model, and their checksums
+///   run.lock         the process that trains here, held as long as it does
 /// Each file is written to a temporary name, synced and renamed. With `resume` the run goes on
-/// from its newest checkpoint, to the same numbers; a finished run is left as it is. An interrupt
-/// saves and stops.
-/// @throws ArgumentError when the folder holds a run and `resume` is off, or holds another recipe.
+/// from its newest sound checkpoint, to the same numbers; a finished run is left as it is. An
+/// interrupt saves and stops. A new folder in which not one step was done is removed again.
+/// Parameters that should learn and have no gradient in a whole epoch are named once, in a notice
+/// and in the summary.
+///
+/// With `extend` the recipe may differ in keys that are marked as changeable: more epochs, above
+/// all. A run that is over goes on, then; where nothing in a step depends on the length of the run
+/// (a constant learning rate, `evaluate_every` that divides the epochs) it ends in the numbers of a
+/// run that had that recipe from the start.
+/// @throws ArgumentError when the folder holds a run and `resume` is off, or holds another recipe,
+///         or the changed recipe leaves nothing to do; the folder is as it was then;
+/// IoError naming the process that trains in it.
 RunStatus run(RunPlan plan, const RunOptions& options);
 
 }  // namespace moekit::run

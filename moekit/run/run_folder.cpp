@@ -1,44 +1,121 @@
 #include "moekit/run/run_folder.h"
 
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <regex>
-#include <sstream>
 
 #include "moekit/core/files.h"
+#include "moekit/core/schema.h"
 #include "moekit/core/version.h"
+#include "moekit/events/event_log.h"
 
 namespace moekit::run {
 namespace fs = std::filesystem;
+namespace {
 
-bool claim_run_folder(const Json& recipe, int64_t seed, int64_t threads,
-                      const RunOptions& options) {
+constexpr const char* kLock = "run.lock";
+
+/// What a run writes into its folder beside checkpoints, each under a temporary name at first.
+constexpr const char* kWritten[] = {"config.toml",  "run.json",          "metrics.jsonl",
+                                    "summary.json", "trace.safetensors", "model"};
+
+/// Removes what processes that died have left: files and folders under temporary names, and
+/// checkpoints before the newest of which a part is gone. Nothing that a run does not write itself:
+/// people put things into folders.
+void remove_leftovers(const fs::path& folder) {
+  std::error_code error;
+  for (const std::string name : kWritten) {
+    fs::remove_all(folder / (name + ".tmp"), error);
+    fs::remove_all(folder / (name + ".old.tmp"), error);
+  }
+  static const std::regex kTemporary("step-[0-9]{1,18}(\\.old)?\\.tmp");
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints", error)) {
+    if (std::regex_match(entry.path().filename().string(), kTemporary)) {
+      found.push_back(entry.path());
+    }
+  }
+  for (const auto& path : found) fs::remove_all(path, error);
+  const auto checkpoints = list_checkpoints(folder);
+  for (const auto& [step, path] : checkpoints) {
+    if (step != checkpoints.rbegin()->first && !has_all_files(path)) remove_folder(path);
+  }
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const fs::path& folder) : folder_(folder) {
+  std::error_code error;
+  fs::path parent = fs::absolute(folder).lexically_normal();
+  if (!parent.has_filename()) parent = parent.parent_path();  // "runs/a/"
+  for (; !fs::exists(parent, error) && parent.has_relative_path(); parent = parent.parent_path()) {
+    topmost_ = parent;
+  }
+  create_folders(folder);
+  // A finished run on a medium that cannot be written is only looked at.
+  const bool finished = fs::exists(folder / "summary.json", error);
+  if (finished && ::access(folder.c_str(), W_OK) != 0) {
+    fresh_ = false;
+    return;
+  }
+  lock_.emplace(folder / kLock, folder.string());
+  fresh_ = !fs::exists(folder / "config.toml", error);
+  if (!fresh_) remove_leftovers(folder);
+}
+
+RunFolder::~RunFolder() {
+  if (!fresh_ || !lock_) return;
+  std::error_code ignored;
+  for (const char* name : {"config.toml", "run.json", kLock}) fs::remove(folder_ / name, ignored);
+  for (const auto& file : events::list_event_files(folder_)) fs::remove(file, ignored);
+  if (topmost_.empty()) return;
+  fs::path path = fs::absolute(folder_, ignored).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  // Only folders that are empty go.
+  while (fs::remove(path, ignored) && path != topmost_) path = path.parent_path();
+}
+
+namespace {
+
+/// Holds a recipe against the one that a run was made by.
+Claim compare_recipes(const fs::path& file, const RunRecipe& recipe, const RunOptions& options) {
+  const ConfigTree tree = read_toml(file);
+  const Json before = recipe.resolve ? recipe.resolve(tree) : tree.values;
+  const std::string all = changes_refused(before, recipe.values, {});
+  if (all.empty()) return Claim::kSame;
+  const std::string refused = changes_refused(before, recipe.values, recipe.keys);
+  MOEKIT_CHECK(refused.empty(), options.folder.string(),
+               " was made by another recipe; --resume wants the same:\n", refused);
+  MOEKIT_CHECK(options.extend, options.folder.string(), " was made by another recipe:\n", all,
+               "\nto extend the run, set that without a recipe: moekit train --resume --out ",
+               options.folder.string(), " --set KEY=VALUE");
+  return Claim::kExtends;
+}
+
+}  // namespace
+
+Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
+                       const RunOptions& options) {
   const fs::path file = options.folder / "config.toml";
-  const std::string text = to_toml(recipe);
   if (fs::exists(file)) {
     MOEKIT_CHECK(options.resume, options.folder.string(),
                  " holds a run already; give --resume to go on with it, or another --out");
-    MOEKIT_CHECK(read_file(file) == text, options.folder.string(),
-                 " was made by another recipe (see its config.toml); --resume wants the same");
-    return true;
+    return compare_recipes(file, recipe, options);
   }
   create_folders(options.folder);
   write_json(options.folder / "run.json", {{"moekit", std::string(version())},
                                            {"libtorch", TORCH_VERSION},
                                            {"seed", seed},
                                            {"threads", threads}});
-  write_file_atomic(file, text);
-  return false;
+  write_file_atomic(file, to_toml(recipe.values));
+  return Claim::kNew;
 }
 
-Json read_json(const fs::path& path) {
-  auto json = Json::parse(read_file(path, 1 << 28), nullptr, /*allow_exceptions=*/false);
-  MOEKIT_CHECK_FORMAT(!json.is_discarded(), path.string(), ": is no JSON");
-  return json;
-}
-
-void write_json(const fs::path& path, const Json& json) {
-  write_file_atomic(path, json.dump(2) + "\n");
+void extend_run_folder(const RunRecipe& recipe, const RunOptions& options) {
+  // In this order: with an old summary and a new recipe, the run would look as if it were done.
+  fs::remove(options.folder / "summary.json");
+  write_file_atomic(options.folder / "config.toml", to_toml(recipe.values));
 }
 
 void write_metrics(const fs::path& folder, const std::vector<Json>& metrics) {
@@ -53,19 +130,28 @@ Json read_summary(const fs::path& folder) {
                                               ? ": the run is not finished; go on with --resume"
                                               : ": is no run folder"));
   }
-  return read_json(folder / "summary.json");
+  static const Schema kSummary = Schema::object(
+      {{"parameters", Schema::count()}, {"seed", Schema::count()}, {"seconds", Schema::number(0)}});
+  Json summary = read_json(folder / "summary.json");
+  kSummary.check(summary, (folder / "summary.json").string());
+  return summary;
 }
 
 std::vector<Json> read_metrics(const fs::path& folder) {
   const fs::path path = folder / "metrics.jsonl";
-  std::istringstream in(read_file(path, 1 << 28));
-  std::vector<Json> lines;
-  for (std::string line; std::getline(in, line);) {
-    lines.push_back(Json::parse(line, nullptr, false));
-    MOEKIT_CHECK_FORMAT(!lines.back().is_discarded(), path.string(), ":", lines.size(),
-                        ": is no JSON");
+  auto lines = read_json_lines(path);
+  static const Schema kLine = Schema::map(Schema::any());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    kLine.check(lines[i], concat(path.string(), ":", i + 1));
   }
   return lines;
+}
+
+bool has_all_files(const fs::path& checkpoint) {
+  std::error_code error;
+  return fs::is_regular_file(checkpoint / "config.json", error) &&
+         fs::is_regular_file(checkpoint / "model.safetensors", error) &&
+         fs::is_regular_file(checkpoint / "state.json", error);
 }
 
 std::map<int64_t, fs::path> list_checkpoints(const fs::path& folder) {

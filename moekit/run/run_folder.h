@@ -2,11 +2,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "moekit/core/config.h"
+#include "moekit/core/file_lock.h"
 
 /// What every kind of run has in its folder, whatever it trains.
 namespace moekit::run {
@@ -16,28 +19,72 @@ struct RunOptions {
   std::string data_folder;
   bool resume = false;
   bool quiet = false;  ///< no progress
+  /// Keeps where the run stands in this file (core/work_status.h), where it is given.
+  std::filesystem::path status = {};
+  /// Takes what the user should know: a damaged checkpoint that was passed over, parameters that
+  /// nothing trains.
+  std::function<void(const std::string& text)> notice = {};
+  /// With `resume`: keys that may change on resume can be others than the run's.
+  bool extend = false;
 };
 
 enum class RunStatus { kFinished, kInterrupted };
 
-/// Refuses a folder that holds a run already, unless it holds this recipe and `resume` is on;
-/// a new one gets config.toml and run.json.
-/// @return whether the folder holds this run
-/// @throws ArgumentError when it holds another, or `resume` is off.
-bool claim_run_folder(const Json& recipe, int64_t seed, int64_t threads, const RunOptions& options);
+/// The folder of a run while this process trains in it: made where there is none, locked against
+/// other processes, and freed of what processes that died have left. A new folder is taken away
+/// again unless something is trained in it.
+class RunFolder {
+ public:
+  /// @throws IoError naming the process that trains there already.
+  explicit RunFolder(const std::filesystem::path& folder);
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  ~RunFolder();
+  /// Something was trained.
+  void keep() { fresh_ = false; }
 
-/// @throws FormatError naming the file when it is no JSON.
-Json read_json(const std::filesystem::path& path);
-void write_json(const std::filesystem::path& path, const Json& json);
+ private:
+  std::filesystem::path folder_;
+  std::filesystem::path topmost_;  ///< of the folders that were made
+  bool fresh_ = true;
+  std::optional<FileLock> lock_;
+};
+
+/// A recipe, and how another is held against it.
+struct RunRecipe {
+  Json values;                       ///< as resolved
+  std::vector<ConfigKey> keys = {};  ///< which of them may change on resume
+  /// The same of a run folder's config.toml: defaults filled in. None: it is taken as it stands.
+  std::function<Json(const ConfigTree&)> resolve = {};
+};
+
+/// What a folder holds: nothing yet, a run of this recipe, or one that can be extended to it.
+enum class Claim { kNew, kSame, kExtends };
+
+/// Refuses a folder that holds a run already, unless it holds this recipe and `resume` is on;
+/// a new one gets config.toml and run.json. One to be extended is not changed yet.
+/// @throws ArgumentError when it holds another recipe, naming the keys that differ with both
+///         values, or `resume` is off.
+Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
+                       const RunOptions& options);
+/// Makes a claimed folder one of the new recipe, unfinished.
+void extend_run_folder(const RunRecipe& recipe, const RunOptions& options);
 
 /// metrics.jsonl: one line a test.
 void write_metrics(const std::filesystem::path& folder, const std::vector<Json>& metrics);
+/// @throws FormatError naming file, line and key when a line is no object; what stands in it, a
+/// task knows.
 std::vector<Json> read_metrics(const std::filesystem::path& folder);
 
-/// Summary of a finished run. @throws IoError when it is not finished.
+/// Summary of a finished run: an object with what all have, parameters, seed and seconds.
+/// @throws IoError when it is not finished, FormatError naming file and key.
 Json read_summary(const std::filesystem::path& folder);
 
 /// A run's checkpoints by step.
 std::map<int64_t, std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
+
+/// Whether a checkpoint has the files that all have. One without was being deleted when its process
+/// died.
+bool has_all_files(const std::filesystem::path& checkpoint);
 
 }  // namespace moekit::run

@@ -16,7 +16,12 @@ struct ReportFigure {
   std::string title;
   /// JSON pointer into a run's summary; "*" stands for the first member.
   std::string pointer;
-  std::string doc = {};  ///< one sentence for the page's introduction, or empty
+  std::string doc = {};   ///< one sentence below the table, or empty
+  std::string unit = {};  ///< behind the title and in sentences
+  /// What the first sentence of a page says before the recipes with the largest and the smallest
+  /// value, as "the error is lowest with"; where both are empty it says nothing of this figure.
+  std::string of_largest = {};
+  std::string of_smallest = {};
 };
 
 /// A kind of run: what its recipes say, how it is trained, what its folder shows. A recipe names it

@@ -15,10 +15,12 @@
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
-#include "moekit/core/progress.h"
+#include "moekit/study/job_progress.h"
 
 namespace moekit::study {
 namespace {
+
+constexpr double kTurnSeconds = 3;  // before other running jobs are shown where not all fit
 
 pid_t start(const Job& job) {
   create_folders(job.log.parent_path());
@@ -58,10 +60,11 @@ std::string last_line(const std::filesystem::path& log) {
 class JobRunner {
  public:
   JobRunner(const std::vector<Job>& jobs, int64_t parallel, bool quiet)
-      : jobs_(jobs),
-        parallel_(static_cast<size_t>(parallel)),
-        progress_("runs", static_cast<int64_t>(jobs.size()), quiet) {
-    for (size_t i = 0; i < jobs.size(); ++i) waiting_.insert(i);
+      : jobs_(jobs), parallel_(static_cast<size_t>(parallel)), line_(quiet) {
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      waiting_.insert(i);
+      views_.push_back({jobs[i].name, jobs[i].kind, JobView::State::kWaiting, {}});
+    }
   }
 
   Failures run() {
@@ -78,7 +81,7 @@ class JobRunner {
   void stop() {
     signalled_ = true;
     for (const auto& [pid, job] : running_) ::kill(pid, SIGINT);
-    for (const size_t i : waiting_) failures_[jobs_[i].name] = "interrupted";
+    for (const size_t i : waiting_) fail(i, "interrupted");
     waiting_.clear();
   }
 
@@ -93,10 +96,12 @@ class JobRunner {
         if (failures_.count(name) == 1) blocked = name;
       }
       if (!blocked.empty()) {
-        failures_[job.name] = concat("needs ", blocked, ", which failed");
+        fail(*it, concat("needs ", blocked, ", which failed"));
         it = waiting_.erase(it);
       } else if (ready) {
+        remove_status(job);  // of a job that was killed
         running_[start(job)] = *it;
+        views_[*it].state = JobView::State::kRunning;
         it = waiting_.erase(it);
       } else {
         ++it;
@@ -110,24 +115,51 @@ class JobRunner {
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
     if (pid <= 0) {
       ::usleep(50'000);
-      progress_.update(static_cast<int64_t>(done_.size() + failures_.size()),
-                       jobs_[running_.begin()->second].name);
+      show_progress();
       return;
     }
     const auto found = running_.find(pid);
     if (found == running_.end()) return;
     const Job& job = jobs_[found->second];
+    look_at(found->second);
+    remove_status(job);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
       done_.insert(job.name);
+      views_[found->second].state = JobView::State::kEnded;
     } else {
-      failures_[job.name] = last_line(job.log);
+      fail(found->second, last_line(job.log));
     }
     running_.erase(found);
   }
 
+  void fail(size_t job, std::string reason) {
+    failures_[jobs_[job].name] = std::move(reason);
+    views_[job].state = JobView::State::kEnded;
+  }
+
+  /// Takes in what a job last told of itself.
+  void look_at(size_t job) {
+    if (jobs_[job].status.empty()) return;
+    if (auto status = read_status(jobs_[job].status)) views_[job].status = status;
+  }
+
+  static void remove_status(const Job& job) {
+    std::error_code error;
+    if (!job.status.empty()) std::filesystem::remove(job.status, error);
+  }
+
+  void show_progress() {
+    if (!line_.is_due()) return;
+    for (const auto& [pid, job] : running_) look_at(job);
+    const auto turn = static_cast<size_t>(steady_seconds() / kTurnSeconds);
+    line_.show(describe(views_, static_cast<int64_t>(failures_.size()),
+                        static_cast<int64_t>(parallel_), line_.width(), turn));
+  }
+
   const std::vector<Job>& jobs_;
   size_t parallel_;
-  Progress progress_;
+  ProgressLine line_;
+  std::vector<JobView> views_;  ///< one a job
   std::set<size_t> waiting_;
   std::map<pid_t, size_t> running_;
   std::set<std::string> done_;

@@ -14,6 +14,9 @@ struct Job {
   std::vector<std::string> command;  ///< program and arguments
   std::vector<std::string> after;    ///< names of jobs that must have succeeded
   std::filesystem::path log;         ///< takes the command's stdout and stderr
+  /// Where the command tells how far it is (see core/work_status.h); removed when it ends.
+  std::filesystem::path status = {};
+  std::string kind = {};  ///< jobs of one kind take about as long
 };
 
 /// Names of jobs that failed, or were left out because one before them failed, with the reason.
@@ -24,7 +27,8 @@ int64_t usable_processors();
 
 /// Runs all jobs as processes of their own, `parallel` at a time, in the order given as far as
 /// `after` allows. Stops starting new ones and passes SIGINT on when the user interrupts.
-/// @param quiet  no progress on stderr
+/// Progress on stderr: epoch, rate and loss of the jobs that run, and the time left in all.
+/// @param quiet  no progress
 /// @throws ArgumentError when `after` names no job of the list, or in a circle.
 Failures run_jobs(const std::vector<Job>& jobs, int64_t parallel, bool quiet);
 

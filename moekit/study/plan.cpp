@@ -8,10 +8,28 @@ namespace moekit::study {
 namespace fs = std::filesystem;
 namespace {
 
-/// The overrides of a row, without those that change with the seed.
-std::vector<std::string> overrides(const Row& row, const PlanOptions& options) {
+std::string toml_value(const Json& value) {
+  const std::string table = to_toml(Json{{"v", value}});
+  return table.substr(4, table.size() - 5);  // "v = ...\n"
+}
+
+fs::path run_folder(const Row& row, int64_t seed, const PlanOptions& options) {
+  return options.out / run_name(row.name, seed);
+}
+
+/// All overrides of one run of a row.
+std::vector<std::string> overrides(const Row& row, int64_t seed, const PlanOptions& options) {
   std::vector<std::string> set = row.set;
   set.insert(set.end(), options.set.begin(), options.set.end());
+  for (const auto& [key, values] : row.cycle.items()) {
+    const auto& value = values[static_cast<size_t>(seed - 1) % values.size()];
+    set.push_back(concat(key, "=", toml_value(value)));
+  }
+  for (const auto& [key, other] : row.needs.items()) {
+    const fs::path run = options.out / run_name(other.get<std::string>(), seed);
+    MOEKIT_CHECK(is_utf8(run.native()), run.string(), ": the path is not UTF-8, which --set needs");
+    set.push_back(concat(key, "=", in_quotes(run.native())));
+  }
   return set;
 }
 
@@ -19,8 +37,13 @@ std::vector<std::string> overrides(const Row& row, const PlanOptions& options) {
 std::string find_obstacle(const Row& row, const PlanOptions& options, const RecipeCheck& check,
                           const std::map<std::string, std::string>& missing) {
   ConfigTree recipe = read_toml(options.folder / row.recipe);
-  for (const auto& assignment : overrides(row, options)) apply_override(recipe, assignment);
-  std::string reason = check(recipe);
+  std::string reason;
+  try {
+    for (const auto& assignment : overrides(row, 1, options)) apply_override(recipe, assignment);
+    reason = check(recipe);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat(options.folder.string(), ": row ", row.name, ": ", error.what()));
+  }
   for (const auto& [key, other] : row.needs.items()) {
     const auto found = missing.find(other.get<std::string>());
     if (found != missing.end()) reason = found->second;
@@ -28,15 +51,12 @@ std::string find_obstacle(const Row& row, const PlanOptions& options, const Reci
   return reason;
 }
 
-std::string toml_value(const Json& value) {
-  const std::string table = to_toml(Json{{"v", value}});
-  return table.substr(4, table.size() - 5);  // "v = ...\n"
-}
-
 Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
   Job job;
   job.name = run_name(row.name, seed);
+  job.kind = row.name;
   job.log = options.out / "logs" / (job.name + ".log");
+  job.status = options.out / "logs" / (job.name + ".status");
   job.command = {options.program.string(),
                  "train",
                  (options.folder / row.recipe).string(),
@@ -45,22 +65,20 @@ Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
                  "--threads",
                  "1",
                  "--quiet",
+                 "--status",
+                 job.status.string(),
                  "--resume",
                  "--out",
-                 (options.out / job.name).string()};
+                 run_folder(row, seed, options).string()};
   if (!options.data_folder.empty()) {
     job.command.insert(job.command.end(), {"--data", options.data_folder});
   }
-  std::vector<std::string> set = overrides(row, options);
-  for (const auto& [key, values] : row.cycle.items()) {
-    const auto& value = values[static_cast<size_t>(seed - 1) % values.size()];
-    set.push_back(concat(key, "=", toml_value(value)));
-  }
   for (const auto& [key, other] : row.needs.items()) {
     job.after.push_back(run_name(other.get<std::string>(), seed));
-    set.push_back(concat(key, "=\"", (options.out / job.after.back()).string(), "\""));
   }
-  for (const auto& assignment : set) job.command.insert(job.command.end(), {"--set", assignment});
+  for (const auto& assignment : overrides(row, seed, options)) {
+    job.command.insert(job.command.end(), {"--set", assignment});
+  }
   return job;
 }
 
@@ -84,6 +102,11 @@ std::vector<Row> choose_rows(const Study& study, const std::string& tier,
 }
 
 Plan make_plan(const std::vector<Row>& rows, const PlanOptions& options, const RecipeCheck& check) {
+  const auto count = static_cast<int64_t>(rows.size());
+  MOEKIT_CHECK(
+      options.seeds >= 1 && options.seeds <= kMaxSeeds && count <= kMaxRuns / options.seeds,
+      options.folder.string(), ": a plan of ", count, " rows with ", options.seeds,
+      " seeds; at most ", kMaxSeeds, " seeds and ", kMaxRuns, " runs are taken");
   Plan plan;
   for (const auto& row : rows) {
     std::string reason = find_obstacle(row, options, check, plan.missing);

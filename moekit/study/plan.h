@@ -36,8 +36,12 @@ struct Plan {
 /// nothing. Throws to refuse the whole plan: a recipe that makes no sense.
 using RecipeCheck = std::function<std::string(const ConfigTree& recipe)>;
 
+/// Runs of a plan: each is a process and a folder.
+inline constexpr int64_t kMaxRuns = 100'000;
+
 /// One job for each row and seed; a row that needs another runs after it, and not at all where that
-/// one is missing. @throws what `check` throws; FormatError, IoError from reading the recipes
+/// one is missing. @throws what `check` throws; ArgumentError for more than `kMaxSeeds` or
+/// `kMaxRuns`; from reading the recipes also IoError and FormatError
 Plan make_plan(const std::vector<Row>& rows, const PlanOptions& options, const RecipeCheck& check);
 
 }  // namespace moekit::study

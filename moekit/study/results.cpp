@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "moekit/core/files.h"
+#include "moekit/core/schema.h"
+#include "moekit/report/page.h"
 
 namespace moekit::study {
 namespace fs = std::filesystem;
+using report::short_number;
 namespace {
 
 bool holds(double left, const std::string& op, double right) {
@@ -71,11 +73,6 @@ std::string describe(const Check& check, double value, const Summary& left, cons
 
 }  // namespace
 
-std::string short_number(double value) {
-  const bool tiny = value != 0 && std::abs(value) < 5e-4;
-  return tiny ? fmt::format("{:.1e}", value) : fmt::format("{:.4f}", value);
-}
-
 RowResult gather_row(const Row& row, const std::vector<Figure>& figures, const fs::path& folder,
                      int64_t seeds) {
   RowResult result;
@@ -86,8 +83,8 @@ RowResult gather_row(const Row& row, const std::vector<Figure>& figures, const f
   for (int64_t seed = 1; seed <= seeds; ++seed) {
     const fs::path run = folder / run_name(row.name, seed);
     if (!fs::exists(run / "summary.json")) continue;
-    const Json summary = Json::parse(read_file(run / "summary.json", 1 << 24), nullptr, false);
-    MOEKIT_CHECK_FORMAT(!summary.is_discarded(), run.string(), "/summary.json: is no JSON");
+    const Json summary = read_json(run / "summary.json");
+    Schema::map(Schema::any()).check(summary, (run / "summary.json").string());
     result.runs.push_back(run.string());
     for (const auto& figure : figures) {
       const Json::json_pointer pointer(figure.pointer);

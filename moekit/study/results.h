@@ -54,9 +54,6 @@ std::vector<RowResult> gather_rows(const std::vector<Row>& rows, const std::vect
 ClaimResult judge(const Claim& claim, const std::vector<Figure>& figures,
                   const std::vector<RowResult>& rows);
 
-/// "0.1234", or "1.2e-05" where four digits behind the point would show nothing.
-std::string short_number(double value);
-
 }  // namespace moekit::study
 
 template <>

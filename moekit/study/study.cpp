@@ -1,22 +1,25 @@
 #include "moekit/study/study.h"
 
 #include <algorithm>
+#include <cmath>
+#include <regex>
+#include <unordered_set>
 
 namespace moekit::study {
 namespace {
 
-void check_row_name(const Study& study, const std::string& name, const std::string& where) {
-  MOEKIT_CHECK(std::any_of(study.row.begin(), study.row.end(),
-                           [&](const Row& row) { return row.name == name; }),
-               where, ": there is no row \"", name, "\"");
-}
+/// Names that a study gives, for look-ups in constant time.
+struct Names {
+  std::unordered_set<std::string> rows;
+  std::unordered_set<std::string> figures;
+};
 
-void check_reference(const Study& study, const std::string& text, const std::string& where) {
+void check_reference(const Names& names, const std::string& text, const std::string& where) {
   const auto reference = parse_reference(text, where);
-  check_row_name(study, reference.row, where);
-  MOEKIT_CHECK(std::any_of(study.figure.begin(), study.figure.end(),
-                           [&](const Figure& f) { return f.name == reference.figure; }),
-               where, ": there is no figure \"", reference.figure, "\"");
+  MOEKIT_CHECK(names.rows.count(reference.row) == 1, where, ": there is no row \"", reference.row,
+               "\"");
+  MOEKIT_CHECK(names.figures.count(reference.figure) == 1, where, ": there is no figure \"",
+               reference.figure, "\"");
 }
 
 bool is_pointer(const std::string& text) {
@@ -35,42 +38,97 @@ void check_figure(const Figure& figure, const std::string& where) {
                figure.name, ": statistic must be mean or median; got \"", figure.statistic, "\"");
 }
 
-void check_row(const Study& study, const Row& row, const std::string& where) {
+void check_seeds(const std::string& where, const char* key, int64_t seeds, int64_t least) {
+  MOEKIT_CHECK(seeds >= least && seeds <= kMaxSeeds, where, ": ", key, " must be ", least, "..",
+               kMaxSeeds, "; got ", seeds);
+}
+
+/// @param names  of the rows before this one
+void check_row(const Names& names, const Row& row, const std::string& where) {
   MOEKIT_CHECK(!row.name.empty() && !row.recipe.empty(), where, ": a row lacks its name or recipe");
+  MOEKIT_CHECK(is_row_name(row.name), where, ": row name ", in_quotes(row.name),
+               " is none that a folder below that of the runs can have");
   const std::string at = concat(where, ": row ", row.name, ": ");
+  MOEKIT_CHECK(names.rows.count(row.name) == 0, at, "there is another row of this name");
   MOEKIT_CHECK(row.tier == "quick" || row.tier == "full", at, "tier must be quick or full; got \"",
                row.tier, "\"");
+  check_seeds(concat(where, ": row ", row.name), "seeds", row.seeds, 0);
   MOEKIT_CHECK(row.needs.is_object() && row.cycle.is_object() && row.paper.is_object() &&
                    row.reference.is_object(),
                at, "needs, cycle, paper and reference must be tables");
   for (const auto& [key, other] : row.needs.items()) {
     MOEKIT_CHECK(other.is_string(), at, "needs.", key, " must be the name of a row; got ",
-                 other.dump());
-    check_row_name(study, other.get<std::string>(), concat(at, "needs.", key));
+                 dump_text(other));
+    const auto name = other.get<std::string>();
+    MOEKIT_CHECK(names.rows.count(name) == 1, at, "needs.", key, ": there is no row \"", name,
+                 "\" before this one");
   }
   for (const auto& [key, values] : row.cycle.items()) {
     MOEKIT_CHECK(values.is_array() && !values.empty(), at, "cycle.", key, " must be a list");
   }
   for (const auto* known : {&row.paper, &row.reference}) {
     for (const auto& [key, value] : known->items()) {
-      MOEKIT_CHECK(value.is_number(), at, "the value of ", key, " must be a number; got ",
-                   value.dump());
+      MOEKIT_CHECK(value.is_number() && std::isfinite(value.get<double>()), at, "the value of ",
+                   key, " must be a number; got ", dump_text(value));
     }
   }
 }
 
-void check_claim(const Study& study, const Claim& claim, const std::string& where) {
+void check_claim(const Names& names, const Claim& claim, const std::string& where) {
   const std::string at = concat(where, ": claim \"", claim.text, "\"");
   MOEKIT_CHECK(!claim.check.empty(), at, ": has no check");
   for (const auto& check : claim.check) {
-    check_reference(study, check.left, at);
-    if (!check.right.empty()) check_reference(study, check.right, at);
+    check_reference(names, check.left, at);
+    if (!check.right.empty()) check_reference(names, check.right, at);
     MOEKIT_CHECK(check.op == "<" || check.op == "<=" || check.op == ">" || check.op == ">=", at,
                  ": op must be <, <=, > or >=; got \"", check.op, "\"");
   }
 }
 
+/// @param tree  where it was written, line by line
+void check_study(const Study& study, const ConfigTree& tree) {
+  const auto place = [&](const char* list, size_t i) {
+    return origin_of(tree, concat(list, "[", i, "]"));
+  };
+  check_seeds(origin_of(tree, "quick_seeds"), "quick_seeds", study.quick_seeds, 1);
+  check_seeds(origin_of(tree, "full_seeds"), "full_seeds", study.full_seeds, 1);
+  Names names;
+  for (size_t i = 0; i < study.figure.size(); ++i) {
+    const Figure& figure = study.figure[i];
+    check_figure(figure, place("figure", i));
+    MOEKIT_CHECK(names.figures.insert(figure.name).second, place("figure", i), ": figure ",
+                 figure.name, " stands there twice");
+  }
+  for (size_t i = 0; i < study.row.size(); ++i) {
+    check_row(names, study.row[i], place("row", i));
+    names.rows.insert(study.row[i].name);
+  }
+  for (size_t i = 0; i < study.claim.size(); ++i) {
+    check_claim(names, study.claim[i], place("claim", i));
+  }
+}
+
 }  // namespace
+
+bool is_row_name(const std::string& name) {
+  static const std::regex kSeed("seed[0-9]+");
+  bool first = true;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('/', begin), name.size());
+    const std::string part = name.substr(begin, end - begin);
+    const bool plain = std::none_of(part.begin(), part.end(), [](unsigned char c) {
+      return c < 0x20 || c == 0x7f || c == '\\';
+    });
+    // 255: the system's limit, and what keeps the expression's recursion short.
+    if (!plain || part.empty() || part.size() > 255 || part == "." || part == ".." ||
+        (first && part == "logs") || std::regex_match(part, kSeed)) {
+      return false;
+    }
+    first = false;
+    begin = end + 1;
+  }
+  return name.size() <= 1024;
+}
 
 Reference parse_reference(const std::string& text, const std::string& where) {
   const auto dot = text.rfind('.');
@@ -81,13 +139,14 @@ Reference parse_reference(const std::string& text, const std::string& where) {
 std::string run_name(const std::string& row, int64_t seed) { return concat(row, "/seed", seed); }
 
 Study read_study(const std::filesystem::path& file, const std::vector<Figure>& default_figures) {
+  return parse_study(read_toml(file), default_figures);
+}
+
+Study parse_study(const ConfigTree& tree, const std::vector<Figure>& default_figures) {
   Study study;
-  bind_config(read_toml(file), study);
+  bind_config(tree, study);
   if (study.figure.empty()) study.figure = default_figures;
-  const std::string where = file.string();
-  for (const auto& figure : study.figure) check_figure(figure, where);
-  for (const auto& row : study.row) check_row(study, row, where);
-  for (const auto& claim : study.claim) check_claim(study, claim, where);
+  check_study(study, tree);
   return study;
 }
 

@@ -122,9 +122,21 @@ struct Study {
   }
 };
 
+/// Seeds of a row: above that it is a typing error.
+inline constexpr int64_t kMaxSeeds = 10'000;
+
+/// Whether runs can lie in OUT/NAME: parts between slashes without "." and "..", without control
+/// characters, none of them "logs" at the start or "seedN", which OUT has of its own.
+bool is_row_name(const std::string& name);
+
 /// @param default_figures  of a study that names none
-/// @throws FormatError, or ArgumentError naming the row or claim: unknown rows, figures, operators.
+/// @throws IoError; ArgumentError naming file, line and row or claim: values of a wrong type or out
+///         of range, names that leave the folder of runs, two rows or figures of one name, rows
+///         that need a later one, unknown rows, figures, operators.
 Study read_study(const std::filesystem::path& file, const std::vector<Figure>& default_figures);
+
+/// As `read_study`, of what was read already.
+Study parse_study(const ConfigTree& tree, const std::vector<Figure>& default_figures);
 
 /// "mnist/original.test_error": a figure of a row.
 struct Reference {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 namespace moekit::study {
+using report::short_number;
 namespace {
 
 /// Rows that share a table: the part of the name before the slash.
@@ -21,6 +22,7 @@ void for_groups(const std::vector<RowResult>& rows, Print&& print) {
 }
 
 std::string ours_text(const Summary& s) {
+  if (s.count == 1) return short_number(s.mean);  // of one seed no spread is known
   return fmt::format("{} ± {} ({})", short_number(s.mean), short_number(s.std_dev),
                      short_number(s.median));
 }
@@ -74,7 +76,8 @@ std::string comparison_blocks(const std::vector<Figure>& figures,
       }
       block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}  {}\n", rows[r].label,
                            reference_text(cell.paper), reference_text(cell.reference),
-                           short_number(cell.ours.mean), short_number(cell.ours.std_dev),
+                           short_number(cell.ours.mean),
+                           cell.ours.count > 1 ? short_number(cell.ours.std_dev) : "-",
                            short_number(cell.ours.median), cell.ours.count, cell.verdict);
     }
     if (block.empty()) continue;
@@ -90,7 +93,7 @@ std::string comparison_blocks(const std::vector<Figure>& figures,
 
 report::Table figure_table(const Study& study, const std::vector<RowResult>& rows) {
   report::Table table;
-  table.header = {"row", "n"};
+  table.header = {"recipe", "n"};
   std::vector<std::string> shown;
   for (const auto& figure : study.figure) {
     const bool any = std::any_of(rows.begin(), rows.end(), [&](const auto& row) {
@@ -102,14 +105,11 @@ report::Table figure_table(const Study& study, const std::vector<RowResult>& row
   }
   for (const auto& row : rows) {
     if (row.runs.empty()) continue;
-    table.rows.push_back({full_label(row), std::to_string(row.runs.size())});
+    table.rows.push_back({page_label(row, rows), std::to_string(row.runs.size())});
     for (const auto& name : shown) {
       const auto& cell = row.cells.at(name);
-      std::string text;
-      if (cell.ours.count > 0) {
-        text = fmt::format("{:.4g} ± {:.2g}", cell.ours.mean, cell.ours.std_dev);
-        if (cell.paper) text += fmt::format(" [{:.4g}]", *cell.paper);
-      }
+      std::string text = report::figure_text(cell.ours);
+      if (cell.paper && !text.empty()) text += " [" + short_number(*cell.paper) + "]";
       table.rows.back().push_back(std::move(text));
     }
   }
@@ -124,7 +124,11 @@ report::Table claim_table(const std::vector<ClaimResult>& claims) {
   return table;
 }
 
-std::string full_label(const RowResult& row) { return fmt::format("{} ({})", row.label, row.name); }
+std::string page_label(const RowResult& row, const std::vector<RowResult>& rows) {
+  const auto same = std::count_if(rows.begin(), rows.end(),
+                                  [&](const auto& other) { return other.label == row.label; });
+  return same > 1 ? fmt::format("{} ({})", row.label, row.name) : row.label;
+}
 
 std::string to_text(const Study& study, const std::vector<RowResult>& rows,
                     const std::vector<ClaimResult>& claims) {
@@ -148,7 +152,8 @@ std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
       fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, command);
   for (const auto& note : study.notes) out += fmt::format("- {}\n", note);
   out +=
-      "\nOurs: mean ± standard deviation (median) over n seeds. Paper: the printed value. "
+      "\nOurs: mean ± standard deviation (median) over n seeds, or the value of one. Paper: the "
+      "printed value. "
       "Reference: " +
       study.reference + "\n";
   for_groups(rows, [&](size_t begin, size_t end) {
@@ -195,8 +200,9 @@ Json to_json(const Study& study, const std::vector<RowResult>& rows,
     for (const auto& [name, cell] : row.cells) {
       if (cell.ours.count == 0) continue;
       Json& figure = item["figures"][name];
-      figure = {{"n", cell.ours.count},       {"mean", cell.ours.mean}, {"std", cell.ours.std_dev},
-                {"median", cell.ours.median}, {"min", cell.ours.min},   {"max", cell.ours.max}};
+      figure = {{"n", cell.ours.count}, {"mean", cell.ours.mean}};
+      if (cell.ours.count > 1) figure["std"] = cell.ours.std_dev;
+      figure.update({{"median", cell.ours.median}, {"min", cell.ours.min}, {"max", cell.ours.max}});
       if (cell.paper) figure["paper"] = *cell.paper;
       if (cell.reference) figure["reference"] = *cell.reference;
       if (!cell.verdict.empty()) figure["verdict"] = cell.verdict;

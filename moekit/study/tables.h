@@ -18,10 +18,11 @@ Json to_json(const Study& study, const std::vector<RowResult>& rows,
              const std::vector<ClaimResult>& claims);
 
 /// For a report page: the study's own figures, ours and the paper's in brackets, of the rows that
-/// were run.
+/// were run, in their order.
 report::Table figure_table(const Study& study, const std::vector<RowResult>& rows);
 report::Table claim_table(const std::vector<ClaimResult>& claims);
-/// How a page calls a row: "original gate (mnist/original)".
-std::string full_label(const RowResult& row);
+/// How a page calls a row: "original gate", or "original gate (mnist/original)" where another row
+/// has the same label.
+std::string page_label(const RowResult& row, const std::vector<RowResult>& rows);
 
 }  // namespace moekit::study

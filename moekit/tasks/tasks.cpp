@@ -24,6 +24,13 @@ const run::Task& of_recipe(const ConfigTree& recipe) {
       concat(origin_of(recipe, "task"), ": unknown task \"", name, "\"; known:", known));
 }
 
+const run::Task& check_recipe(const ConfigTree& recipe) {
+  const run::Task& task = of_recipe(recipe);
+  locate_errors(
+      recipe, [&] { task.check(recipe); }, origin_of(recipe, ""));
+  return task;
+}
+
 const run::Task& of_run(const std::filesystem::path& run) {
   const auto recipe = run / "config.toml";
   if (!std::filesystem::exists(recipe)) throw IoError(concat(run.string(), ": is no run folder"));

@@ -27,34 +27,34 @@ struct TrainConfig {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("epochs", epochs, "0: judge the first weights alone");
-    field("batch_size", batch_size, "");
+    field("epochs", epochs, "0: judge the first weights alone", at_least(0).changeable());
+    field("batch_size", batch_size, "", at_least(1));
     field("optimizer", optimizer, "");
-    field("lr", lr, "learning rate");
+    field("lr", lr, "learning rate", above(0));
     field("schedule", schedule, "of the learning rate, down to 0 at the end");
-    field("warmup_steps", warmup_steps, "steps in which the learning rate rises");
-    field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit");
-    field("accumulate", accumulate, "parts a batch is taken in, for batches beyond the memory");
-    field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch");
-    field("keep_every", keep_every, "keep the checkpoint of every n-th epoch; 0: the newest only");
-    field("evaluate_every", evaluate_every, "epochs between tests and checkpoints");
+    field("warmup_steps", warmup_steps, "steps in which the learning rate rises", at_least(0));
+    field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit",
+          at_least(0));
+    field("accumulate", accumulate, "parts a batch is taken in, for batches beyond the memory",
+          at_least(1));
+    field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each epoch",
+          at_least(0).changeable());
+    field("keep_every", keep_every, "keep the checkpoint of every n-th epoch; 0: the newest only",
+          at_least(0).changeable());
+    field("evaluate_every", evaluate_every, "epochs between tests and checkpoints",
+          at_least(1).changeable());
     field("groups", groups, "parameter groups { match, lr_scale, weight_decay, normalize }");
   }
 };
 
-/// Refuses impossible values. @param where  path of the section. @throws ArgumentError
+/// Refuses values that break their fields' rules. @param where  path of the section. @throws
+/// ArgumentError
 void check(const TrainConfig& config, const std::string& where);
 
 /// Checks and makes the optimizer over the parameters of a module that learn.
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& config,
-                                                        const torch::nn::Module& module);
+                                                        torch::nn::Module& module);
 
 TrainerOptions trainer_options(const TrainConfig& config, uint64_t seed);
-
-/// Refuses a value below `least`. @throws ArgumentError naming key and value
-template <typename Number>
-void check_at_least(const std::string& key, Number value, Number least) {
-  MOEKIT_CHECK(value >= least, key, " must be at least ", least, "; got ", value);
-}
 
 }  // namespace moekit::train

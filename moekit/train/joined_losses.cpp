@@ -39,6 +39,15 @@ nn::LayerRouting join(const std::vector<std::vector<nn::LayerRouting>>& parts, s
     tokens += part.routing.num_tokens();
     return token;
   });
+  if (first.sequence.defined()) {  // each part counts its sequences from 0
+    int64_t sequences = 0;
+    out.routing.sequence = cat([&](const auto& part) {
+      const auto& of = part.routing.sequence;
+      const auto sequence = of + sequences;
+      if (of.numel() > 0) sequences += of.max().template item<int64_t>() + 1;
+      return sequence;
+    });
+  }
   out.samples = cat([](const auto& part) { return part.samples; });
   out.dropped = 0;
   for (const auto& part : parts) out.dropped += part[layer].dropped;

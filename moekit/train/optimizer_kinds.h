@@ -21,15 +21,19 @@ struct ParameterGroup {
   template <typename Field>
   void visit(Field&& field) {
     field("match", match, "start of the parameters' names");
-    field("lr_scale", lr_scale, "times the learning rate");
-    field("weight_decay", weight_decay, "");
+    field("lr_scale", lr_scale, "times the learning rate", at_least(0));
+    field("weight_decay", weight_decay, "", at_least(0));
     field("normalize", normalize, "stacked experts, one norm each; for normalized_gd");
   }
 };
 
+/// Of the key `skip_idle_experts`, which all optimizers have.
+inline constexpr const char* kSkipIdleDoc =
+    "leave experts without tokens as they are; otherwise momentum and weight decay move them";
+
 /// What an optimizer is made for.
 struct OptimizerSite {
-  const torch::nn::Module* module = nullptr;
+  torch::nn::Module* module = nullptr;
   double lr = 1e-3;
   std::vector<ParameterGroup> groups;
 };

@@ -85,7 +85,8 @@ class Problem {
   /// After a step, when the state counts it.
   virtual void after_step(const LoopState& /*state*/) {}
 
-  /// One line of metrics.jsonl: after an epoch, and before the first step; null for none.
+  /// One line of metrics.jsonl, an object with the state's "step": after an epoch, and before the
+  /// first step; null for none.
   virtual Json evaluate(const LoopState& state) = 0;
   /// Figures of the finished run, for summary.json; other files of its own go into `folder`.
   virtual Json finish(const LoopState& state, const std::filesystem::path& folder) = 0;

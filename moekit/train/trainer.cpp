@@ -7,6 +7,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
+#include "moekit/nn/frozen_experts.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/train/joined_losses.h"
 
@@ -22,6 +23,11 @@ Trainer::Trainer(Problem& problem, std::unique_ptr<torch::optim::Optimizer> opti
       callbacks_(std::move(callbacks)) {
   MOEKIT_CHECK(options_.accumulate >= 1, "Trainer: accumulate must be at least 1; got ",
                options_.accumulate);
+  MOEKIT_CHECK(options_.clip_norm >= 0 && std::isfinite(options_.clip_norm),
+               "Trainer: clip_norm must be a finite number from 0; got ", options_.clip_norm);
+  for (const auto& layer : nn::routed_layers(problem_.module())) {
+    banks_.push_back(layer.experts);
+  }
   if (!optimizer_) return;
   for (auto& group : optimizer_->param_groups()) base_lr_.push_back(group.options().get_lr());
 }
@@ -68,6 +74,7 @@ void Trainer::step() {
   const int64_t parts = std::min(options_.accumulate, problem_.samples(now));
   auto totals = parts > 1 ? take_parts(now, parts) : take_whole(now);
   totals.report.loss = totals.loss + totals.aux;
+  for (const auto& bank : banks_) nn::clear_frozen_gradients(*bank);
   if (options_.clip_norm > 0) {
     torch::nn::utils::clip_grad_norm_(problem_.module().parameters(), options_.clip_norm);
   }

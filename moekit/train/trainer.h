@@ -74,6 +74,7 @@ class Trainer {
   std::vector<nn::AuxLoss> losses_;
   std::vector<Callback*> callbacks_;
   std::vector<double> base_lr_;
+  std::vector<std::shared_ptr<nn::ExpertsImpl>> banks_;
   bool paused_ = false;
 };
 

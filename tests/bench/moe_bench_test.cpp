@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
+
 #include "moekit/core/error.h"
 #include "moekit/metrics/routing_trace.h"
 
@@ -93,6 +95,14 @@ TEST(MoeBench, RefusesWithTheValuesAndStopsWhenTold) {
   options = quick();
   options.shape = "large";
   EXPECT_THROW(run(options), ArgumentError);
+  for (const double never : {std::nan(""), HUGE_VAL, -HUGE_VAL, -1.0}) {
+    options = quick();
+    options.enough.seconds = never;
+    EXPECT_THROW(run(options), ArgumentError);  // and does not measure for ever
+    options = quick();
+    options.cache_bytes = never;
+    EXPECT_THROW(run(options), ArgumentError);
+  }
   EXPECT_TRUE(run_moe_bench(quick(), {}, {}, [] { return false; }).rows.empty());
 }
 

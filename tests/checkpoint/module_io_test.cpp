@@ -105,21 +105,5 @@ TEST(OptimizerTensors, ContinueToTheSameWeightsBitForBit) {
   });
 }
 
-TEST(OptimizerTensors, RefuseForeignStateAndForeignOptimizers) {
-  torch::nn::Linear module(3, 2);
-  torch::optim::Adam adam(module->parameters());
-  const auto expect_refused = [&](const std::string& name, const torch::Tensor& tensor) {
-    EXPECT_THROW(load_optimizer_tensors(adam, *module, MemoryTensors{{name, tensor}}), FormatError)
-        << name << tensor.sizes();
-  };
-  expect_refused("nobody.step", torch::tensor(1, torch::kLong));
-  expect_refused("weight", torch::zeros({2, 3}));
-  expect_refused("weight.exp_avg", torch::zeros({2, 3}));
-  expect_refused("weight.exp_avg", torch::zeros({5}));
-  expect_refused("weight.step", torch::zeros({2, 3}, torch::kLong));
-  torch::optim::LBFGS lbfgs(module->parameters());
-  EXPECT_THROW(optimizer_tensors(lbfgs, *module), ArgumentError);
-}
-
 }  // namespace
 }  // namespace moekit::checkpoint

@@ -7,6 +7,7 @@
 
 #include "moekit/checkpoint/memory_tensors.h"
 #include "tests/checkpoint/file_test.h"
+#include "tests/support/growth.h"
 
 namespace moekit::checkpoint {
 namespace {
@@ -216,19 +217,49 @@ TEST_F(SafetensorsTest, OfAFileOf50GigabytesOnlyWhatIsAskedForIsRead) {
   EXPECT_LT(resident_bytes() - before, 16 << 20);
 }
 
-TEST_F(SafetensorsTest, OpensAHeaderOfManyTensors) {
-  constexpr int kCount = 100'000;
-  std::string data(kCount, '\0');
-  data[77'777] = 5;
+/// A file of n tensors of one byte each.
+std::string many_tensors(int n) {
   std::string header = "{";
-  for (int i = 0; i < kCount; ++i) {
+  for (int i = 0; i < n; ++i) {
     header += concat(i == 0 ? "" : ",", "\"model.layers.", i,
                      R"(.weight":{"dtype":"U8","shape":[1],"data_offsets":[)", i, ",", i + 1, "]}");
   }
-  write_file_atomic(path_, raw(header + "}", data));
-  const MappedTensors file(path_);
-  EXPECT_EQ(file.names().size(), size_t{kCount});
-  EXPECT_EQ(file.read("model.layers.77777.weight").item<int>(), 5);
+  const uint64_t length = header.size() + 1;
+  return std::string(reinterpret_cast<const char*>(&length), 8) + header + "}" +
+         std::string(static_cast<size_t>(n), '\5');
+}
+
+TEST_F(SafetensorsTest, AHeaderCostsAsMuchAsItHasTensors) {
+  const auto file = [&](int n) {
+    write_file_atomic(path_, many_tensors(n));
+    return path_;
+  };
+  EXPECT_LT(growth(5000, file, [](const auto& path) { MappedTensors{path}; }), kLinearGrowth);
+  const auto tensors = [&](int n) {
+    write_file_atomic(path_, many_tensors(n));
+    return std::make_shared<MappedTensors>(path_);
+  };
+  EXPECT_LT(growth(2000, tensors,
+                   [&](const auto& source) { write_safetensors(folder_ / "copy", *source); }),
+            kLinearGrowth);
+}
+
+TEST_F(SafetensorsTest, ATensorThatOnlyDiffersInAnEscapeIsTheSame) {
+  expect_refused(raw(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                     R"("\u0078":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                     "ab"));
+}
+
+TEST_F(SafetensorsTest, RefusesATensorWithTheNameOfTheMetadata) {
+  expect_refused(raw(R"({"__metadata__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x"));
+  expect_refused(raw(R"({"__metadata__":{"a":"b"},"__metadata__":{"c":"d"}})", ""));
+}
+
+TEST_F(SafetensorsTest, NamesTensorsOnOneLine) {
+  write_file_atomic(path_,
+                    raw(R"({"a\nb\u0000":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "ab"));
+  const auto message = message_of<FormatError>([&] { MappedTensors{path_}; });
+  expect_in(message, {path_.c_str(), R"("a\nb\u0000")"});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "moekit/checkpoint/memory_tensors.h"
 #include "tests/checkpoint/file_test.h"
+#include "tests/support/growth.h"
 
 namespace moekit::checkpoint {
 namespace {
@@ -82,6 +83,16 @@ TEST_F(ShardedTest, RefusesAnIndexThatIsNone) {
   for (int i = 0; i < 100'000; ++i) deep += '[';
   write_file_atomic(index_, deep);
   EXPECT_THROW(open_tensors(index_), FormatError);
+}
+
+TEST_F(ShardedTest, AnIndexCostsAsMuchAsItHasTensors) {
+  const auto index = [&](int n) {
+    std::string text = "{\"weight_map\":{\"x\":\"one\"";
+    for (int i = 0; i < n; ++i) text += concat(",\"model.layers.", i, ".weight\":\"two\"");
+    write_file_atomic(index_, text + "}}");
+    return index_;
+  };
+  EXPECT_LT(growth(5000, index, [](const auto& path) { ShardedTensors{path}; }), kLinearGrowth);
 }
 
 TEST_F(ShardedTest, OpensAFolderWithOneFileAndRefusesOneWithout) {

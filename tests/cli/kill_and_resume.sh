@@ -24,6 +24,20 @@ fi
 cmp whole/model/model.safetensors stopped/model/model.safetensors || fail "differs after SIGINT"
 cmp whole/metrics.jsonl stopped/metrics.jsonl || fail "metrics differ after SIGINT"
 
+# The hint is a command as it stands, whatever the folder is called.
+folder="it's 1 & \$HOME"
+"$moekit" train small.toml --quiet --out "$folder" $set_many > /dev/null 2> stopped.err &
+pid=$!
+while [ -z "$(ls "$folder/checkpoints" 2>/dev/null)" ]; do sleep 0.02; done
+kill -INT $pid
+set +e; wait $pid; code=$?; set -e
+if [ $code -ne 0 ]; then
+  hint=$(sed -n 's/^stopped; go on with: moekit//p' stopped.err)
+  [ -n "$hint" ] || fail "no hint: $(cat stopped.err)"
+  sh -c "\"$moekit\" $hint --quiet" > /dev/null || fail "the hint cannot be copied: $hint"
+  cmp whole/metrics.jsonl "$folder/metrics.jsonl" || fail "metrics differ after the hint"
+fi
+
 # kill -9 again and again, at odd times.
 tries=0
 while [ ! -e killed/summary.json ]; do

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "moekit/core/enum_names.h"
-#include "moekit/core/progress.h"
 #include "moekit/core/random.h"
 #include "moekit/core/statistics.h"
 
@@ -49,12 +48,6 @@ TEST(Summarize, MatchesHandWorkedFigures) {
   EXPECT_DOUBLE_EQ(summarize({5, 1, 9}).median, 5);
   EXPECT_EQ(summarize({7}).std_dev, 0);
   EXPECT_TRUE(std::isnan(summarize({}).mean));
-}
-
-TEST(FormatDuration, ChoosesTheUnit) {
-  EXPECT_EQ(format_duration(45.2), "45 s");
-  EXPECT_EQ(format_duration(200), "3 min 20 s");
-  EXPECT_EQ(format_duration(7500), "2 h 5 min");
 }
 
 }  // namespace

@@ -1,10 +1,14 @@
 #include "moekit/data/datasets.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <optional>
 
 #include "moekit/core/error.h"
+#include "moekit/core/files.h"
 #include "moekit/data/folders.h"
 
 namespace moekit::data {
@@ -111,6 +115,88 @@ TEST(Folders, TellWhereTheySearched) {
   fs::remove_all(folder);
 }
 
+/// A folder of the test's own, and the environment as it was afterwards.
+class FoldersTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / concat("moekit-folders-", ::getpid());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_ / "usps");
+    for (const char* name : kNames) {
+      const char* value = std::getenv(name);
+      before_.push_back(value == nullptr ? std::nullopt : std::optional<std::string>(value));
+    }
+  }
+  void TearDown() override {
+    fs::remove_all(folder_);
+    for (size_t i = 0; i < before_.size(); ++i) set(kNames[i], before_[i]);
+  }
+  static void set(const char* name, const std::optional<std::string>& value) {
+    value ? ::setenv(name, value->c_str(), 1) : ::unsetenv(name);
+  }
+  std::string refusal(const fs::path& flag) {
+    try {
+      dataset_folder("usps", flag.string());
+    } catch (const IoError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  static constexpr const char* kNames[] = {"XDG_CACHE_HOME", "HOME", "MOEKIT_DATA"};
+  std::vector<std::optional<std::string>> before_;
+  fs::path folder_;
+};
+
+TEST_F(FoldersTest, TheCacheIsWhereAbsolutePathsSayAndNeverInTheCurrentFolder) {
+  set("XDG_CACHE_HOME", "/x");
+  set("HOME", "/h");
+  EXPECT_EQ(cache_folder(), "/x/moekit");
+  // The XDG specification: relative paths are to be ignored.
+  for (const char* relative : {"", "x", "./x", "../x"}) {
+    set("XDG_CACHE_HOME", relative);
+    EXPECT_EQ(cache_folder(), "/h/.cache/moekit") << relative;
+  }
+  set("XDG_CACHE_HOME", std::nullopt);
+  for (const auto& home : {std::optional<std::string>(), std::optional<std::string>(""),
+                           std::optional<std::string>("h")}) {
+    set("HOME", home);
+    EXPECT_THROW(cache_folder(), IoError);
+    for (const auto& folder : search_folders("")) EXPECT_TRUE(folder.is_absolute()) << folder;
+  }
+  set("XDG_CACHE_HOME", "/x");
+  EXPECT_EQ(cache_folder(), "/x/moekit");
+}
+
+TEST_F(FoldersTest, SayWhatIsWrongWithAFolder) {
+  const auto has = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text << ", wanted " << part;
+  };
+  fs::create_symlink("loop", folder_ / "loop");
+  has(refusal(folder_ / "loop"), "--data " + (folder_ / "loop").string() + ": Too many levels");
+  has(refusal(folder_ / "none"), "none: no such folder");
+  fs::create_symlink("none", folder_ / "dangling");
+  has(refusal(folder_ / "dangling"), "dangling: is a link that leads nowhere");
+  write_file_atomic(folder_ / "file", "");
+  has(refusal(folder_ / "file"), "file: is no folder");
+  fs::remove(folder_ / "loop");
+  fs::remove(folder_ / "dangling");
+  has(refusal(folder_), "searched: " + folder_.string() + " ");  // nothing wrong with it
+  const auto images = folder_ / "usps" / "train-images-idx3-ubyte";
+  fs::create_symlink("none", images);
+  has(refusal(folder_), "(usps: train-images-idx3-ubyte is a link that leads nowhere)");
+  fs::remove(images);
+  fs::create_symlink(images, images);
+  has(refusal(folder_), "(usps: train-images-idx3-ubyte: Too many levels");
+  fs::remove(images);
+  ASSERT_EQ(::mkfifo(images.c_str(), 0600), 0);
+  has(refusal(folder_), "(usps: train-images-idx3-ubyte is no regular file)");
+  EXPECT_THROW(need_file(folder_ / "usps", "train-images-idx3-ubyte"), IoError);
+  if (::geteuid() == 0) return;  // who may read everything
+  fs::permissions(folder_ / "usps", fs::perms::none);
+  has(refusal(folder_), "(usps: Permission denied)");
+  fs::permissions(folder_ / "usps", fs::perms::owner_all);
+}
+
 TEST(Folders, SearchTheFlagThenTheVariableThenCacheThenDebian) {
   ::setenv("MOEKIT_DATA", "/from-variable", 1);
   const auto folders = search_folders("/from-flag");
@@ -119,6 +205,26 @@ TEST(Folders, SearchTheFlagThenTheVariableThenCacheThenDebian) {
   EXPECT_EQ(folders[0], "/from-flag");
   EXPECT_EQ(folders[1], "/from-variable");
   EXPECT_EQ(folders[3], "/usr/share/datasets");
+}
+
+TEST(Datasets, RefuseGeneratedOnesThatTheMemoryDoesNotHold) {
+  for (const char* name : {"cluster-patch", "soft-routed-teacher", "synthetic-clusters"}) {
+    for (const char* key : {"num_train", "num_test"}) {
+      const auto text =
+          refusal(concat("name = \"", name, "\"\noptions = { ", key, " = 1000000000 }"));
+      EXPECT_NE(text.find(concat("options.", key, " = 1000000000: [1000000000, ")),
+                std::string::npos)
+          << text;
+      EXPECT_NE(text.find(" GB of memory are free"), std::string::npos) << text;
+    }
+  }
+  for (const char* toml :
+       {"name = \"cluster-patch\"\noptions = { dim = 1000000000 }",
+        "name = \"soft-routed-teacher\"\noptions = { dim = 1000000000 }",
+        "name = \"soft-routed-teacher\"\noptions = { dim = 1000000000, pairs = 500000000 }"}) {
+    EXPECT_NE(refusal(toml).find("dim = 1000000000: ["), std::string::npos)
+        << refusal(toml);
+  }
 }
 
 TEST(Datasets, ReadDebiansFashionMnist) {

@@ -3,10 +3,13 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
+
+#include "moekit/core/checksum.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
-#include "moekit/data/checksum.h"
 #include "tests/support/http_server.h"
 
 namespace moekit::data {
@@ -26,6 +29,19 @@ class FetchTest : public testing::Test {
     row_.present = [](const fs::path&) { return false; };
   }
   void TearDown() override { fs::remove_all(folder_); }
+  void serve_archive(const std::string& bytes) {
+    server_.files["all.tar.gz"] = bytes;
+    row_.files = {{"a.bin", server_.url() + "all.tar.gz", sha256(content_), sha256(bytes)}};
+  }
+  template <typename E>
+  std::string refusal() {
+    try {
+      fetch_dataset(row_, folder_);
+    } catch (const E& error) {
+      return error.what();
+    }
+    return "no error";
+  }
   bool leftovers() const { return fs::exists(folder_ / "a.bin.part"); }
 
   fs::path folder_;
@@ -92,29 +108,83 @@ TEST_F(FetchTest, StopsWhenTold) {
       IoError);
 }
 
-TEST_F(FetchTest, UnpacksTheWantedMembersOfAnArchive) {
+TEST_F(FetchTest, ATruncatedFileThatIsThereIsFetchedAgain) {
+  fs::create_directories(folder_);
+  write_file_atomic(folder_ / "a.bin", "\x1f\x8b\x08");
+  fetch_dataset(row_, folder_);
+  EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
+}
+
+TEST_F(FetchTest, AFullDiskIsNamed) {
+  // A limit on file sizes stands for it.
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const std::string text = refusal<IoError>();
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_NE(text.find("a.bin.part: cannot write: File too large"), std::string::npos) << text;
+}
+
+/// A member of a tar archive.
+struct Member {
+  std::string name;
+  mode_t type = AE_IFREG;
+  std::string link = {};  ///< hard for a file, else symbolic
+};
+
+std::string tar_gz(const std::vector<Member>& members, const std::string& content) {
   const fs::path packed = fs::temp_directory_path() / concat("moekit-", ::getpid(), ".tar.gz");
   archive* writer = archive_write_new();
   archive_write_add_filter_gzip(writer);
   archive_write_set_format_ustar(writer);
   archive_write_open_filename(writer, packed.c_str());
-  for (const char* name : {"dir/a.bin", "../evil.bin"}) {
+  for (const auto& member : members) {
+    const bool file = member.type == AE_IFREG && member.link.empty();
     archive_entry* entry = archive_entry_new();
-    archive_entry_set_pathname(entry, name);
-    archive_entry_set_size(entry, static_cast<la_int64_t>(content_.size()));
-    archive_entry_set_filetype(entry, AE_IFREG);
+    archive_entry_set_pathname(entry, member.name.c_str());
+    archive_entry_set_filetype(entry, member.type);
+    archive_entry_set_size(entry, file ? static_cast<la_int64_t>(content.size()) : 0);
+    if (member.type == AE_IFLNK) archive_entry_set_symlink(entry, member.link.c_str());
+    if (member.type == AE_IFREG && !file) archive_entry_set_hardlink(entry, member.link.c_str());
     archive_write_header(writer, entry);
-    archive_write_data(writer, content_.data(), content_.size());
+    if (file) archive_write_data(writer, content.data(), content.size());
     archive_entry_free(entry);
   }
   archive_write_free(writer);
-  server_.files["all.tar.gz"] = read_file(packed);
+  auto bytes = read_file(packed);
   fs::remove(packed);
-  row_.files = {{"a.bin", server_.url() + "all.tar.gz", sha256(content_),
-                 sha256(server_.files["all.tar.gz"])}};
+  return bytes;
+}
+
+TEST_F(FetchTest, UnpacksTheWantedMembersOfAnArchive) {
+  serve_archive(tar_gz({{"dir", AE_IFDIR}, {"dir/a.bin"}, {"dir/other.bin"}}, content_));
   fetch_dataset(row_, folder_);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+}
+
+TEST_F(FetchTest, RefusesArchivesThatReachOutOrHoldNoPlainFiles) {
+  const auto refused = [&](const std::vector<Member>& members, const char* text) {
+    fs::remove_all(folder_);
+    serve_archive(tar_gz(members, content_));
+    row_.files[0].sha256.clear();  // where only the archive's is known
+    EXPECT_NE(refusal<FormatError>().find(text), std::string::npos)
+        << refusal<FormatError>() << ", wanted " << text;
+    EXPECT_FALSE(fs::exists(folder_ / "a.bin"));
+    EXPECT_TRUE(fs::is_empty(folder_));
+  };
+  refused({{"../a.bin"}}, "member ../a.bin lies outside the archive's folder");
+  refused({{"dir/../../evil.bin"}, {"a.bin"}}, "evil.bin lies outside");
+  refused({{"/tmp/a.bin"}}, "member /tmp/a.bin lies outside");
+  refused({{"a.bin", AE_IFLNK, "/etc/passwd"}}, "member a.bin is a link");
+  refused({{"other"}, {"a.bin", AE_IFREG, "other"}}, "member a.bin is a link");
+  refused({{"a.bin", AE_IFIFO}}, "member a.bin is no regular file");
+  refused({{"other"}}, "holds no a.bin");
+  serve_archive(tar_gz({{"a.bin"}, {"dir/a.bin"}}, content_));
+  EXPECT_NE(refusal<FormatError>().find("holds a.bin twice"), std::string::npos);
   EXPECT_FALSE(fs::exists(folder_.parent_path() / "evil.bin"));
 }
 

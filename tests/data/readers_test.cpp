@@ -1,20 +1,23 @@
 #include <gtest/gtest.h>
-#include <zlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
-#include "moekit/data/checksum.h"
 #include "moekit/data/cifar.h"
 #include "moekit/data/compressed.h"
 #include "moekit/data/idx.h"
 #include "moekit/data/image_dataset.h"
+#include "tests/support/pack.h"
 
 namespace moekit::data {
 namespace {
 namespace fs = std::filesystem;
+using test_support::gzip;
+using test_support::xz;
 
 std::string big_endian(uint32_t v) {
   return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8),
@@ -27,18 +30,22 @@ std::string idx(const std::vector<uint32_t>& sizes, const std::string& payload, 
   return out + payload;
 }
 
-std::string gzip(const std::string& bytes) {
-  z_stream stream{};
-  deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(bytes.size() + 200, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(out.size() - stream.avail_out);
-  deflateEnd(&stream);
-  return out;
+/// What a call is refused with.
+template <typename E, typename Call>
+std::string refusal(Call call) {
+  try {
+    call();
+  } catch (const E& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+/// Most memory this process has held so far, in MiB.
+int64_t peak_mib() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
 }
 
 class ReadersTest : public testing::Test {
@@ -74,6 +81,59 @@ TEST_F(ReadersTest, IdxRefusesTruncatedLyingAndForeignFiles) {
   // Sizes whose product overflows 64 bits, and one that would take all memory.
   EXPECT_THROW(parse_idx(idx({0xffffffff, 0xffffffff, 0xffffffff}, "a"), "f"), FormatError);
   EXPECT_THROW(parse_idx(idx({0xffffffff}, "a"), "f"), FormatError);
+  // No values at all, but strides that overflow.
+  EXPECT_THROW(parse_idx(idx({0, 0xffffffff, 0xffffffff, 0xffffffff}, ""), "f"), FormatError);
+  EXPECT_THROW(parse_idx(idx({}, ""), "f"), FormatError);
+  EXPECT_THROW(parse_idx(idx({1, 1, 1, 1, 1}, "a"), "f"), FormatError);
+}
+
+TEST_F(ReadersTest, IdxRefusesAnotherShapeThanAKnownSetHas) {
+  EXPECT_EQ(parse_idx(idx({2, 3}, "abcdef"), "f", {2, 3})[1][2].item<int>(), 'f');
+  const auto told = [](const std::vector<uint32_t>& sizes, const std::vector<int64_t>& wanted) {
+    return refusal<FormatError>([&] { parse_idx(idx(sizes, ""), "f", wanted); });
+  };
+  EXPECT_EQ(told({1, 1, 1}, {60000, 28, 28}), "f: holds [1, 1, 1] bytes; wanted [60000, 28, 28]");
+  EXPECT_EQ(told({2}, {2, 3}), "f: holds [2] bytes; wanted [2, 3]");
+  // A giant is refused for its shape, before memory is looked for.
+  EXPECT_EQ(told({0x7fffffff}, {3}), "f: holds [2147483647] bytes; wanted [3]");
+}
+
+TEST_F(ReadersTest, IdxBeyondTheFreeMemoryIsRefusedInWords) {
+  const auto path = write("big.gz", gzip(idx({1 << 30}, "a")));
+  rlimit before{};
+  ::getrlimit(RLIMIT_AS, &before);
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit little{pages * 4096 + (uint64_t{64} << 20), before.rlim_max};
+  ::setrlimit(RLIMIT_AS, &little);
+  std::string text;
+  try {
+    read_idx(path);
+  } catch (const Error& error) {
+    text = error.what();
+  } catch (const std::bad_alloc&) {
+  }
+  ::setrlimit(RLIMIT_AS, &before);
+  EXPECT_NE(text.find("big.gz: [1073741824] of 1 byte(s) take 1.07 GB; 0.0"), std::string::npos)
+      << text;
+}
+
+TEST_F(ReadersTest, ABombIsUnpackedNoFurtherThanItsHeaderAndTheSetAllow) {
+  // 300 MiB of zeros behind the header of 10 labels.
+  const std::string start = idx({10}, "");
+  const auto bomb = write("bomb.xz", xz(start, size_t{300} << 20));
+  EXPECT_LT(fs::file_size(bomb), 1U << 20);
+  const auto records = write("records.xz", xz("", size_t{300} << 20));
+  const int64_t before = peak_mib();
+  EXPECT_EQ(refusal<FormatError>([&] { read_idx(bomb, {10}); }),
+            bomb.string() + ": the header tells of 10 bytes; more follow");
+  EXPECT_EQ(refusal<FormatError>([&] { read_unpacked(bomb, 1000); }),
+            bomb.string() + ": unpacks to more than 1000 bytes");
+  EXPECT_EQ(refusal<FormatError>([&] {
+              read_cifar({records}, {1, 10, 100, false});
+            }),
+            records.string() + ": more than 100 images; wanted at most 100");
+  EXPECT_LT(peak_mib() - before, 60);
 }
 
 TEST_F(ReadersTest, EveryPrefixOfAGzippedIdxFileIsRefused) {
@@ -100,30 +160,81 @@ TEST_F(ReadersTest, XzIsUnpackedAndBrokenXzIsRefused) {
       0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a};
   const std::string xz(reinterpret_cast<const char*>(kXz), sizeof(kXz));
   EXPECT_EQ(read_unpacked(write("h.xz", xz), 100), "hello\n");
-  EXPECT_THROW(read_unpacked(write("h.xz", xz.substr(0, 40)), 100), FormatError);
+  EXPECT_EQ(read_unpacked(write("h.xz", xz + xz), 100), "hello\nhello\n");
+  EXPECT_NE(refusal<FormatError>([&] {
+              read_unpacked(write("h.xz", xz.substr(0, 40)), 100);
+            }).find("the xz data end too early"),
+            std::string::npos);
+  // The same with a dictionary of 3 GiB in the block's header (byte 16; its sum is in 20 to 23).
+  std::string hungry = xz;
+  hungry[16] = 0x27;
+  const uint32_t sum = lzma_crc32(reinterpret_cast<const uint8_t*>(hungry.data()) + 12, 8, 0);
+  for (size_t b = 0; b < 4; ++b) hungry[20 + b] = static_cast<char>(sum >> (8 * b));
+  EXPECT_NE(refusal<FormatError>([&] {
+              read_unpacked(write("h.xz", hungry), 100);
+            }).find("takes more than 128 MiB of memory"),
+            std::string::npos);
+}
+
+TEST_F(ReadersTest, GzipMembersFollowEachOther) {
+  EXPECT_EQ(read_unpacked(write("two.gz", gzip("ab") + gzip("cd")), 100), "abcd");
+  EXPECT_THROW(read_unpacked(write("two.gz", gzip("ab") + "junk"), 100), FormatError);
+}
+
+TEST_F(ReadersTest, WhatIsNoRegularFileIsRefusedWithoutWaiting) {
+  ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  EXPECT_NE(refusal<IoError>([&] { read_idx(folder_ / "pipe"); }).find("no regular file"),
+            std::string::npos);
+  EXPECT_NE(refusal<IoError>([&] { read_idx(folder_); }).find("no regular file"),
+            std::string::npos);
+  fs::create_symlink(folder_ / "loop", folder_ / "loop");
+  EXPECT_NE(refusal<IoError>([&] { read_idx(folder_ / "loop"); }).find("symbolic links"),
+            std::string::npos);
 }
 
 TEST_F(ReadersTest, CifarReadsRecordsAndTheFineLabel) {
   std::string record(2, '\3');
   record[1] = 7;
   record += std::string(1024, '\1') + std::string(1024, '\2') + std::string(1024, '\3');
-  const auto set = read_cifar({write("t.bin", record + record)}, 2, 100);
+  const CifarLayout any{2, 100, 10, false};
+  const auto set = read_cifar({write("t.bin", record + record)}, any);
   EXPECT_EQ(set.size(), 2);
   EXPECT_EQ(set.labels[1].item<int64_t>(), 7);
   EXPECT_EQ(set.images[0][2][31][31].item<int>(), 3);
-  EXPECT_THROW(read_cifar({write("t.bin", record + "x")}, 2, 100), FormatError);
-  EXPECT_THROW(read_cifar({write("t.bin", record)}, 2, 5), FormatError);  // label 7 of 5
-  EXPECT_THROW(read_cifar({folder_ / "none"}, 1, 10), IoError);
+  EXPECT_THROW(read_cifar({write("t.bin", record)}, {2, 5, 10, false}), FormatError);  // 7 of 5
+  EXPECT_THROW(read_cifar({folder_ / "none"}, any), IoError);
+  const auto refused = [&](const std::string& bytes, const CifarLayout& layout) {
+    const auto path = write("t.bin.gz", gzip(bytes));
+    const auto text = refusal<FormatError>([&] { read_cifar({path}, layout); });
+    return text.substr(std::min(text.size(), path.string().size() + 2));
+  };
+  EXPECT_EQ(refused(record + "x", any), "3075 bytes are no whole number of records of 3074");
+  EXPECT_EQ(refused(record + record, {2, 100, 1, false}), "more than 1 images; wanted at most 1");
+  EXPECT_EQ(refused(record, {2, 100, 2}), "1 images; wanted 2");
+  EXPECT_EQ(refused(record + record, {2, 100, 1}), "more than 1 images; wanted 1");
+  EXPECT_EQ(refused("", {2, 100, 1}), "0 images; wanted 1");
+}
+
+TEST(MakeImageSet, RefusesWhatDoesNotGoTogether) {
+  const auto images = torch::zeros({2, 1, 3, 3}, torch::kUInt8);
+  const auto told = [&](const torch::Tensor& pixels, const torch::Tensor& labels) {
+    return refusal<FormatError>([&] { make_image_set(pixels, labels, 4, "f"); });
+  };
+  EXPECT_EQ(told(images, torch::tensor({0, -100})), "f: label -100; there are 4 classes");
+  EXPECT_EQ(told(images, torch::tensor({0, 4})), "f: label 4; there are 4 classes");
+  EXPECT_EQ(told(images, torch::tensor({0})), "f: 2 images but 1 labels");
+  EXPECT_NE(told(images[0], torch::tensor({0})).find("[N, C, H, W]"), std::string::npos);
+  const ImageSet set{images, torch::tensor({0, 2}), {}};
+  EXPECT_EQ(refusal<FormatError>([&] {
+              check_classes(set, {"a", "b", "c"}, "f");
+            }),
+            "f: none of 2 images is of class 1 (b)");
 }
 
 TEST(Normalize, SubtractsTheMeanAndDividesByTheDeviation) {
   const auto images = torch::full({1, 1, 2, 2}, 255, torch::kUInt8);
   EXPECT_NEAR(normalize(images, {{0.5}, {0.25}})[0][0][0][0].item<float>(), 2.0F, 1e-6);
   EXPECT_THROW(normalize(images, {{0.5, 0.5}, {1, 1}}), ArgumentError);
-}
-
-TEST(Sha256, MatchesThePublishedTestVector) {
-  EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 }  // namespace

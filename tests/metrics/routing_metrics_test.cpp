@@ -58,12 +58,13 @@ TEST(SubsetRetention, KeepsTheAccuracyWhenTheDomainsExpertIsKept) {
       torch::log(torch::tensor({0.9, 0.1, 0.1, 0.9, 0.1, 0.9, 0.9, 0.1})).reshape({2, 2, 2});
   const auto labels = torch::tensor({0, 1}, torch::kLong);
   const auto all = torch::ones({2}, torch::kBool);
-  const auto r = subset_retention(probs, outputs, labels, all, 1);
+  const auto generator = at::detail::createCPUGenerator(1);
+  const auto r = subset_retention(probs, outputs, labels, all, 1, generator);
   EXPECT_EQ(r.all, 1);
   EXPECT_EQ(r.kept, 1);
   EXPECT_NEAR(r.random, 0.5, 1e-12);
-  EXPECT_EQ(subset_retention(probs, outputs, labels, ~all, 1).all, 0);
-  EXPECT_THROW(subset_retention(probs, outputs, labels, all, 3), ArgumentError);
+  EXPECT_EQ(subset_retention(probs, outputs, labels, ~all, 1, generator).all, 0);
+  EXPECT_THROW(subset_retention(probs, outputs, labels, all, 3, generator), ArgumentError);
 }
 
 }  // namespace

@@ -2,10 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cmath>
+#include <limits>
+
 #include "moekit/checkpoint/memory_tensors.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/metrics/specialization.h"
+#include "tests/support/growth.h"
 
 namespace moekit::metrics {
 namespace {
@@ -26,7 +31,7 @@ class RoutingTraceTest : public testing::Test {
   void TearDown() override { fs::remove(path_); }
   using Change = torch::Tensor (*)(const torch::Tensor&);
   /// Writes the trace, puts other metadata or another tensor into the file, and reads it back.
-  void expect_refused(const checkpoint::Metadata& metadata, const std::string& changed = {},
+  std::string refusal(const checkpoint::Metadata& metadata, const std::string& changed = {},
                       Change change = nullptr) {
     write_trace(path_, trace_);
     const auto file = checkpoint::open_tensors(path_);
@@ -35,11 +40,39 @@ class RoutingTraceTest : public testing::Test {
       copy.add(name, name == changed ? change(file->read(name)) : file->read(name));
     }
     checkpoint::write_safetensors(path_, copy);
-    EXPECT_THROW(read_trace(path_), FormatError);
+    try {
+      read_trace(path_);
+    } catch (const FormatError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  void expect_refused(const checkpoint::Metadata& metadata, const std::string& changed = {},
+                      Change change = nullptr) {
+    EXPECT_NE(refusal(metadata, changed, change), "");
   }
   fs::path path_;
   RoutingTrace trace_;
 };
+
+TEST(LayerTrace, Top1IsTheRoutersFirstChoiceAndTheLowestOfEqualOnes) {
+  const auto probs = torch::tensor({{0.5F, 0.5F, 0.0F}, {0.5F, 0.5F, 0.0F}, {0.1F, 0.3F, 0.6F}});
+  // Token 0 chose the second of two equal ones (its logits were apart), token 2's list is in no
+  // order.
+  const auto index = torch::tensor({{1, 0}, {0, 1}, {1, 2}}, torch::kLong);
+  const auto want = torch::tensor({1, 0, 2}, torch::kLong);
+  EXPECT_TRUE(torch::equal(make_layer_trace("", index, probs).top1(), want));
+  // Without a first choice: the lowest.
+  const LayerTrace list{"", torch::tensor({2}, torch::kLong), torch::tensor({0}, torch::kLong),
+                        probs};
+  EXPECT_TRUE(torch::equal(list.top1(), torch::tensor({0, 0, 2}, torch::kLong)));
+}
+
+TEST(TraceRecorder, WritesTheLowestOfEqualExpertsForARouterThatTakesAll) {
+  TraceRecorder recorder;
+  recorder.add({{"moe", nn::route(torch::zeros({3, 40})), torch::zeros({3, 1}), 0}});
+  EXPECT_TRUE(torch::equal(recorder.finish()[0].expert, torch::zeros({3}, torch::kLong)));
+}
 
 TEST_F(RoutingTraceTest, RoundTripsAndGivesTheSameFiguresAsLive) {
   write_trace(path_, trace_);
@@ -51,6 +84,19 @@ TEST_F(RoutingTraceTest, RoundTripsAndGivesTheSameFiguresAsLive) {
   EXPECT_TRUE(torch::equal(back.expert_log_probs, trace_.expert_log_probs));
   EXPECT_EQ(specialization_summary(back.layers[0], back, 4, false),
             specialization_summary(trace_.layers[0], trace_, 4, false));
+}
+
+TEST_F(RoutingTraceTest, CostsAsMuchAsThereAreLayers) {
+  const auto trace = [&](int layers) {
+    RoutingTrace many;
+    for (int l = 0; l < layers; ++l) {
+      many.layers.push_back(trace_.layers[0]);
+      many.layers.back().name = concat("layer", l);
+    }
+    write_trace(path_, many);
+    return path_;
+  };
+  EXPECT_LT(growth(100, trace, [](const fs::path& path) { read_trace(path); }), kLinearGrowth);
 }
 
 TEST_F(RoutingTraceTest, ReadsTheFirstVersionWithKExpertsAToken) {
@@ -88,6 +134,105 @@ TEST_F(RoutingTraceTest, RefusesFilesThatAreNotOne) {
   expect_refused(own, "mixture.expert", [](const auto& t) { return t.to(torch::kInt); });
   expect_refused(own, "labels.label", [](const auto& t) { return t.slice(0, 0, 4); });
   expect_refused(own, "labels.label", [](const auto& t) { return t.new_full(t.sizes(), -1); });
+}
+
+TEST_F(RoutingTraceTest, RefusesOtherFilesWithFileKeyAndValue) {
+  const checkpoint::Metadata own{
+      {"format", "moekit-routing-trace"}, {"version", "2"}, {"layers", "mixture"}};
+  const auto refused = [&](const checkpoint::Metadata& metadata, const std::string& changed,
+                           Change change, const std::string& text) {
+    EXPECT_EQ(refusal(metadata, changed, change), path_.string() + ": " + text);
+  };
+  const auto with = [&](const char* key, const char* value) {
+    auto changed = own;
+    changed[key] = value;
+    return changed;
+  };
+  refused(with("layers", "mixture,mixture"), "", nullptr,
+          "metadata \"layers\" names layer \"mixture\" twice");
+  refused(with("layers", "mixture,,other"), "", nullptr, "metadata \"layers\" names layer 1 \"\"");
+  refused(with("version", "3"), "", nullptr, "metadata \"version\" is \"3\"; wanted 1 or 2");
+  refused(with("format", "pt"), "", nullptr,
+          "metadata \"format\" is \"pt\"; wanted \"moekit-routing-trace\"");
+  refused({{"format", "moekit-routing-trace"}, {"version", "2"}}, "", nullptr,
+          "metadata lack \"layers\"");
+  refused(with("layers", ""), "", nullptr, "mixture.token is no tensor of a routing trace");
+  refused(
+      own, "mixture.expert", [](const auto& t) { return t.new_full(t.sizes(), -1); },
+      "mixture.expert has -1 at [0]; wanted 0..2");
+  refused(
+      own, "mixture.token", [](const auto& t) { return t.new_full(t.sizes(), 5); },
+      "mixture.token has 5 at [0]; wanted 0..4");
+  refused(
+      own, "mixture.token", [](const auto& t) { return t.unsqueeze(1); },
+      "mixture.token must be [A] I64; got [6, 1] I64");
+  refused(
+      own, "mixture.probs",
+      [](const auto& t) {
+        auto out = t.clone();
+        out[1][2] = std::nan("");
+        return out;
+      },
+      "mixture.probs has nan at [1, 2]; wanted finite numbers of at least 0");
+  refused(
+      own, "mixture.probs", [](const auto& t) { return t.to(torch::kFloat64); },
+      "mixture.probs must be [N, E] F32; got [5, 3] F64");
+  refused(
+      own, "mixture.probs", [](const auto& t) { return t.slice(1, 0, 0); },
+      "mixture.probs must be of at least 1 expert; got [5, 0]");
+  refused(
+      own, "labels.label", [](const auto& t) { return t.new_full(t.sizes(), -100); },
+      "labels.label has -100 at [0]; wanted 0..2147483647");
+  refused(
+      own, "labels.predicted", [](const auto& t) { return t.slice(0, 0, 4); },
+      "labels.predicted has 4 tokens, others 5");
+  refused(
+      own, "expert_log_probs", [](const auto& t) { return t.slice(0, 0, 2); },
+      "expert_log_probs is of 2 experts; layer mixture has 3");
+  refused(
+      own, "expert_log_probs",
+      [](const auto& t) { return t - std::numeric_limits<float>::infinity(); },
+      "expert_log_probs has -inf at [0, 0, 0]; wanted finite numbers");
+}
+
+/// Milliseconds for a trace of as many layers.
+double time_of_layers(const std::filesystem::path& path, int64_t count) {
+  RoutingTrace trace;
+  for (int64_t l = 0; l < count; ++l) {
+    trace.layers.push_back({concat("layer", l), torch::zeros({1}, torch::kLong),
+                            torch::zeros({1}, torch::kLong), torch::ones({1, 1})});
+  }
+  write_trace(path, trace);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(read_trace(path).layers.size(), static_cast<size_t>(count));
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+      .count();
+}
+
+TEST_F(RoutingTraceTest, TimeGrowsWithTheNumberOfLayersAndNotItsSquare) {
+  time_of_layers(path_, 100);  // warm
+  const double small = time_of_layers(path_, 1000);
+  // 8 times the layers: 8 times the time, with room for a busy machine; squared it would be 64.
+  EXPECT_LT(time_of_layers(path_, 8000), 24 * small);
+}
+
+TEST(TraceRecorder, RefusesOtherLayersThanBefore) {
+  nn::LayerRouting a;
+  a.name = "a";
+  a.routing.token = a.routing.expert = torch::zeros({1}, torch::kLong);
+  a.routing.probs = torch::ones({1, 1});
+  auto b = a;
+  b.name = "b";
+  TraceRecorder recorder;
+  recorder.add({a});
+  EXPECT_THROW(recorder.add({a, b}), ArgumentError);
+  EXPECT_THROW(recorder.add({b}), ArgumentError);
+}
+
+TEST_F(RoutingTraceTest, IsNotWrittenOverWhatIsNoFile) {
+  fs::create_directories(path_);
+  EXPECT_THROW(write_trace(path_, trace_), IoError);
+  EXPECT_TRUE(fs::is_directory(path_));
 }
 
 TEST_F(RoutingTraceTest, HardRoutingTakesTheHistogramOfTheArgmax) {

@@ -22,7 +22,9 @@ struct Pair {
   Pair(const MlpExpertsOptions& options, int64_t top_k, double capacity = 0) {
     torch::manual_seed(5);
     fused = MoE(std::make_shared<LinearRouterImpl>(
-                    LinearRouterOptions(options.hidden_size(), options.num_experts()).top_k(top_k)),
+                    LinearRouterOptions(options.hidden_size(), options.num_experts())
+                        .top_k(top_k)
+                        .combine_weights(CombineWeights::kProbs)),
                 std::make_shared<MlpExpertsImpl>(options), MoEOptions().capacity_factor(capacity));
     composed = MoE(std::dynamic_pointer_cast<MoEImpl>(fused->clone()));
     composed->options.fused(false);
@@ -146,14 +148,14 @@ TEST(FusedFfn, LeavesFrozenParametersAloneAndNeedsNoGraph) {
 
 TEST(FusedFfn, SaysWhyNot) {
   const auto router = [](int64_t e) {
-    return std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, e).top_k(1));
+    return std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, e).top_k(2));
   };
   MoE tanh(router(3), std::make_shared<MlpExpertsImpl>(
                           MlpExpertsOptions(6, 8, 3).activation(Activation::kTanh)));
   EXPECT_EQ(tanh->why_not_fused({}), "activation tanh has no kernel");
   MoE linear(router(3), std::make_shared<LinearExpertsImpl>(LinearExpertsOptions(6, 6, 3)));
   EXPECT_EQ(linear->why_not_fused({}), "this kind of experts has no fused kernel");
-  MoE attentive(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(8, 3).top_k(1)),
+  MoE attentive(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(8, 3).top_k(2)),
                 std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 3)));
   EXPECT_EQ(attentive->why_not_fused({}),
             "the router takes the features of all experts, so all of them run");

@@ -53,6 +53,63 @@ TEST(LoadBalanceLoss, RefusesLogitsWhereProbabilitiesAreWanted) {
                ArgumentError);
 }
 
+TEST(LoadBalanceLoss, NamesTheRowThatIsNoProbability) {
+  auto probs = torch::full({8, 2}, 0.5);
+  const auto message = [&]() -> std::string {
+    try {
+      load_balance_loss(probs, torch::zeros({8}, torch::kLong));
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message(), "");
+  probs[5][1] = 2.0;
+  EXPECT_NE(message().find("row 5 sums to 2.5"), std::string::npos) << message();
+  probs[3][0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_NE(message().find("row 3 sums to nan"), std::string::npos) << message();
+}
+
+/// Two sequences of two tokens, the first's to expert 0, the second's to expert 1, 0.9 sure.
+Routing two_sequences() {
+  auto routing = route(torch::tensor({{0.9, 0.1}, {0.9, 0.1}, {0.1, 0.9}, {0.1, 0.9}}).log(), 1,
+                       CombineWeights::kProbs);
+  routing.sequence = torch::tensor({0, 0, 1, 1}, torch::kLong);
+  return routing;
+}
+
+TEST(SequenceBalanceLoss, SeesWhatIsBalancedOverTheBatchAlone) {
+  const auto routing = two_sequences();
+  // Batch: f = P = [1/2, 1/2]. A sequence: f = [1, 0], P = [0.9, 0.1], so 2 * 0.9.
+  EXPECT_NEAR(value(load_balance_loss(routing.probs, routing.expert)), 1.0, 1e-6);
+  EXPECT_NEAR(value(sequence_balance_loss(routing)), 1.8, 1e-6);
+  const auto of_recipe = make_balance_loss({0.5, true}, {});
+  EXPECT_NEAR(value(of_recipe.value({routing, {}})), 0.9, 1e-6);
+  auto flat = routing;
+  flat.sequence = torch::Tensor();
+  EXPECT_THROW(sequence_balance_loss(flat), ArgumentError);
+}
+
+TEST(SequenceBalanceLoss, LeavesOutMaskedTokensAndSequences) {
+  torch::manual_seed(7);
+  const auto logits = torch::randn({3, 4, 5}).requires_grad_();
+  const auto mask = torch::tensor(
+      {{true, true, false, true}, {false, false, false, false}, {true, false, true, true}});
+  const auto rows = mask.flatten().nonzero().squeeze(1);
+  auto routing = route(logits.flatten(0, 1).index_select(0, rows), 2);
+  routing.sequence = torch::tensor({0, 0, 0, 2, 2, 2}, torch::kLong);
+  double want = 0;
+  for (const int64_t begin : {0, 3}) {
+    const auto own = route(routing.logits.detach().slice(0, begin, begin + 3), 2);
+    want += value(load_balance_loss(own.probs, own.expert)) / 2;
+  }
+  const auto loss = sequence_balance_loss(routing);
+  EXPECT_NEAR(value(loss), want, 1e-5);
+  loss.backward();
+  const auto moved = logits.grad().abs().sum(2).gt(0);
+  EXPECT_TRUE(torch::equal(moved, mask));
+}
+
 TEST(LoadBalanceLoss, HasAGradientThatTakesMassFromTheOverloadedExpert) {
   const auto logits = torch::zeros({4, 2}).requires_grad_();
   const auto index = torch::tensor({0, 0, 0, 1}, torch::kLong).unsqueeze(1);
@@ -83,6 +140,29 @@ TEST(LoadLoss, IsZeroForEqualLogitsAndRefusesARouterWithoutNoise) {
   routing.clean_logits = torch::tensor({{2.0F, 0.0F}, {0.0F, 1.0F}}).requires_grad_();
   load_loss(routing).backward();
   EXPECT_TRUE(routing.clean_logits.grad().defined());
+}
+
+TEST(LoadLoss, TakesTheThresholdOfTheOtherExpertsByHand) {
+  // One token, K = 1, noisy logits 2, 1, 0, noise of size 1. Expert 0 is chosen: it would be again
+  // above the second largest, 1; the others above the largest, 2. P = Phi of 2 - 1, 1 - 2, 0 - 2.
+  auto routing = route(torch::tensor({{2.0, 1.0, 0.0}}), 1, CombineWeights::kProbs);
+  routing.clean_logits = routing.logits.clone();
+  routing.noise_std = torch::ones({1, 3});
+  // Phi = 0.841345, 0.158655, 0.0227501: mean 0.340917, unbiased variance 0.192439.
+  EXPECT_NEAR(value(load_loss(routing)), 1.655754, 1e-4);
+  // K = 2: experts 0 and 1 against the third largest, 0; expert 2 against the second, 1.
+  auto two = route(torch::tensor({{2.0, 1.0, 0.0}}), 2);
+  two.clean_logits = two.logits.clone();
+  two.noise_std = torch::full({1, 3}, 0.5);
+  // Phi of 4, 2 and -2: 0.999968, 0.977250, 0.0227501: mean 0.666656, variance 0.311090.
+  EXPECT_NEAR(value(load_loss(two)), 0.699975, 1e-4);
+}
+
+TEST(LoadLoss, TakesTheChosenOneOfEqualLogitsForChosen) {
+  auto routing = route(torch::zeros({1, 3}), 1, CombineWeights::kProbs);
+  routing.clean_logits = torch::zeros({1, 3});
+  routing.noise_std = torch::ones({1, 3});
+  EXPECT_NEAR(value(load_loss(routing)), 0, 1e-6);  // Phi(0) for each
 }
 
 TEST(SampleSimilarityLoss, EqualsTheDefinitionInBothNormalisations) {
@@ -178,6 +258,46 @@ TEST(AuxLosses, EveryLossThatIsAskedForActsOnTheRouter) {
     EXPECT_GT(value(logits.grad().abs().sum()), 0) << key;
   }
   EXPECT_TRUE(aux_losses({route(torch::randn({6, 4})), samples}, losses_of("")).empty());
+}
+
+TEST(AuxLosses, AreComputedInFloatWhateverComes) {
+  torch::manual_seed(3);
+  const auto samples = torch::randn({300, 5}).to(torch::kBFloat16);
+  for (const auto dtype : {torch::kBFloat16, torch::kFloat32}) {
+    for (const auto& key : coefficients()) {
+      const auto logits = (torch::randn({300, 64}) * 3).to(torch::kBFloat16);
+      // The same numbers, in bfloat16 or as floats.
+      const auto run = [&](torch::Dtype of) {
+        const auto leaf = logits.clone().to(of).requires_grad_();
+        auto routing = route(leaf, 2);
+        routing.probs = torch::softmax(leaf, 1, torch::kFloat32).to(torch::kBFloat16).to(of);
+        routing.clean_logits = leaf;
+        routing.noise_std = torch::ones_like(leaf);
+        const auto loss =
+            aux_losses({routing, samples.to(of)}, losses_of(key + " = 1")).at(0).value;
+        loss.backward();
+        return std::pair(loss, leaf.grad());
+      };
+      const auto [loss, gradient] = run(dtype);
+      const auto [want, want_gradient] = run(torch::kFloat32);
+      EXPECT_EQ(loss.scalar_type(), torch::kFloat32) << key;
+      EXPECT_EQ(value(loss), value(want)) << key;
+      EXPECT_EQ(gradient.scalar_type(), dtype) << key;
+      const double off = value((gradient.to(torch::kFloat32) - want_gradient).abs().max());
+      EXPECT_LE(off, 0x1p-6 * value(want_gradient.abs().max())) << key;
+    }
+  }
+}
+
+TEST(AuxLosses, AreWantedWhereTheyAloneTrainARouter) {
+  const auto router =
+      std::make_shared<LinearRouterImpl>(LinearRouterOptions(5, 4).top_k(1).aux_only(true));
+  const LossSite site{{{"moe", router, nullptr, nullptr, nullptr}}};
+  EXPECT_THROW(check_aux_only(site, losses_of("")), ArgumentError);
+  EXPECT_NO_THROW(check_aux_only(site, losses_of("balance = 0.1")));
+  EXPECT_NO_THROW(check_aux_only(noisy_site(), losses_of("")));
+  for (auto& p : router->parameters()) p.requires_grad_(false);
+  EXPECT_NO_THROW(check_aux_only(site, losses_of("")));
 }
 
 TEST(AuxLosses, AreRefusedWhereNoRouterLearns) {

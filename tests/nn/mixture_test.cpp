@@ -157,6 +157,35 @@ TEST(Mixture, RefusesPartsThatDoNotFit) {
       ArgumentError);
 }
 
+TEST(Mixture, RefusesOneExpertUnlessToldThatItsRouterLearnsNothing) {
+  const auto one = [](bool aux_only) {
+    return Mixture(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 1).aux_only(aux_only)),
+                   std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 1)));
+  };
+  EXPECT_THROW(one(false), ArgumentError);
+  EXPECT_NO_THROW(one(true));
+  EXPECT_THROW(Mixture(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 3).aux_only(true)),
+                       std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 3))),
+               ArgumentError);
+}
+
+TEST(Mixture, TakesTheLowestExpertOfEqualLogits) {
+  const auto experts =
+      std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 40).output_size(kClasses));
+  for (const auto form : {MixtureForm::kStochastic, MixtureForm::kTopK}) {
+    Mixture mixture(
+        std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 40)
+                                               .top_k(form == MixtureForm::kTopK ? 1 : 0)
+                                               .init(RouterInit::kZero)),
+        experts, MixtureOptions().form(form));
+    mixture->eval();
+    const auto x = torch::randn({3, 6});
+    const auto first = torch::softmax(experts->forward_all(x).values[0], 1);
+    const auto want = form == MixtureForm::kTopK ? first / 40 + 39.0 / 40 / kClasses : first;
+    EXPECT_TRUE(torch::allclose(mixture->forward(x).log_probs.exp(), want, 1e-4, 1e-5));
+  }
+}
+
 TEST(Mixture, ACloneIsDeep) {
   auto mixture = make_mixture(MixtureForm::kExpectation);
   Mixture copy(std::dynamic_pointer_cast<MixtureImpl>(mixture->clone()));

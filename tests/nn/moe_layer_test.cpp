@@ -15,7 +15,9 @@ namespace {
 
 MoE make_layer(int64_t top_k, double capacity = 0, bool shared = false) {
   torch::manual_seed(3);
-  return MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 4).top_k(top_k)),
+  // Probabilities: renormalised, the weight of one choice would be 1 and train no router.
+  return MoE(std::make_shared<LinearRouterImpl>(
+                 LinearRouterOptions(6, 4).top_k(top_k).combine_weights(CombineWeights::kProbs)),
              std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)),
              MoEOptions().capacity_factor(capacity),
              shared ? std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 1)) : nullptr);
@@ -95,7 +97,7 @@ TEST(MoE, RunsARouterWhoseTokensHaveNoneOneOrManyExperts) {
     EXPECT_GT(chosen.max().item<int64_t>(), 1);
     output.values.square().sum().backward();
     // By finite differences: the weight's gradient reaches the router through the flat list.
-    auto& weight = layer->router->named_parameters()["weight"];
+    torch::Tensor weight = layer->router->named_parameters()["weight"];
     const double got = weight.grad()[1][2].item<double>();
     const torch::NoGradGuard no_grad;
     const auto loss_at = [&](double step) {
@@ -104,7 +106,7 @@ TEST(MoE, RunsARouterWhoseTokensHaveNoneOneOrManyExperts) {
       weight[1][2] -= step;
       return loss;
     };
-    EXPECT_NEAR(got, (loss_at(1e-2) - loss_at(-1e-2)) / 2e-2, 2e-2 * std::abs(got) + 2e-3);
+    EXPECT_NEAR(got, (loss_at(1e-3) - loss_at(-1e-3)) / 2e-3, 2e-2 * std::abs(got) + 2e-3);
   }
 }
 
@@ -183,8 +185,9 @@ TEST(MoE, LearnsThroughTheRouterToo) {
 }
 
 TEST(MoE, RunsAllExpertsForARouterThatNeedsTheirFeatures) {
-  MoE layer(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(8, 4).top_k(1),
-                                                  torch::nn::AnyModule(torch::nn::Linear(6, 8))),
+  MoE layer(std::make_shared<AttentiveRouterImpl>(
+                AttentiveRouterOptions(8, 4).top_k(1).combine_weights(CombineWeights::kProbs),
+                torch::nn::AnyModule(torch::nn::Linear(6, 8))),
             std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)));
   EXPECT_EQ(layer->forward(torch::randn({3, 6})).sizes(), (std::vector<int64_t>{3, 6}));
 }
@@ -194,6 +197,60 @@ TEST(MoE, RefusesPartsThatDoNotFit) {
                    std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4))),
                ArgumentError);
   EXPECT_THROW(make_layer(1, -1), ArgumentError);
+}
+
+MoE around(const LinearRouterOptions& options) {
+  return MoE(std::make_shared<LinearRouterImpl>(options),
+             std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, options.num_experts())));
+}
+
+TEST(MoE, RefusesARouterThatItsOutputCannotTrain) {
+  const auto message = [](const LinearRouterOptions& options) -> std::string {
+    try {
+      around(options);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto top1 = LinearRouterOptions(6, 4).top_k(1);
+  EXPECT_NE(message(top1).find("top_k = 1 with combine_weights = \"renormalized\""),
+            std::string::npos)
+      << message(top1);
+  EXPECT_NE(message(LinearRouterOptions(6, 1)).find("one expert"), std::string::npos);
+  // Where there is a gradient, the option is untrue.
+  for (auto good : {LinearRouterOptions(top1).top_k(2), LinearRouterOptions(top1).top_k(0),
+                    LinearRouterOptions(top1).combine_weights(CombineWeights::kProbs),
+                    LinearRouterOptions(6, 1).combine_weights(CombineWeights::kLogits)}) {
+    EXPECT_EQ(message(good), "");
+    EXPECT_NE(message(good.aux_only(true)).find("aux_only"), std::string::npos);
+  }
+  auto layer = around(LinearRouterOptions(top1).aux_only(true));
+  layer->forward(torch::randn({10, 6})).square().sum().backward();
+  for (const auto& p : layer->router->parameters()) {
+    EXPECT_EQ(p.grad().abs().sum().item<float>(), 0);  // what the option says
+  }
+}
+
+TEST(MoE, SendsTokensWithEqualLogitsToTheFirstExpertsFusedAndNot) {
+  for (const bool fused : {true, false}) {
+    auto layer = around(LinearRouterOptions(6, 40).top_k(3).init(RouterInit::kZero));
+    layer->options.fused(fused);
+    const auto x = torch::randn({5, 6});
+    const auto output = layer->forward_with_routing(x);
+    for (int64_t e = 0; e < 40; ++e) EXPECT_EQ(output.plan.count(e), e < 3 ? 5 : 0) << e;
+    const auto first = layer->experts->forward_all(x).values.slice(0, 0, 3);
+    EXPECT_TRUE(torch::allclose(output.values, first.mean(0), 1e-5, 1e-5));
+  }
+}
+
+TEST(MoE, SaysWhichSequenceEachTokenIsOf) {
+  auto layer = make_layer(2);
+  EXPECT_FALSE(layer->forward_with_routing(torch::randn({4, 6})).routing.sequence.defined());
+  RouterContext context;
+  context.mask = torch::tensor({{true, false, true}, {false, true, true}});
+  const auto routing = layer->forward_with_routing(torch::randn({2, 3, 6}), context).routing;
+  EXPECT_TRUE(torch::equal(routing.sequence, torch::tensor({0, 0, 1, 1}, torch::kLong)));
 }
 
 }  // namespace

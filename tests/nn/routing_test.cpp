@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "moekit/core/error.h"
 
 namespace moekit::nn {
@@ -27,6 +30,43 @@ TEST(Route, ChoosesAllExpertsForTopKZeroAndE) {
   EXPECT_THROW(route(logits, 4), ArgumentError);
   EXPECT_THROW(route(logits, -1), ArgumentError);
   EXPECT_EQ(route(torch::zeros({0, 3}), 1).expert_index.size(0), 0);
+}
+
+TEST(Route, TakesTheLowestIndexOfEqualLogits) {
+  for (const auto dtype : {torch::kFloat32, torch::kFloat64, torch::kBFloat16}) {
+    const auto logits = torch::zeros({3, 64}, dtype);
+    const auto routing = route(logits, 4);
+    EXPECT_TRUE(torch::equal(routing.expert_index, torch::arange(4, torch::kLong).expand({3, 4})));
+    EXPECT_TRUE(torch::equal(top1_expert(routing), torch::zeros({3}, torch::kLong)));
+  }
+  // Apart in float32, equal in bfloat16, which has three digits.
+  const auto close = torch::tensor({{1.0F, 1.001F}});
+  EXPECT_EQ(route(close, 1).expert.item<int64_t>(), 1);
+  EXPECT_EQ(route(close.to(torch::kBFloat16), 1).expert.item<int64_t>(), 0);
+}
+
+TEST(Top1Expert, IsTheFirstChoiceAlsoWhereTheSoftmaxRoundsToATie) {
+  const auto routing = route(torch::tensor({{0.0F, 1e-9F}}), 1);
+  EXPECT_EQ(routing.probs[0][0].item<float>(), routing.probs[0][1].item<float>());
+  EXPECT_EQ(routing.expert.item<int64_t>(), 1);
+  EXPECT_EQ(top1_expert(routing).item<int64_t>(), 1);
+}
+
+TEST(WhyNoGradient, IsEmptyJustWhereTheWeightsHaveOne) {
+  torch::manual_seed(4);
+  for (const int64_t experts : {1, 2, 4}) {
+    for (int64_t k = 0; k <= experts; ++k) {
+      for (const auto weights : {CombineWeights::kProbs, CombineWeights::kRenormalized,
+                                 CombineWeights::kCleanProbs, CombineWeights::kLogits}) {
+        const auto logits = torch::randn({5, experts}).requires_grad_();
+        const auto routing = route(logits, k, weights);
+        (routing.weight * torch::randn({routing.num_assignments()})).sum().backward();
+        EXPECT_EQ(why_no_gradient(k, experts, weights).empty(),
+                  logits.grad().ne(0).any().item<bool>())
+            << experts << " " << k << " " << enum_name(weights);
+      }
+    }
+  }
 }
 
 TEST(Route, ListsTheAssignmentsTokenByToken) {
@@ -85,7 +125,12 @@ TEST(ExpertCapacity, RoundsUpAndIsAtLeastOne) {
   EXPECT_EQ(expert_capacity(1.0, 20, 8), 3);
   EXPECT_EQ(expert_capacity(0.01, 10, 8), 1);
   EXPECT_EQ(expert_capacity(0, 10, 8), 0);
-  EXPECT_THROW(expert_capacity(-1, 10, 8), ArgumentError);
+  EXPECT_EQ(expert_capacity(1.1, 50, 1), 50);    // as many as there are
+  EXPECT_EQ(expert_capacity(1.1, 500, 10), 55);  // the product of doubles is above 55
+  EXPECT_EQ(expert_capacity(1e18, 10, 8), 10);
+  for (const double wrong : {-1.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    EXPECT_THROW(expert_capacity(wrong, 10, 8), ArgumentError) << wrong;
+  }
 }
 
 TEST(Combine, UndoesDispatchAndGivesZerosToDroppedTokens) {

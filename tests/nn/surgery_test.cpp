@@ -4,6 +4,8 @@
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adam.h>
+#include <torch/optim/adamw.h>
+#include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
 #include "moekit/checkpoint/optimizer_io.h"
@@ -75,6 +77,50 @@ std::map<std::string, torch::Tensor> state_of(torch::optim::Optimizer& optimizer
   return out;
 }
 
+TEST(Freeze, StopsAParameterInTheMiddleOfTraining) {
+  const auto run = [](torch::optim::Optimizer& optimizer, torch::nn::Linear& module) {
+    const auto x = torch::randn({8, 3});
+    for (int i = 0; i < 3; ++i) step(optimizer, module->forward(x));
+    const auto old = module->forward(x).sum();
+    freeze(*module);
+    const auto weight = module->weight.detach().clone();
+    const auto state = state_of(optimizer, *module);
+    old.backward();  // of a graph from before: gives a frozen parameter no gradient
+    for (int i = 0; i < 3; ++i) {
+      optimizer.zero_grad();
+      optimizer.step();
+    }
+    EXPECT_FALSE(module->weight.grad().defined());
+    EXPECT_TRUE(torch::equal(module->weight, weight));
+    for (const auto& [name, tensor] : state_of(optimizer, *module)) {
+      EXPECT_TRUE(torch::equal(tensor, state.at(name))) << name;
+    }
+    unfreeze(*module);
+    EXPECT_TRUE(module->is_training());
+    step(optimizer, module->forward(x));
+    EXPECT_FALSE(torch::equal(module->weight, weight));
+  };
+  torch::nn::Linear a(3, 2);
+  torch::optim::SGD sgd(a->parameters(),
+                        torch::optim::SGDOptions(0.1).momentum(0.9).weight_decay(0.1));
+  run(sgd, a);
+  torch::nn::Linear b(3, 2);
+  torch::optim::Adam adam(b->parameters(), torch::optim::AdamOptions(0.1).weight_decay(0.1));
+  run(adam, b);
+  torch::nn::Linear c(3, 2);
+  torch::optim::AdamW adamw(c->parameters());
+  run(adamw, c);
+}
+
+TEST(FrozenModules, GiveAModuleBack) {
+  const auto module = std::make_shared<torch::nn::LinearImpl>(3, 2);
+  FrozenModules frozen;
+  frozen.add(module);
+  frozen.remove(module);
+  EXPECT_TRUE(frozen.empty());
+  EXPECT_TRUE(module->weight.requires_grad());
+}
+
 TEST(TakeExperts, AReorderedLayerGivesTheSameOutput) {
   auto layer = small_layer();
   const auto tokens = torch::randn({10, 6});
@@ -120,6 +166,136 @@ TEST(TakeExperts, RefusesBeforeItChangesAnything) {
   EXPECT_THROW(take_experts(*layer, {0, 4}), ArgumentError);
   EXPECT_THROW(take_experts(*layer, {-1}), ArgumentError);
   EXPECT_TRUE(torch::equal(before, layer->named_parameters()["router.weight"]));
+}
+
+/// Everything that an edit may touch, for a comparison bit by bit.
+std::vector<torch::Tensor> snapshot(const MoE& layer, torch::optim::Optimizer& optimizer) {
+  std::vector<torch::Tensor> out;
+  for (const auto& parameter : layer->parameters()) {
+    out.push_back(parameter.detach().clone());
+    out.push_back(parameter.grad().defined() ? parameter.grad().clone() : torch::Tensor());
+  }
+  for (auto& group : optimizer.param_groups()) {
+    out.push_back(torch::tensor(static_cast<int64_t>(group.params().size())));
+  }
+  out.push_back(torch::tensor(layer->experts->num_experts()));
+  out.push_back(torch::tensor(layer->router->num_experts()));
+  return out;
+}
+
+void expect_same(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(a[i].defined(), b[i].defined()) << i;
+    if (!a[i].defined()) continue;
+    EXPECT_TRUE(torch::equal(a[i], b[i])) << i;
+  }
+}
+
+/// Experts that cannot be edited after they said they could.
+class StubbornExpertsImpl : public MlpExpertsImpl {
+ public:
+  using MlpExpertsImpl::MlpExpertsImpl;
+  void take_experts(ExpertEdit& edit) override {
+    MlpExpertsImpl::take_experts(edit);
+    throw ArgumentError("these experts stay");
+  }
+};
+
+TEST(TakeExperts, LeavesModelAndOptimizerAsTheyWereWhenItIsRefused) {
+  auto layer = small_layer();
+  torch::optim::RMSprop unknown(layer->parameters());
+  step(unknown, layer->forward(torch::randn({40, 6})));
+  auto before = snapshot(layer, unknown);
+  EXPECT_THROW(take_experts(*layer, {2, 0}, &unknown), ArgumentError);
+  expect_same(before, snapshot(layer, unknown));
+
+  layer = MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 4).top_k(2)),
+              std::make_shared<StubbornExpertsImpl>(MlpExpertsOptions(6, 8, 4)));
+  torch::optim::Adam adam(layer->parameters());
+  step(adam, layer->forward(torch::randn({40, 6})));
+  before = snapshot(layer, adam);
+  const auto state = state_of(adam, *layer);
+  EXPECT_THROW(take_experts(*layer, {2, 0}, &adam), ArgumentError);
+  expect_same(before, snapshot(layer, adam));
+  for (const auto& [name, tensor] : state_of(adam, *layer)) {
+    EXPECT_TRUE(torch::equal(tensor, state.at(name))) << name;
+  }
+  EXPECT_EQ(layer->kept_experts(), (std::vector<int64_t>{0, 1, 2, 3}));
+  step(adam, layer->forward(torch::randn({40, 6})));
+}
+
+/// Backward of a graph that was made before an edit.
+void expect_old_graph_refused(MoE layer, const torch::Tensor& input,
+                              const std::vector<int64_t>& chosen) {
+  const auto old = layer->forward(input).square().sum();
+  take_experts(*layer, chosen);
+  EXPECT_ANY_THROW(old.backward());
+  for (auto& parameter : layer->parameters()) parameter.mutable_grad().reset();
+  layer->forward(input).square().sum().backward();  // a new graph beside the old one
+  for (const auto& parameter : layer->parameters()) {
+    if (!parameter.grad().defined()) continue;
+    EXPECT_EQ(parameter.grad().sizes(), parameter.sizes());
+  }
+}
+
+TEST(TakeExperts, AGraphFromBeforeRefusesToRunBackward) {
+  const auto tokens = torch::randn({20, 6}).requires_grad_();
+  for (const std::vector<int64_t>& chosen : {std::vector<int64_t>{2, 0}, {1, 0, 3, 2}}) {
+    for (const bool fused : {true, false}) {
+      auto layer = MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 4).top_k(2)),
+                       std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)),
+                       MoEOptions().fused(fused));
+      expect_old_graph_refused(layer, tokens, chosen);
+      freeze(*layer);  // only the tokens get a gradient, through what the graph saved
+      expect_old_graph_refused(layer, tokens, {1, 0});
+    }
+  }
+  const auto net = ConvNetOptions(1, 8, 8).blocks({{2}}).hidden({4}).num_networks(3);
+  auto mixture = Mixture(std::make_shared<OracleRouterImpl>(OracleRouterOptions({{0}, {1}, {2}})),
+                         std::make_shared<ConvExpertsImpl>(ConvExpertsOptions(net, 3)));
+  RouterContext context;
+  context.task_id = torch::tensor({0, 1, 2, 0});
+  const auto images = torch::randn({4, 1, 8, 8});
+  const auto old = mixture->forward(images, context).log_probs.sum();
+  take_experts(*mixture, {2, 1, 0});
+  EXPECT_ANY_THROW(old.backward());
+}
+
+TEST(ExpertEdit, AGraphThatSavedNothingRefusesInWordsAndANewOneIsRight) {
+  auto parameter = torch::arange(6.0).reshape({3, 2}).requires_grad_();
+  const auto old = (parameter + 1).sum();
+  ExpertEdit edit(torch::tensor({2, 0}));
+  edit.take_rows(parameter);
+  EXPECT_EQ(parameter.size(0), 3);  // nothing before commit()
+  edit.commit();
+  EXPECT_EQ(parameter.size(0), 2);
+  try {
+    old.backward();
+    FAIL();
+  } catch (const ArgumentError& error) {
+    EXPECT_NE(std::string(error.what()).find("run forward again"), std::string::npos);
+  }
+  EXPECT_FALSE(parameter.grad().defined());
+  (parameter * 3).sum().backward();
+  EXPECT_TRUE(torch::equal(parameter.grad(), torch::full({2, 2}, 3.0)));
+}
+
+TEST(TakeExperts, AFrozenBankStaysFrozenWithAndWithoutAnOptimizer) {
+  std::vector<torch::nn::AnyModule> modules;
+  for (int e = 0; e < 3; ++e) modules.emplace_back(torch::nn::Linear(6, 5));
+  auto layer = MoE(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 3)),
+                   std::make_shared<ExpertListImpl>(modules, 5));
+  freeze(*layer->experts);
+  torch::optim::Adam adam(layer->router->parameters());
+  const auto tokens = torch::randn({20, 6});
+  step(adam, layer->forward(tokens));
+  take_experts(*layer, {2, 2, 0}, &adam);  // the copy is in no group, as its source
+  EXPECT_EQ(adam.param_groups()[0].params().size(), layer->router->parameters().size());
+  for (const auto& parameter : layer->experts->parameters()) {
+    EXPECT_FALSE(parameter.requires_grad());
+  }
+  step(adam, layer->forward(tokens));
 }
 
 TEST(TakeExperts, AListOfModulesKeepsObjectsCopiesAndForgets) {

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "moekit/core/error.h"
+#include "moekit/core/files.h"
 
 namespace moekit::study {
 namespace {
@@ -54,6 +55,17 @@ TEST_F(JobsTest, AFailedJobIsReportedWithItsLastLineAndTakesItsFollowersAlong) {
   EXPECT_EQ(failures.at("bad"), "the reason");
   EXPECT_EQ(failures.at("next"), "needs bad, which failed");
   EXPECT_THROW(run_jobs({next}, 1, true), ArgumentError);
+}
+
+TEST_F(JobsTest, WhatAJobToldOfItselfIsRemovedWithIt) {
+  const fs::path status = folder_ / "a.status";
+  write_file_atomic(status, "left by one that was killed");
+  const Job job{
+      "a",    {"/bin/sh", "-c", "test ! -e " + status.string() + " && touch " + status.string()},
+      {},     folder_ / "l",
+      status, "a"};
+  EXPECT_TRUE(run_jobs({job}, 1, true).empty());
+  EXPECT_FALSE(fs::exists(status));
 }
 
 }  // namespace

@@ -74,11 +74,27 @@ TEST_F(PlanTest, AJobIsATrainingOfTheRowsRecipeInAFolderOfItsOwn) {
   EXPECT_EQ(plan.jobs[1].name, "g/a/seed2");
   EXPECT_EQ(plan.jobs[1].log, "/out/logs/g/a/seed2.log");
   EXPECT_TRUE(plan.jobs[1].after.empty());
-  EXPECT_EQ(plan.jobs[1].command,
-            (std::vector<std::string>{
-                "/bin/moekit", "train", (folder_ / "r.toml").string(), "--seed", "2", "--threads",
-                "1", "--quiet", "--resume", "--out", "/out/g/a/seed2", "--data", "/data", "--set",
-                "train.lr=0.1", "--set", "data.name=here", "--set", "seed_of='x'"}));
+  EXPECT_EQ(plan.jobs[1].command, (std::vector<std::string>{"/bin/moekit",
+                                                            "train",
+                                                            (folder_ / "r.toml").string(),
+                                                            "--seed",
+                                                            "2",
+                                                            "--threads",
+                                                            "1",
+                                                            "--quiet",
+                                                            "--status",
+                                                            "/out/logs/g/a/seed2.status",
+                                                            "--resume",
+                                                            "--out",
+                                                            "/out/g/a/seed2",
+                                                            "--data",
+                                                            "/data",
+                                                            "--set",
+                                                            "train.lr=0.1",
+                                                            "--set",
+                                                            "data.name=here",
+                                                            "--set",
+                                                            "seed_of='x'"}));
   EXPECT_EQ(plan.jobs[2].command.back(), "seed_of=7");  // the third seed starts over
 }
 
@@ -92,6 +108,14 @@ TEST_F(PlanTest, ARowRunsAfterTheRunOfTheSameSeedThatItNeeds) {
   EXPECT_EQ(plan.jobs[3].name, "b/seed2");
   EXPECT_EQ(plan.jobs[3].after, std::vector<std::string>{"a/seed2"});
   EXPECT_EQ(plan.jobs[3].command.back(), "init.from=\"/out/a/seed2\"");
+}
+
+TEST_F(PlanTest, RefusesMoreRunsThanAnyoneWants) {
+  for (const int64_t seeds : {int64_t{0}, int64_t{10'001}, int64_t{1} << 62}) {
+    EXPECT_THROW(make_plan({row("a")}, options(seeds), check), ArgumentError) << seeds;
+  }
+  std::vector<Row> rows(11, row("a"));
+  EXPECT_THROW(make_plan(rows, options(10'000), check), ArgumentError);
 }
 
 TEST_F(PlanTest, ARowMayTakeFewerSeeds) {
@@ -119,7 +143,20 @@ TEST_F(PlanTest, ARowThatCannotRunTakesThoseThatNeedItAlong) {
 TEST_F(PlanTest, ARecipeThatMakesNoSenseRefusesThePlan) {
   Row bad = row("bad");
   bad.set = {"data.name=bad"};
-  EXPECT_THROW(make_plan({row("good"), bad}, options(1), check), ArgumentError);
+  const auto refusal = [&](const Row& wrong) -> std::string {
+    try {
+      make_plan({row("good"), wrong}, options(1), check);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(refusal(bad), folder_.string() + ": row bad: bad data");
+  bad.set = {"data.=1"};
+  EXPECT_EQ(refusal(bad), folder_.string() + ": row bad: --set data.: an empty key");
+  bad.set = {};
+  bad.cycle = {{"seed.x", {1}}};
+  EXPECT_EQ(refusal(bad), folder_.string() + ": row bad: --set seed.x: seed is no table");
   Row absent = row("absent");
   absent.recipe = "nowhere.toml";
   EXPECT_THROW(make_plan({absent}, options(1), check), IoError);

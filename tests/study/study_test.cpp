@@ -4,6 +4,7 @@
 
 #include "moekit/core/files.h"
 #include "moekit/study/tables.h"
+#include "tests/support/growth.h"
 
 namespace moekit::study {
 namespace {
@@ -21,7 +22,7 @@ class StudyTest : public testing::Test {
     fs::create_directories(run);
     write_file_atomic(run / "summary.json", Json{{"test", {{"error", error}}}}.dump());
   }
-  Study read(const std::string& toml) {
+  Study read(const std::string& toml) const {
     write_file_atomic(folder_ / "study.toml", toml);
     return read_study(folder_ / "study.toml", {{"test_error", "test error", "/test/error"}});
   }
@@ -108,6 +109,91 @@ TEST_F(StudyTest, PrintsTheSameFiguresAsTextMarkdownAndJson) {
   EXPECT_EQ(json["claims"][0]["verdict"], "not tested");
 }
 
+/// A study of rows with these fields each.
+std::string study_of(std::initializer_list<const char*> rows) {
+  std::string text;
+  for (const char* fields : rows) {
+    text += concat("[[row]]\ntier = \"quick\"\nrecipe = \"r.toml\"\n", fields, "\n");
+  }
+  return text;
+}
+
+TEST_F(StudyTest, RefusesWhatCannotBeRunWithFileAndLine) {
+  const std::string file = (folder_ / "study.toml").string();
+  const auto refusal = [&](const std::string& toml) -> std::string {
+    try {
+      read(toml);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(refusal(study_of({"name = \"g/a-b.1 x\""})), "no error");
+  for (const char* name : {"../../x", "/x", "a/../b", "a//b", "a/", ".", "a\\tb", "a\\\\b",
+                           "logs/a", "a/seed3/b", "seed1"}) {
+    SCOPED_TRACE(name);
+    const auto message = refusal(study_of({concat("name = \"", name, "\"").c_str()}));
+    EXPECT_EQ(message.rfind(file + ":1: row name \"", 0), 0U) << message;
+  }
+  EXPECT_EQ(refusal(study_of({"name = \"a\"", "name = \"a\""})),
+            file + ":5: row a: there is another row of this name");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\nneeds = { k = \"b\" }", "name = \"b\""})),
+            file + ":1: row a: needs.k: there is no row \"b\" before this one");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\nneeds = { k = \"a\" }"})),
+            file + ":1: row a: needs.k: there is no row \"a\" before this one");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"", "name = \"b\"\nneeds = { k = \"a\" }"})), "no error");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\nseeds = -1"})),
+            file + ":1: row a: seeds must be 0..10000; got -1");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\nseeds = 9223372036854775807"})),
+            file + ":1: row a: seeds must be 0..10000; got 9223372036854775807");
+  EXPECT_EQ(refusal("\nquick_seeds = 1000000000000\n"),
+            file + ":2: quick_seeds must be 1..10000; got 1000000000000");
+  EXPECT_EQ(refusal("full_seeds = 0\n"), file + ":1: full_seeds must be 1..10000; got 0");
+  EXPECT_EQ(refusal("figure = [{ name = \"x\", pointer = \"/x\" },\n{ name = \"x\", pointer = "
+                    "\"/y\" }]\n"),
+            file + ":2: figure x stands there twice");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\npaper = { e = nan }"})),
+            file + ":1: row a: the value of e must be a number; got null");
+}
+
+TEST_F(StudyTest, CostsAsMuchAsThereAreRows) {
+  const auto study = [](int n) {
+    std::string text = study_of({"name = \"r\""});
+    for (int i = 0; i < n; ++i) {
+      text += study_of({concat("name = \"r", i, "\"\nneeds = { k = \"r\" }").c_str()});
+    }
+    return parse_toml(text, "study.toml");
+  };
+  EXPECT_LT(growth(300, study, [](const ConfigTree& tree) { parse_study(tree, {}); }),
+            kLinearGrowth);
+}
+
+TEST_F(StudyTest, RefusesValuesOfAnotherTypeWithFileLineAndKey) {
+  const std::string file = (folder_ / "study.toml").string();
+  const std::pair<const char*, const char*> wrong[] = {
+      {"title = 3", ":1: title must be a string; got 3"},
+      {"row = 3", ":1: row must be an array; got 3"},
+      {"row = [3]", ":1: row[0] must be a table; got 3"},
+      {"[[row]]\nname = []", ":2: row[0].name must be a string; got an array"},
+      {"[[row]]\nset = \"x\"", ":2: row[0].set must be an array; got \"x\""},
+      {"[[row]]\nseeds = 1.5", ":2: row[0].seeds must be a whole number; got 1.5"},
+      {"[[row]]\nauxiliary = 1", ":2: row[0].auxiliary must be true or false; got 1"},
+      {"[[claim]]\ncheck = [{ factor = inf }]",
+       ":2: claim[0].check[0].factor must be a finite number; got inf"},
+      {"quick_seeds = \"many\"", ":1: quick_seeds must be a whole number; got \"many\""},
+      {"nonsense = 1", ":1: unknown key nonsense"},
+  };
+  for (const auto& [toml, message] : wrong) {
+    SCOPED_TRACE(toml);
+    try {
+      read(toml);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const ArgumentError& error) {
+      EXPECT_EQ(std::string(error.what()).rfind(file + message, 0), 0U) << error.what();
+    }
+  }
+}
+
 TEST_F(StudyTest, TakesTheCallersFiguresWhereItNamesNone) {
   EXPECT_EQ(read(kRows).figure.size(), 1U);
   EXPECT_EQ(read(kRows).figure[0].pointer, "/test/error");
@@ -138,9 +224,9 @@ TEST_F(StudyTest, APageShowsTheFiguresOfRowsThatWereRun) {
   summary("g/a", 1, 0.25);
   const auto results = gather_rows(study.row, study.figure, folder_, 1, {}, {});
   const auto table = figure_table(study, results);
-  EXPECT_EQ(table.header, (std::vector<std::string>{"row", "n", "test error"}));
+  EXPECT_EQ(table.header, (std::vector<std::string>{"recipe", "n", "test error"}));
   ASSERT_EQ(table.rows.size(), 1U);
-  EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a (g/a)", "1", "0.25 ± 0 [0.5]"}));
+  EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a", "1", "0.2500 [0.5000]"}));
 }
 
 TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {

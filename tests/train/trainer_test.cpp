@@ -6,11 +6,13 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/frozen_experts.h"
 #include "moekit/nn/loss_kinds.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/train/config.h"
+#include "moekit/train/optimizers/adam.h"
 
 namespace moekit::train {
 namespace {
@@ -154,19 +156,6 @@ TEST(Trainer, PartsOfABatchGiveTheGradientsOfTheWhole) {
   }
 }
 
-TEST(Trainer, LossesOverPartsAreNotTheSumOfThePartsLosses) {
-  // What the whole-batch rule is for: importance of two halves that are unbalanced in opposite
-  // directions is balanced as a whole. A run that took it part by part would end elsewhere.
-  ToyProblem whole;
-  ToyProblem alone;
-  Trainer a(whole, whole.sgd(), {}, whole.losses("importance = 5.0"));
-  Trainer b(alone, alone.sgd(), {}, {});
-  a.run();
-  b.run();
-  EXPECT_FALSE(torch::allclose(whole.module().named_parameters()["router.weight"],
-                               alone.module().named_parameters()["router.weight"], 1e-3, 1e-3));
-}
-
 TEST(Trainer, CountsSumsOfAnEpochOnceWhateverTheParts) {
   double sums[2] = {0, 0};
   for (const int64_t parts : {1, 4}) {
@@ -227,6 +216,70 @@ TEST(MakeOptimizer, GivesParameterGroupsTheirOwnSettings) {
   EXPECT_NE(make_optimizer(config, problem.module()), nullptr);
   config.groups[0].normalize = false;
   EXPECT_THROW(make_optimizer(config, problem.module()), ArgumentError);
+}
+
+TEST(MakeOptimizer, HoldsNumbersThatWereFilledInCodeAgainstTheirRules) {
+  ToyProblem problem;
+  const auto refusal = [&](const std::function<void(TrainConfig&)>& change) -> std::string {
+    TrainConfig config;
+    change(config);
+    try {
+      make_optimizer(config, problem.module());
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "made";
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(refusal([](TrainConfig&) {}), "made");
+  EXPECT_EQ(refusal([&](TrainConfig& c) { c.lr = nan; }),
+            "train.lr must be a finite number; got nan");
+  EXPECT_EQ(refusal([&](TrainConfig& c) {
+              c.groups = {{"router.", -1, 0, false}};
+            }),
+            "train.groups[0].lr_scale must be at least 0; got -1");
+  EXPECT_EQ(refusal([&](TrainConfig& c) {
+              c.groups = {{"router.", 1, nan, false}};
+            }),
+            "train.groups[0].weight_decay must be a finite number; got nan");
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.optimizer.as<AdamConfig>().beta1 = 2; }),
+            "train.beta1 must be below 1; got 2");
+}
+
+TEST(Trainer, RefusesALimitOfTheGradientThatIsNone) {
+  for (const double limit :
+       {-1.0, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    ToyProblem problem;
+    TrainerOptions options;
+    options.clip_norm = limit;
+    EXPECT_THROW(Trainer(problem, problem.sgd(), options, {}), ArgumentError);
+  }
+}
+
+TEST(Trainer, FrozenExpertsCountInNoNormAndRest) {
+  ToyProblem problem;
+  TrainConfig config;
+  config.lr = 0.1;
+  const auto layer = nn::routed_layers(problem.module()).front();
+  nn::freeze_experts(layer, {1});
+  const auto before = problem.module().named_parameters()["experts.weight"].detach().clone();
+  double norm = 0;
+  class Norm : public Callback {
+   public:
+    Norm(torch::Tensor weight, double& rest) : weight_(std::move(weight)), rest_(rest) {}
+    std::string_view name() const override { return "norm"; }
+    void before_optimizer(Trainer&, const StepReport&) override {
+      rest_ = std::max(rest_, weight_.grad()[1].abs().max().item<double>());
+    }
+    torch::Tensor weight_;
+    double& rest_;
+  } callback(problem.module().named_parameters()["experts.weight"], norm);
+  Trainer trainer(problem, make_optimizer(config, problem.module()), {}, {}, {&callback});
+  trainer.run();
+  const auto after = problem.module().named_parameters()["experts.weight"];
+  EXPECT_EQ(norm, 0);
+  EXPECT_TRUE(torch::equal(before[1], after[1]));
+  EXPECT_FALSE(torch::equal(before[0], after[0]));
 }
 
 }  // namespace

@@ -22,10 +22,13 @@ ImageDataset read_cifar10(const fs::path& folder) {
   ImageDataset set;
   set.name = "cifar10";
   set.source = folder.string();
-  set.train = read_cifar(find_files(folder, kCifar10Train), 1, 10);
-  set.test = read_cifar({need_file(folder, kCifar10Test)}, 1, 10);
+  const CifarLayout layout{1, 10, 10'000};
+  set.train = read_cifar(find_files(folder, kCifar10Train), layout);
+  set.test = read_cifar({need_file(folder, kCifar10Test)}, layout);
   set.class_names = {"airplane", "automobile", "bird",  "cat",  "deer",
                      "dog",      "frog",       "horse", "ship", "truck"};
+  check_classes(set.train, set.class_names, concat(folder.string(), ": cifar10, training part"));
+  check_classes(set.test, set.class_names, concat(folder.string(), ": cifar10, test part"));
   set.normalization = {{0.4914, 0.4822, 0.4465}, {0.2470, 0.2435, 0.2616}};
   return set;
 }

@@ -7,8 +7,14 @@ namespace moekit::data {
 namespace fs = std::filesystem;
 namespace {
 
-const std::vector<std::string> kCifar100Train = {"train.bin", "train_01.bin", "train_02.bin"};
-const std::vector<std::string> kCifar100Test = {"test.bin", "test_01.bin"};
+/// One part of the data set: a whole file, or parts of it.
+struct Part {
+  std::string whole;
+  std::vector<std::string> pieces;
+  int64_t size;
+};
+const Part kTrainPart{"train.bin", {"train_01.bin", "train_02.bin"}, 50'000};
+const Part kTestPart{"test.bin", {"test_01.bin"}, 10'000};
 
 const char* const kCifar100Classes[] = {
     "apple",       "aquarium_fish", "baby",      "bear",       "beaver",       "bed",
@@ -29,8 +35,20 @@ const char* const kCifar100Classes[] = {
     "train",       "trout",         "tulip",     "turtle",     "wardrobe",     "whale",
     "willow_tree", "wolf",          "woman",     "worm"};
 
+bool has_part(const fs::path& folder, const Part& part) {
+  return has_files(folder, {part.whole}) || !find_files(folder, part.pieces).empty();
+}
+
 bool has_cifar100(const fs::path& folder) {
-  return !find_files(folder, kCifar100Train).empty() && !find_files(folder, kCifar100Test).empty();
+  return has_part(folder, kTrainPart) && has_part(folder, kTestPart);
+}
+
+/// The whole file where it is there; its pieces would only repeat it.
+ImageSet read_part(const fs::path& folder, const Part& part) {
+  const auto pieces = find_files(folder, part.pieces);
+  const bool whole = pieces.empty() || has_files(folder, {part.whole});
+  const CifarLayout layout{2, 100, part.size, whole};
+  return read_cifar(whole ? std::vector<fs::path>{need_file(folder, part.whole)} : pieces, layout);
 }
 
 }  // namespace
@@ -39,9 +57,11 @@ ImageDataset read_cifar100(const fs::path& folder) {
   ImageDataset set;
   set.name = "cifar100";
   set.source = folder.string();
-  set.train = read_cifar(find_files(folder, kCifar100Train), 2, 100);
-  set.test = read_cifar(find_files(folder, kCifar100Test), 2, 100);
+  set.train = read_part(folder, kTrainPart);
+  set.test = read_part(folder, kTestPart);
   set.class_names = {std::begin(kCifar100Classes), std::end(kCifar100Classes)};
+  check_classes(set.train, set.class_names, concat(folder.string(), ": cifar100, training part"));
+  check_classes(set.test, set.class_names, concat(folder.string(), ": cifar100, test part"));
   set.normalization = {{0.5074, 0.4867, 0.4411}, {0.2011, 0.1987, 0.2025}};
   return set;
 }

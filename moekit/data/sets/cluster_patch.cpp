@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/core/memory.h"
 #include "moekit/core/random.h"
 #include "moekit/tensor/generator.h"
 
@@ -76,8 +77,11 @@ void ClusterPatchOptions::check(const std::string& where) const {
   MOEKIT_CHECK(num_clusters >= 2 && num_clusters <= dim / 2, where,
                ".num_clusters must be 2..dim/2 = 2..", dim / 2, "; got ", num_clusters);
   MOEKIT_CHECK(num_patches >= 3, where, ".num_patches must be at least 3; got ", num_patches);
-  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
-               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  const std::string shortage = memory_shortage({2 * num_clusters, dim}, sizeof(double));
+  MOEKIT_CHECK(shortage.empty(), where, ".num_clusters = ", num_clusters, ", dim = ", dim, ": ",
+               shortage);
+  // Signals and noise, joined, shuffled: three copies are there at a time.
+  check_generated_size(where, num_train, num_test, {num_patches, dim}, 3 * sizeof(float));
   check_range(where + ".alpha", alpha);
   check_range(where + ".beta", beta);
   check_range(where + ".gamma", gamma);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/core/field_rule.h"
 #include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
@@ -33,16 +34,16 @@ struct ClusterPatchOptions {
   void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
-    field("num_train", num_train, "");
-    field("num_test", num_test, "");
-    field("num_clusters", num_clusters, "K, 2..dim/2");
-    field("num_patches", num_patches, "P, at least 3");
-    field("dim", dim, "d");
-    field("alpha", alpha, "range of the label signal's length");
-    field("beta", beta, "range of the centre signal's length");
-    field("gamma", gamma, "range of the feature noise's length");
-    field("noise", noise, "sigma_p of the noise patches");
-    field("input_scale", input_scale, "factor on all inputs");
+    field("num_train", num_train, "", at_least(1));
+    field("num_test", num_test, "", at_least(1));
+    field("num_clusters", num_clusters, "K, 2..dim/2", at_least(1));
+    field("num_patches", num_patches, "P, at least 3", at_least(3));
+    field("dim", dim, "d", at_least(1));
+    field("alpha", alpha, "range of the label signal's length", at_least(0));
+    field("beta", beta, "range of the centre signal's length", at_least(0));
+    field("gamma", gamma, "range of the feature noise's length", at_least(0));
+    field("noise", noise, "sigma_p of the noise patches", at_least(0));
+    field("input_scale", input_scale, "factor on all inputs", above(0));
     field("vectors", vectors, "which vectors are orthogonal to each other");
   }
 };

@@ -15,36 +15,45 @@ constexpr const char* kUspsTestImages = "test-images-idx3-ubyte";
 constexpr const char* kUspsTestLabels = "test-labels-idx1-ubyte";
 constexpr int64_t kIdxClasses = 10;
 
-ImageSet read_idx_pair(const fs::path& folder, const std::string& images,
-                       const std::string& labels) {
-  const fs::path path = need_file(folder, images);
-  auto pixels = read_idx(path);
-  MOEKIT_CHECK_FORMAT(pixels.dim() == 3, path.string(), ": images have 3 dimensions; got ",
-                      pixels.dim());
-  auto values = read_idx(need_file(folder, labels));
-  MOEKIT_CHECK_FORMAT(values.dim() == 1, folder.string(), "/", labels,
-                      ": labels have 1 dimension; got ", values.dim());
-  return make_image_set(pixels.unsqueeze(1), values, kIdxClasses, path.string());
+/// What a data set's files are known to hold.
+struct KnownSize {
+  int64_t side;
+  int64_t train;
+  int64_t test;
+};
+constexpr KnownSize kMnistSize{28, 60'000, 10'000};  // and of its relatives
+constexpr KnownSize kUspsSize{16, 7291, 2007};
+
+ImageSet read_idx_pair(const fs::path& folder, const std::string& images, const std::string& labels,
+                       int64_t count, int64_t side) {
+  const fs::path label_path = need_file(folder, labels);
+  const auto pixels = read_idx(need_file(folder, images), {count, side, side});
+  const auto values = read_idx(label_path, {count});
+  return make_image_set(pixels.unsqueeze(1), values, kIdxClasses, label_path.string());
 }
 
-/// Digits; what holds something else says so afterwards.
+const std::vector<std::string> kDigits = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+
 ImageDataset idx_dataset(std::string_view name, const fs::path& folder, ImageSet train,
-                         ImageSet test, double mean, double std_dev) {
+                         ImageSet test, double mean, double std_dev,
+                         const std::vector<std::string>& class_names = kDigits) {
   ImageDataset set;
   set.name = name;
   set.source = folder.string();
   set.train = std::move(train);
   set.test = std::move(test);
-  set.class_names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+  set.class_names = class_names;
   set.normalization = {{mean}, {std_dev}};
+  check_classes(set.train, set.class_names, concat(folder.string(), ": ", name, ", training part"));
+  check_classes(set.test, set.class_names, concat(folder.string(), ": ", name, ", test part"));
   return set;
 }
 
-ImageSet read_train(const fs::path& folder) {
-  return read_idx_pair(folder, kTrainImages, kTrainLabels);
+ImageSet read_train(const fs::path& folder, const KnownSize& size = kMnistSize) {
+  return read_idx_pair(folder, kTrainImages, kTrainLabels, size.train, size.side);
 }
 ImageSet read_test(const fs::path& folder) {
-  return read_idx_pair(folder, kTestImages, kTestLabels);
+  return read_idx_pair(folder, kTestImages, kTestLabels, kMnistSize.test, kMnistSize.side);
 }
 
 bool has_mnist(const fs::path& folder) {
@@ -71,11 +80,9 @@ ImageDataset read_mnist(const fs::path& folder) {
 }
 
 ImageDataset read_fashion_mnist(const fs::path& folder) {
-  auto set =
-      idx_dataset("fashion-mnist", folder, read_train(folder), read_test(folder), 0.2859, 0.3530);
-  set.class_names = {"T-shirt", "trouser", "pullover", "dress", "coat",
-                     "sandal",  "shirt",   "sneaker",  "bag",   "ankle boot"};
-  return set;
+  return idx_dataset("fashion-mnist", folder, read_train(folder), read_test(folder), 0.2859, 0.3530,
+                     {"T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
+                      "sneaker", "bag", "ankle boot"});
 }
 
 ImageDataset read_kmnist(const fs::path& folder) {
@@ -88,14 +95,15 @@ ImageDataset read_kmnist(const fs::path& folder) {
     train = test.slice(0, cut);
     test = test.slice(cut, test.size());
   }
-  auto set = idx_dataset("kmnist", folder, std::move(train), std::move(test), 0.1918, 0.3483);
-  set.class_names = {"o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"};
-  return set;
+  return idx_dataset("kmnist", folder, std::move(train), std::move(test), 0.1918, 0.3483,
+                     {"o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"});
 }
 
 ImageDataset read_usps(const fs::path& folder) {
-  return idx_dataset("usps", folder, read_train(folder),
-                     read_idx_pair(folder, kUspsTestImages, kUspsTestLabels), 0.2469, 0.2989);
+  auto test =
+      read_idx_pair(folder, kUspsTestImages, kUspsTestLabels, kUspsSize.test, kUspsSize.side);
+  return idx_dataset("usps", folder, read_train(folder, kUspsSize), std::move(test), 0.2469,
+                     0.2989);
 }
 
 DatasetRow fashion_mnist_row() {

@@ -9,7 +9,10 @@ namespace moekit::data {
 
 /// 28x28 digits, normalised by the training images' mean and deviation.
 /// Source: LeCun, Cortes, Burges 1998, the MNIST database.
-/// @throws IoError, FormatError naming the file: not there, broken, not images or labels
+/// @throws IoError, FormatError naming the file: not there, broken, not of the images and labels
+/// that
+///         the data set is known to have, or naming the part without an image of some class; here
+///         and below
 ImageDataset read_mnist(const std::filesystem::path& folder);
 
 /// 28x28 clothes in files of the same names. Source: Xiao et al. 2017, arXiv:1708.07747.

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "moekit/core/error.h"
+#include "moekit/core/memory.h"
 #include "moekit/core/random.h"
 #include "moekit/tensor/generator.h"
 
@@ -36,7 +37,7 @@ SoftRouted SoftRouted::select(const torch::Tensor& index) const {
 }
 
 SoftRouted make_teacher(int64_t pairs, int64_t dim, SoftGate gate, const at::Generator& generator) {
-  MOEKIT_CHECK(pairs >= 1 && 2 * pairs <= dim, "soft-routed teacher: pairs must be 1..dim/2 = 1..",
+  MOEKIT_CHECK(pairs >= 1 && pairs <= dim / 2, "soft-routed teacher: pairs must be 1..dim/2 = 1..",
                dim / 2, "; got ", pairs);
   // The columns of q are orthonormal.
   const auto random = torch::empty({dim, 2 * pairs}, torch::kFloat64).normal_(0, 1, generator);
@@ -46,10 +47,11 @@ SoftRouted make_teacher(int64_t pairs, int64_t dim, SoftGate gate, const at::Gen
 }
 
 void SoftRoutedSetOptions::check(const std::string& where) const {
-  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
-               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
   MOEKIT_CHECK(pairs >= 1 && pairs <= dim / 2, where, ".pairs must be 1..dim/2 = 1..", dim / 2,
                "; got ", pairs);
+  const std::string shortage = memory_shortage({2 * pairs, dim}, sizeof(double));
+  MOEKIT_CHECK(shortage.empty(), where, ".pairs = ", pairs, ", dim = ", dim, ": ", shortage);
+  check_generated_size(where, num_train, num_test, {dim + 2 * pairs}, sizeof(float));
 }
 
 ImageDataset make_soft_routed_set(const SoftRoutedSetOptions& options, uint64_t seed) {

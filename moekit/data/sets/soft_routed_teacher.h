@@ -4,6 +4,7 @@
 #include <string>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/core/field_rule.h"
 #include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
@@ -52,10 +53,10 @@ struct SoftRoutedSetOptions {
   void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
-    field("num_train", num_train, "");
-    field("num_test", num_test, "");
-    field("dim", dim, "d of the Gaussian inputs");
-    field("pairs", pairs, "m*, at most dim / 2");
+    field("num_train", num_train, "", at_least(1));
+    field("num_test", num_test, "", at_least(1));
+    field("dim", dim, "d of the Gaussian inputs", at_least(1));
+    field("pairs", pairs, "m*, at most dim / 2", at_least(1));
     field("gate", gate, "of the teacher's router neurons");
   }
 };

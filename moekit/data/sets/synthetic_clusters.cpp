@@ -45,8 +45,7 @@ void ClusterImagesOptions::check(const std::string& where) const {
                num_clusters);
   MOEKIT_CHECK(num_classes >= 2 && num_classes <= 8, where, ".num_classes must be 2..8; got ",
                num_classes);
-  MOEKIT_CHECK(num_train >= 1 && num_test >= 1, where,
-               ".num_train and num_test must be at least 1; got ", num_train, " and ", num_test);
+  check_generated_size(where, num_train, num_test, {kSide, kSide}, 3 * sizeof(float));
   MOEKIT_CHECK(noise >= 0, where, ".noise must be at least 0; got ", noise);
 }
 

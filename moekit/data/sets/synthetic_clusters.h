@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/data/image_dataset.h"
 
 namespace moekit::data {
@@ -18,11 +19,11 @@ struct ClusterImagesOptions {
   void check(const std::string& where) const;
   template <typename Field>
   void visit(Field&& field) {
-    field("num_train", num_train, "");
-    field("num_test", num_test, "");
+    field("num_train", num_train, "", at_least(1));
+    field("num_test", num_test, "", at_least(1));
     field("num_clusters", num_clusters, "1..8");
     field("num_classes", num_classes, "2..8");
-    field("noise", noise, "standard deviation of the pixel noise, in units of 255");
+    field("noise", noise, "standard deviation of the pixel noise, in units of 255", at_least(0));
   }
 };
 

@@ -69,6 +69,12 @@ Isa parse_isa(std::string_view name) {
   throw ArgumentError(concat("instruction set ", name, " is unknown; wanted one of ", known));
 }
 
+std::vector<Isa> known_isas() {
+  std::vector<Isa> isas;
+  for (const auto& row : kIsas) isas.push_back(row.isa);
+  return isas;
+}
+
 bool isa_supported(Isa isa) { return row_of(isa).supported(); }
 
 std::vector<Isa> supported_isas() {

@@ -18,6 +18,8 @@ std::string_view isa_name(Isa isa);
 /// @throws ArgumentError naming what there is, when `name` is none of them.
 Isa parse_isa(std::string_view name);
 
+/// All there are, the fastest first.
+std::vector<Isa> known_isas();
 /// All that this machine runs, the fastest first.
 std::vector<Isa> supported_isas();
 bool isa_supported(Isa isa);

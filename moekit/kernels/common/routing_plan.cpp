@@ -24,41 +24,65 @@ void check_list(const AssignmentList& list) {
                list.num_tokens, " tokens");
 }
 
+/// Token of an assignment of a list.
+struct TokenOf {
+  explicit TokenOf(const AssignmentList& list)
+      : token(list.token), per_token(list.num_tokens > 0 ? list.size / list.num_tokens : 1) {}
+  std::int64_t operator()(std::int64_t assignment) const {
+    return token != nullptr ? token[assignment] : assignment / per_token;
+  }
+  const std::int64_t* token;
+  std::int64_t per_token;
+};
+
 }  // namespace
 
-void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity) {
-  check_list(list);
-  MOEKIT_CHECK(capacity >= 0, "RoutingPlan: capacity must be at least 0; got ", capacity);
-  const std::int64_t per_token = list.num_tokens > 0 ? list.size / list.num_tokens : 1;
-  const auto token_of = [&](std::int64_t a) {
-    return list.token != nullptr ? list.token[a] : a / per_token;
-  };
-  num_tokens = list.num_tokens;
-  num_experts = list.num_experts;
-  num_assignments = list.size;
-  const auto experts = static_cast<std::size_t>(num_experts);
-  offsets.assign(experts + 1, 0);
-  dropped.assign(experts, 0);
-  for (std::int64_t a = 0; a < list.size; ++a) {
+/// Counts the rows of each expert into offsets[expert + 1], and what is beyond the capacity.
+void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
+                             const std::int64_t* order) {
+  const TokenOf token_of(list);
+  offsets.assign(static_cast<std::size_t>(num_experts) + 1, 0);
+  dropped.assign(static_cast<std::size_t>(num_experts), 0);
+  enum : char { kUnseen, kTaken, kDropped };
+  taken_.assign(order != nullptr ? static_cast<std::size_t>(list.size) : 0, kUnseen);
+  for (std::int64_t i = 0; i < list.size; ++i) {
+    const std::int64_t a = order != nullptr ? order[i] : i;
+    MOEKIT_CHECK(a >= 0 && a < list.size, "RoutingPlan: order[", i, "] is ", a, "; there are ",
+                 list.size, " assignments");
     const std::int64_t expert = list.expert[a];
     MOEKIT_CHECK(expert >= 0 && expert < num_experts, "RoutingPlan: token ", token_of(a),
                  " is sent to expert ", expert, "; there are ", num_experts);
     MOEKIT_CHECK(token_of(a) >= 0 && token_of(a) < num_tokens, "RoutingPlan: assignment ", a,
                  " is of token ", token_of(a), "; there are ", num_tokens);
-    auto& count = offsets[static_cast<std::size_t>(expert) + 1];
-    if (capacity > 0 && count == capacity) {
-      ++dropped[static_cast<std::size_t>(expert)];
-    } else {
-      ++count;
-    }
+    auto& rows = offsets[static_cast<std::size_t>(expert) + 1];
+    const bool is_full = capacity > 0 && rows == capacity;
+    ++(is_full ? dropped[static_cast<std::size_t>(expert)] : rows);
+    if (order == nullptr) continue;
+    auto& state = taken_[static_cast<std::size_t>(a)];
+    MOEKIT_CHECK(state == kUnseen, "RoutingPlan: order has assignment ", a, " twice");
+    state = is_full ? kDropped : kTaken;
   }
+  // From here on 1 for what has a row.
+  for (char& state : taken_) state = state == kTaken ? 1 : 0;
+}
+
+void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity,
+                        const std::int64_t* order) {
+  check_list(list);
+  MOEKIT_CHECK(capacity >= 0, "RoutingPlan: capacity must be at least 0; got ", capacity);
+  num_tokens = list.num_tokens;
+  num_experts = list.num_experts;
+  num_assignments = list.size;
+  count_rows(list, capacity, order);
   std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
   const auto rows = static_cast<std::size_t>(offsets.back());
   token.resize(rows);
   assignment.resize(rows);
   weight.resize(rows);
+  const TokenOf token_of(list);
   // offsets[e] walks through the rows of e while they are filled in, and is then moved back. What
-  // is beyond the capacity finds the rows of its expert full.
+  // is beyond the capacity finds the rows of its expert full, or was marked where an order says
+  // who is.
   std::vector<std::int64_t>& next = offsets;
   const bool drops = capacity > 0 && num_dropped() > 0;
   const std::vector<std::int64_t> ends =
@@ -66,13 +90,16 @@ void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity) {
             : std::vector<std::int64_t>();
   for (std::int64_t a = 0; a < list.size; ++a) {
     const auto e = static_cast<std::size_t>(list.expert[a]);
-    if (drops && next[e] == ends[e]) continue;
+    if (drops &&
+        (order != nullptr ? taken_[static_cast<std::size_t>(a)] == 0 : next[e] == ends[e])) {
+      continue;
+    }
     const auto row = static_cast<std::size_t>(next[e]++);
     token[row] = static_cast<std::int32_t>(token_of(a));
     assignment[row] = a;
     weight[row] = list.weight == nullptr ? 1.0F : list.weight[a];
   }
-  for (std::size_t e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
+  for (auto e = static_cast<std::size_t>(num_experts); e > 0; --e) offsets[e] = offsets[e - 1];
   offsets[0] = 0;
   find_active();
 }

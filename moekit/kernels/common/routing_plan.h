@@ -36,10 +36,13 @@ struct RoutingPlan {
   }
   std::int64_t num_dropped() const { return num_assignments - num_rows(); }
 
-  /// @param capacity  most assignments an expert takes, the list's first ones first; 0: no limit
+  /// @param capacity  most assignments an expert takes; 0: no limit
+  /// @param order     [A], the order in which experts take assignments until they are full, a
+  ///                  permutation of 0..A-1; null: the list's. Rows are in the list's order anyway.
   /// @throws ArgumentError naming the assignment and its value, when a token or an expert does not
-  ///         exist.
-  void build(const AssignmentList& list, std::int64_t capacity = 0);
+  ///         exist or `order` is no permutation.
+  void build(const AssignmentList& list, std::int64_t capacity = 0,
+             const std::int64_t* order = nullptr);
 
   /// K assignments a token.
   /// @param expert_index    [N, K], 0..E-1
@@ -54,7 +57,10 @@ struct RoutingPlan {
   void build_shared(std::int64_t num_tokens, std::int64_t num_experts);
 
  private:
+  void count_rows(const AssignmentList& list, std::int64_t capacity, const std::int64_t* order);
   void find_active();
+
+  std::vector<char> taken_;  ///< [A], of a build with an order
 };
 
 }  // namespace moekit::kernels

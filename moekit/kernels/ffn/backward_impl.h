@@ -41,7 +41,10 @@ MOEKIT_INLINE void grad_hidden_as(const BackwardView& view, std::int64_t expert,
       if (bank.gated) {
         const F up_value = load<F>(bank.kept_up + at + c);
         activate<I>(bank.activation, load<F>(bank.kept_gate + at + c), value, derivative);
-        const F grad_gate = scaled * up_value * derivative;
+        // Where the first product overflows, the other order: the derivative may be 0.
+        const F of_value = scaled * up_value;
+        const F grad_gate =
+            of_value * 0.0F == F{} ? of_value * derivative : scaled * derivative * up_value;
         const F grad_up = scaled * value;
         store(view.grad_gate + at + c, grad_gate);
         store(view.grad_up + at + c, grad_up);
@@ -85,7 +88,7 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
   const auto half = [](float value) MOEKIT_LAMBDA {
     std::uint32_t bits;
     std::memcpy(&bits, &value, sizeof(bits));
-    return (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+    return value == value ? (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16 : 0x7fc0U;
   };
   for (std::int64_t s = 0; s < steps; ++s) {
     const float* low = row_at(s * per);

@@ -217,19 +217,26 @@ void quantize_rows(const float* from, std::int64_t stride, std::int64_t columns,
     const float* row = from + r * stride;
     std::int8_t* out = to + r * to_stride;
     F most{};
+    F not_finite{};  // 0, or NaN: a code cannot say so, the row's scale can
     std::int64_t c = 0;
     for (; c + I::kLanes <= columns; c += I::kLanes) {
       const F x = load<F>(row + c);
       const F size = x < F{} ? -x : x;
       most = size > most ? size : most;
+      not_finite += x * 0.0F;
     }
     float largest = 0;
-    for (int l = 0; l < I::kLanes; ++l) largest = most[l] > largest ? most[l] : largest;
+    float spoilt = 0;
+    for (int l = 0; l < I::kLanes; ++l) {
+      largest = most[l] > largest ? most[l] : largest;
+      spoilt += not_finite[l];
+    }
     for (; c < columns; ++c) {
       const float size = row[c] < 0 ? -row[c] : row[c];
       largest = size > largest ? size : largest;
+      spoilt += row[c] * 0.0F;
     }
-    scale[r] = largest / 127;
+    scale[r] = largest / 127 + spoilt;
     // A row so small that 127 / largest overflows counts as zeros.
     const float inverse = largest > 1e-35F ? 127 / largest : 0;
     const F magic = broadcast<I>(12582912.0F);  // adding it rounds to nearest even

@@ -70,6 +70,12 @@ float mean_size(const float* matrix, std::int64_t count) {
   return std::max(1e-5F, static_cast<float>(sum / static_cast<double>(count)));
 }
 
+/// Largest finite bfloat16.
+constexpr float kMaxBf16 = 0x1.fep127F;
+
+/// A scale that weights can be divided by, or 0.
+float usable_scale(float scale) { return scale < std::numeric_limits<float>::min() ? 0.0F : scale; }
+
 /// Inputs of one column as f32 or bf16.
 void write_floats(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
                   std::int64_t inputs) {
@@ -78,7 +84,7 @@ void write_floats(char* panel, const FormatInfo& format, std::int64_t column, co
     if (format.format == WeightFormat::kF32) {
       std::memcpy(to, &row[k], sizeof(float));
     } else {
-      const std::uint16_t value = to_bf16(row[k]);
+      const std::uint16_t value = to_bf16(std::clamp(row[k], -kMaxBf16, kMaxBf16));
       std::memcpy(to, &value, sizeof(value));
     }
   }
@@ -87,9 +93,9 @@ void write_floats(char* panel, const FormatInfo& format, std::int64_t column, co
 /// Inputs [from, to) of one column as codes low..high of one scale.
 void write_codes(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
                  std::int64_t from, std::int64_t to, float scale, int low, int high) {
-  const float inverse = scale > 0 ? 1 / scale : 0;
   for (std::int64_t k = from; k < to; ++k) {
-    write_code(panel, format, k, column, round_code(row[k] * inverse, low, high));
+    const float ratio = scale > 0 ? row[k] / scale : 0.0F;
+    write_code(panel, format, k, column, round_code(ratio, low, high));
   }
 }
 
@@ -99,7 +105,7 @@ void write_groups(char* panel, const FormatInfo& format, std::int64_t column, co
   for (std::int64_t k = 0; k < inputs; k += format.group) {
     const std::int64_t end = std::min(inputs, k + format.group);
     // Rounded up, so that the largest weight stays within 7.
-    const std::uint16_t stored = to_bf16_up(largest(row + k, end - k) / 7);
+    const std::uint16_t stored = to_bf16_up(usable_scale(largest(row + k, end - k) / 7));
     std::memcpy(panel + place_of(format, k, 0).byte - kScaleBytes + 2 * column, &stored,
                 sizeof(stored));
     write_codes(panel, format, column, row, k, end, from_bf16(stored), -8, 7);
@@ -110,11 +116,22 @@ float* scale_ptr(std::byte* base, std::int64_t offset) {
   return reinterpret_cast<float*>(base + offset);
 }
 
-void check_finite(const char* name, std::int64_t expert, const float* values, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    MOEKIT_CHECK(std::isfinite(values[i]), "PackedExperts: ", name, " of expert ", expert, " is ",
-                 values[i], " at position ", i);
-  }
+/// Refuses what a format cannot hold, naming where it is. @param columns  0: a vector
+void check_values(const FormatInfo& format, const char* name, std::int64_t expert,
+                  const float* values, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t count = rows * std::max<std::int64_t>(columns, 1);
+  const bool limited = columns > 0 && format.per_step == 4;
+  const float most = limited ? kMaxQuantizedWeight : std::numeric_limits<float>::max();
+  // NaN compares false.
+  const auto* bad = std::find_if(values, values + count,
+                                 [most](float value) { return !(std::fabs(value) <= most); });
+  if (bad == values + count) return;
+  const std::int64_t at = bad - values;
+  throw ArgumentError(
+      concat("PackedExperts: ", name, " of expert ", expert, " is ", *bad,
+             columns > 0 ? concat(" at row ", at / columns, ", column ", at % columns)
+                         : concat(" at row ", at),
+             std::isfinite(*bad) ? concat("; format ", format.name, " takes at most ", most) : ""));
 }
 
 }  // namespace
@@ -213,7 +230,7 @@ void PackedExperts::pack_matrix(char* base, float* scales, const PanelLayout& la
       write_groups(panel, *info_, column, row, inputs);
     } else {
       const int limit = ternary ? 1 : 127;
-      const float scale = ternary ? of_matrix : largest(row, inputs) / 127;
+      const float scale = ternary ? of_matrix : usable_scale(largest(row, inputs) / 127);
       scales[r / block * kPanelColumns + column] = scale;
       write_codes(panel, *info_, column, row, 0, inputs, scale, -limit, limit);
     }
@@ -270,9 +287,16 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
                    (from.gate_bias != nullptr) == (s.bias && gated),
                "PackedExperts: the shape says bias = ", s.bias, "; the matrices say otherwise");
   const std::int64_t f = s.intermediate_size;
-  check_finite("up", expert, from.up, f * s.hidden_size);
-  check_finite("down", expert, from.down, s.output_size * f);
-  if (gated) check_finite("gate", expert, from.gate, f * s.hidden_size);
+  const auto check = [&](const char* name, const float* values, std::int64_t rows,
+                         std::int64_t columns) {
+    if (values != nullptr) check_values(*info_, name, expert, values, rows, columns);
+  };
+  check("up", from.up, f, s.hidden_size);
+  check("down", from.down, s.output_size, f);
+  check("gate", from.gate, f, s.hidden_size);
+  check("up_bias", from.up_bias, f, 0);
+  check("down_bias", from.down_bias, s.output_size, 0);
+  check("gate_bias", from.gate_bias, f, 0);
 
   std::byte* data = slab_.data() + expert * expert_bytes_;
   std::memset(data, 0, static_cast<std::size_t>(expert_bytes_));

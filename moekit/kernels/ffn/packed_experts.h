@@ -75,7 +75,8 @@ class PackedExperts {
   PackedExperts(const FfnShape& shape, WeightFormat format);
 
   /// @throws ArgumentError when expert is not 0..E-1, a matrix is null that the shape has (or the
-  /// other way round), or a weight is not finite.
+  /// other way round), or a weight or a bias is one that the format cannot hold, see
+  /// `WeightFormat`; the message says of which matrix, row and column.
   void pack(std::int64_t expert, const ExpertMatrices& from);
   /// Takes an expert of another bank of the same shape and format, or of this one, as it is packed.
   /// @throws ArgumentError when shapes, bias or formats differ or an expert is not there.

@@ -69,7 +69,9 @@ template <typename I>
 MOEKIT_INLINE typename I::Half round_to_bf16(const typename I::Float& v) {
   using U = typename I::Unsigned;
   const U bits = (U)v;
-  return __builtin_convertvector((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16, typename I::Half);
+  const U rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+  // Rounding would carry a NaN of ones alone over into a zero.
+  return __builtin_convertvector(v == v ? rounded : U{} + 0x7fc0U, typename I::Half);
 }
 
 template <typename I>
@@ -79,12 +81,13 @@ MOEKIT_INLINE float horizontal_sum(const typename I::Float& v) {
   return sum;
 }
 
-/// e^x to 2 ulp, e^-87 below -87, e^88 above 88. Cephes' expf polynomial.
+/// e^x to 2 ulp, 0 below -87.7, infinity above 88.4. Cephes' expf polynomial.
 template <typename I>
 MOEKIT_INLINE typename I::Float exp_of(typename I::Float x) {
   using F = typename I::Float;
-  const F high = broadcast<I>(88.0F);
-  const F low = broadcast<I>(-87.0F);
+  // As powers of two these round to 128 and -127, whose bits as an exponent are infinity and zero.
+  const F high = broadcast<I>(89.0F);
+  const F low = broadcast<I>(-88.0F);
   x = x > high ? high : x;
   x = x < low ? low : x;
   const F magic = broadcast<I>(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer

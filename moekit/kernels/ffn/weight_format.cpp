@@ -10,12 +10,12 @@ namespace moekit::kernels {
 const std::vector<FormatInfo>& weight_formats() {
   static const std::vector<FormatInfo> kTable{
       {WeightFormat::kF32, "f32", 32, 0, 1, 1, 32, 0, "exact"},
-      {WeightFormat::kBf16, "bf16", 16, 0, 2, 2, 16, 0, "|w| / 256"},
-      {WeightFormat::kInt8, "int8", 8, 0, 4, 4, 8, 128, "channel's max |w| / 254"},
+      {WeightFormat::kBf16, "bf16", 16, 0, 2, 2, 16, 0, "max(|w| / 256, 2^-134)"},
+      {WeightFormat::kInt8, "int8", 8, 0, 4, 4, 8, 128, "max(channel's max |w| / 254, 2^-119)"},
       {WeightFormat::kInt4G128, "int4-g128", 4.125, 128, 128, 4, 4, 8,
-       "group's scale / 2, the scale its max |w| / 7 rounded up by at most 1/128"},
+       "group's scale / 2, the scale its max |w| / 7 rounded up by at most 1/128; at least 2^-123"},
       {WeightFormat::kInt4G32, "int4-g32", 4.5, 32, 32, 4, 4, 8,
-       "group's scale / 2, the scale its max |w| / 7 rounded up by at most 1/128"},
+       "group's scale / 2, the scale its max |w| / 7 rounded up by at most 1/128; at least 2^-123"},
       {WeightFormat::kTernary, "ternary", 2, 0, 16, 4, 2, 1,
        "max(scale / 2, |w| - scale), the scale the matrix' mean |w|"},
   };

@@ -7,9 +7,14 @@
 namespace moekit::kernels {
 
 /// How the weights of a packed matrix are stored. w = scale * (code - offset) for integer formats.
+/// Packing refuses weights and biases that are NaN or infinite, and for integer formats weights
+/// beyond +-kMaxQuantizedWeight. A scale below 2^-126 could not be divided by: it counts as 0, and
+/// so do its weights.
 enum class WeightFormat {
   kF32,
-  kBf16,      ///< rounded to nearest even; tokens and hidden values too
+  /// Rounded to nearest even, weights not beyond the largest bfloat16, 3.39e38; tokens and hidden
+  /// values too, which become infinite there.
+  kBf16,
   kInt8,      ///< one scale an output channel, codes -127..127
   kInt4G128,  ///< one bfloat16 scale for 128 inputs of a channel, codes -8..7
   kInt4G32,   ///< one bfloat16 scale for 32 inputs of a channel
@@ -42,7 +47,11 @@ WeightFormat parse_weight_format(std::string_view name);
 /// Inputs of a product whose int32 sums cannot overflow: 65,536 * 255 * 127 < 2^31.
 inline constexpr std::int64_t kMaxQuantizedInputs = 65536;
 
-/// Nearest bfloat16, ties to even; NaN stays NaN.
+/// Largest weight that an integer format takes: int4's float sums over 65,536 inputs, 127 * 8 times
+/// its scale each, stay finite.
+inline constexpr float kMaxQuantizedWeight = 0x1p100F;  // 1.27e30
+
+/// Nearest bfloat16, ties to even, infinite beyond the largest; NaN stays NaN.
 std::uint16_t to_bf16(float value);
 /// The smallest bfloat16 that is not below a finite value >= 0.
 std::uint16_t to_bf16_up(float value);

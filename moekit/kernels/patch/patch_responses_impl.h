@@ -120,7 +120,7 @@ class Group {
 template <Activation activation>
 inline Floats act(const Floats& z) {
   if constexpr (activation == Activation::kCubic) return z * z * z;
-  if constexpr (activation == Activation::kRelu) return z > 0 ? z : Floats{};
+  if constexpr (activation == Activation::kRelu) return z < 0 ? Floats{} : z;  // NaN stays NaN
   return z;
 }
 

@@ -40,7 +40,7 @@ void ConvExpertsImpl::take_experts(ExpertEdit& edit) {
   net->take_networks(edit);
   edit.take_rows(weight);
   edit.take_rows(bias);
-  options.net(net->options);
+  edit.then([this] { options.net(net->options); });
 }
 
 void check_conv_experts(const ConvExpertsConfig& config, const LayerSite& site,

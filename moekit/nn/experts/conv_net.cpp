@@ -259,7 +259,7 @@ void ConvNetStackImpl::take_networks(ExpertEdit& edit) {
     edit.take_rows(layer.weight);
     edit.take_rows(layer.bias);
   }
-  options.num_networks(edit.index.numel());
+  edit.then([this, networks = edit.index.numel()] { options.num_networks(networks); });
 }
 
 }  // namespace moekit::nn

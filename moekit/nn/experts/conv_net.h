@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
 
@@ -20,9 +21,9 @@ struct ConvBlock {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("channels", channels, "output channels of each network");
-    field("kernel_size", kernel_size, "");
-    field("padding", padding, "zeros on each side");
+    field("channels", channels, "output channels of each network", at_least(1));
+    field("kernel_size", kernel_size, "", at_least(1));
+    field("padding", padding, "zeros on each side", at_least(0));
     field("batch_norm", batch_norm, "normalise before the ReLU");
   }
 };
@@ -49,7 +50,7 @@ struct NetOptions {
   template <typename Field>
   void visit(Field&& field) {
     field("conv", conv, "blocks { channels, kernel_size, padding, batch_norm }");
-    field("hidden", hidden, "fully connected layers; the last gives the features h");
+    field("hidden", hidden, "fully connected layers; the last gives the features h", at_least(1));
   }
 };
 

@@ -49,26 +49,37 @@ torch::Tensor ExpertListImpl::forward_routed(const torch::Tensor& rows, const Ro
 }
 
 void ExpertListImpl::take_experts(ExpertEdit& edit) {
-  const auto old = experts;
-  std::vector<bool> kept(old.size(), false);
-  experts.clear();
-  for (size_t e = 0; e < old.size(); ++e) unregister_module(std::to_string(e));
+  std::vector<torch::nn::AnyModule> taken;
+  std::vector<bool> kept(experts.size(), false);
   for (int64_t i = 0; i < edit.index.numel(); ++i) {
     const auto source = static_cast<size_t>(edit.index[i].item<int64_t>());
-    experts.push_back(kept[source] ? old[source].clone() : old[source]);
+    taken.push_back(kept[source] ? experts[source].clone() : experts[source]);
     if (kept[source]) {
-      const auto from = old[source].ptr()->named_parameters();
-      for (const auto& item : experts.back().ptr()->named_parameters()) {
+      const auto from = experts[source].ptr()->named_parameters();
+      for (auto& item : taken.back().ptr()->named_parameters()) {
+        item.value().set_requires_grad(from[item.key()].requires_grad());  // clone() forgets it
         edit.copies.emplace_back(item.value(), from[item.key()]);
       }
     }
     kept[source] = true;
-    register_module(std::to_string(i), experts.back().ptr());
   }
-  for (size_t e = 0; e < old.size(); ++e) {
+  for (size_t e = 0; e < experts.size(); ++e) {
     if (kept[e]) continue;
-    for (const auto& parameter : old[e].ptr()->parameters()) edit.removed.push_back(parameter);
+    for (const auto& parameter : experts[e].ptr()->parameters()) edit.removed.push_back(parameter);
   }
+  edit.then([this, taken] {
+    for (size_t e = 0; e < experts.size(); ++e) unregister_module(std::to_string(e));
+    experts = taken;
+    for (size_t e = 0; e < experts.size(); ++e) {
+      register_module(std::to_string(e), experts[e].ptr());
+    }
+  });
+}
+
+std::vector<std::vector<torch::Tensor>> ExpertListImpl::separate_parameters() const {
+  std::vector<std::vector<torch::Tensor>> parameters;
+  for (const auto& expert : experts) parameters.push_back(expert.ptr()->parameters());
+  return parameters;
 }
 
 }  // namespace moekit::nn

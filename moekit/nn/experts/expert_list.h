@@ -26,6 +26,7 @@ class ExpertListImpl : public Cloneable<ExpertListImpl, ExpertsImpl> {
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
+  std::vector<std::vector<torch::Tensor>> separate_parameters() const override;
 
   std::vector<torch::nn::AnyModule> experts;
 

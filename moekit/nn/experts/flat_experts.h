@@ -21,6 +21,9 @@ class FlatExpertsImpl : public Cloneable<FlatExpertsImpl, ExpertsImpl> {
   ExpertOutput forward_all(const torch::Tensor& images) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override { inner_->take_experts(edit); }
+  std::vector<std::vector<torch::Tensor>> separate_parameters() const override {
+    return inner_->separate_parameters();
+  }
   torch::Tensor directions() const override { return inner_->directions(); }
 
  private:

@@ -40,7 +40,7 @@ torch::Tensor LinearExpertsImpl::forward_routed(const torch::Tensor& rows,
 void LinearExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);
-  options.num_experts(weight.size(0));
+  edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
 }
 
 std::shared_ptr<ExpertsImpl> make_linear_experts(const LinearExpertsOptions& options,

@@ -5,6 +5,13 @@
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
+namespace {
+
+FfnParameters parameters_of(const MlpExpertsImpl& e) {
+  return {e.gate_proj, e.up_proj, e.down_proj, e.gate_bias, e.up_bias, e.down_bias};
+}
+
+}  // namespace
 
 MlpExpertsImpl::MlpExpertsImpl(MlpExpertsOptions options_) : options(std::move(options_)) {
   MOEKIT_CHECK(options.hidden_size() >= 1 && options.intermediate_size() >= 1 &&
@@ -52,39 +59,25 @@ ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
 }
 
 torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
-  const auto up = grouped_linear(rows, up_proj, up_bias, plan.offsets);
-  const auto hidden = gate_proj.defined()
-                          ? activate(grouped_linear(rows, gate_proj, gate_bias, plan.offsets),
-                                     options.activation()) *
-                                up
-                          : activate(up, options.activation());
-  return grouped_linear(hidden, down_proj, down_bias, plan.offsets);
+  return composed_ffn(rows, parameters_of(*this), options.activation(), plan.offsets);
 }
 
 torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const RoutingPlan& plan,
                                             const torch::Tensor& weight,
                                             const std::shared_ptr<Runtime>& runtime) {
-  return fused_.forward(tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias},
-                        plan, weight, options.activation(), options.compute(),
-                        options.keep_activations(), runtime);
+  return fused_.forward(tokens, parameters_of(*this), plan, weight, options.activation(),
+                        options.compute(), options.keep_activations(), runtime);
 }
 
 std::string MlpExpertsImpl::why_not_fused(const torch::Tensor& tokens) const {
-  return FusedFfn::why_not(tokens, {gate_proj, up_proj, down_proj, gate_bias, up_bias, down_bias},
-                           options.activation());
+  return FusedFfn::why_not(tokens, parameters_of(*this), options.activation());
 }
 
 void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
   for (auto* parameter : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
     edit.take_rows(*parameter);
   }
-  options.num_experts(up_proj.size(0));
-}
-
-void check_mlp_experts(const MlpExpertsOptions& options, const LayerSite& /*site*/,
-                       const std::string& where) {
-  MOEKIT_CHECK(options.intermediate_size() >= 1, where,
-               ".intermediate_size must be at least 1; got ", options.intermediate_size());
+  edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
 }
 
 std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,

@@ -2,6 +2,7 @@
 
 #include <torch/nn/pimpl.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/activation.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
@@ -33,7 +34,7 @@ struct MlpExpertsOptions {
   /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("intermediate_size", intermediate_size_, "F");
+    field("intermediate_size", intermediate_size_, "F", at_least(1));
     field("activation", activation_, "of the hidden layer; gated kinds have a gate_proj");
     field("bias", bias_, "whether the projections have one");
     field("compute", compute_, "operands of the fused kernels' products");
@@ -74,8 +75,6 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
 };
 TORCH_MODULE(MlpExperts);
 
-void check_mlp_experts(const MlpExpertsOptions& options, const LayerSite& site,
-                       const std::string& where);
 /// Flattens images.
 std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
                                               const LayerSite& site);

@@ -6,10 +6,27 @@
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/patch/patch_responses.h"
+#include "moekit/nn/composed_gradient.h"
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
 namespace {
+
+/// The bank composed of libtorch's operations. @param patches [N, P, d] @param rows [R]; undefined
+/// or empty: in order
+torch::Tensor composed_responses(const torch::Tensor& patches, const torch::Tensor& rows,
+                                 const torch::Tensor& weight, const torch::Tensor& bias,
+                                 const std::vector<int64_t>& offsets, int64_t num_classes,
+                                 Activation activation) {
+  const bool in_order = !rows.defined() || (rows.numel() == 0 && offsets.back() > 0);
+  const auto chosen = in_order ? patches : patches.index_select(0, rows);
+  std::vector<int64_t> of_patches = offsets;
+  for (int64_t& offset : of_patches) offset *= chosen.size(1);
+  const auto z = grouped_linear(chosen.flatten(0, 1), weight, bias, of_patches);
+  return activate(z, activation)
+      .view({chosen.size(0), chosen.size(1), num_classes, weight.size(1) / num_classes})
+      .sum(at::IntArrayRef{1, 3});
+}
 
 /// The whole bank as one node on the kernel, which reads samples where they lie. The backward pass
 /// computes the responses again. No gradient for samples.
@@ -42,6 +59,14 @@ class PatchResponses : public torch::autograd::Function<PatchResponses> {
     const int64_t num_classes = ctx->saved_data["num_classes"].toInt();
     const auto shape =
         shape_of(samples, weight, num_classes, ctx->saved_data["activation"].toInt());
+    const torch::Tensor none;
+    if (at::GradMode::is_enabled()) {
+      const auto found = composed_gradient({weight, bias}, grads[0], [&](const auto& of) {
+        return composed_responses(samples, rows, of[0], of[1], offsets, num_classes,
+                                  shape.activation);
+      });
+      return {none, none, found[0], found[1], none, none, none};
+    }
     const auto grad = grads[0].contiguous();
     const auto grad_weight = torch::zeros_like(weight, torch::kFloat64);
     const auto grad_bias = torch::zeros_like(bias, torch::kFloat64);
@@ -52,7 +77,6 @@ class PatchResponses : public torch::autograd::Function<PatchResponses> {
                       bias[e].data_ptr<float>(), grad.data_ptr<float>() + begin * num_classes,
                       grad_weight[e].data_ptr<double>(), grad_bias[e].data_ptr<double>());
                 });
-    const torch::Tensor none;
     return {none, none, grad_weight.to(torch::kFloat32), grad_bias.to(torch::kFloat32), none,
             none, none};
   }
@@ -112,19 +136,18 @@ void PatchExpertsImpl::reset_parameters(const at::Generator& generator) {
 torch::Tensor PatchExpertsImpl::run(const torch::Tensor& samples, const torch::Tensor& rows,
                                     const std::vector<int64_t>& offsets) {
   MOEKIT_CHECK(samples.dim() >= 3 && samples.size(-1) == options.dim() &&
-                   samples.scalar_type() == torch::kFloat32,
-               "PatchExperts: samples must be [N, P, ", options.dim(), "] float32; got ",
-               samples.sizes(), " ", samples.dtype());
-  auto patches = samples.flatten(1, -2).contiguous();
+                   samples.scalar_type() == weight.scalar_type(),
+               "PatchExperts: samples must be [N, P, ", options.dim(), "] ", weight.dtype(),
+               "; got ", samples.sizes(), " ", samples.dtype());
+  const auto patches = samples.flatten(1, -2).contiguous();
   const auto activation = options.activation();
-  if (!kernels::has_patch_kernel(activation)) {  // composed of libtorch's parts
-    if (rows.defined()) patches = patches.index_select(0, rows);
-    std::vector<int64_t> of_patches = offsets;
-    for (int64_t& offset : of_patches) offset *= patches.size(1);
-    const auto z = grouped_linear(patches.flatten(0, 1), weight, bias, of_patches);
-    return activate(z, activation)
-        .view({patches.size(0), patches.size(1), options.num_classes(), -1})
-        .sum(at::IntArrayRef{1, 3});
+  // The kernel takes float and gives samples no gradient.
+  const bool fused = kernels::has_patch_kernel(activation) &&
+                     samples.scalar_type() == torch::kFloat32 &&
+                     !(at::GradMode::is_enabled() && samples.requires_grad());
+  if (activation != Activation::kIdentity && !fused) {
+    return composed_responses(patches, rows, weight, bias, offsets, options.num_classes(),
+                              activation);
   }
   if (activation == Activation::kIdentity) {
     // sum_j sum_p (w_j x_p + b_j) = (sum_j w_j) (sum_p x_p) + P sum_j b_j
@@ -164,7 +187,7 @@ ExpertOutput PatchExpertsImpl::forward_all(const torch::Tensor& samples) {
 void PatchExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);
-  options.num_experts(weight.size(0));
+  edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
 }
 
 void check_patch_experts(const PatchExpertsOptions& options, const LayerSite& site,

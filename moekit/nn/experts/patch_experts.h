@@ -2,6 +2,7 @@
 
 #include <torch/nn/pimpl.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/activation.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts.h"
@@ -25,9 +26,9 @@ struct PatchExpertsOptions {
   /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("num_filters", num_filters_, "J filters a class");
+    field("num_filters", num_filters_, "J filters a class", at_least(1));
     field("activation", activation_, "of a filter's products");
-    field("init_scale", init_scale_, "factor on the usual initial weights");
+    field("init_scale", init_scale_, "factor on the usual initial weights", above(0));
   }
 };
 

@@ -25,6 +25,20 @@ void check_router_learns(double coefficient, const LossSite& site, const std::st
                ": the model has no router that learns; wanted 0");
 }
 
+void check_aux_only(const LossSite& site, const std::vector<AuxLoss>& losses) {
+  const bool any = std::any_of(losses.begin(), losses.end(),
+                               [](const AuxLoss& loss) { return bool(loss.value); });
+  for (const auto& layer : site.layers) {
+    if (any || layer.router == nullptr || !layer.router->traits().aux_only) continue;
+    const auto parameters = layer.router->parameters();
+    const bool learns = std::any_of(parameters.begin(), parameters.end(),
+                                    [](const auto& p) { return p.requires_grad(); });
+    MOEKIT_CHECK(!learns, "layer \"", layer.name,
+                 "\": aux_only = true wants a loss on routing, of which the recipe has none: "
+                 "nothing would train this router");
+  }
+}
+
 std::vector<AuxLossTerm> aux_losses(const AuxLossInput& input, const std::vector<AuxLoss>& losses) {
   std::vector<AuxLossTerm> terms;
   for (const auto& loss : losses) {

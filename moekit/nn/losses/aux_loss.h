@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "moekit/nn/precision.h"
 #include "moekit/nn/routed_layer.h"
 
 namespace moekit::nn {
@@ -33,6 +34,10 @@ AuxLoss make_aux_loss(std::string name, double coefficient,
 /// Refuses a loss for a model without a router that learns. @param where  path of the loss's key
 /// @throws ArgumentError
 void check_router_learns(double coefficient, const LossSite& site, const std::string& where);
+
+/// Refuses a model with a router that only losses on routing train (its option aux_only) when there
+/// is none and the router is not frozen. @throws ArgumentError naming the layer
+void check_aux_only(const LossSite& site, const std::vector<AuxLoss>& losses);
 
 struct AuxLossTerm {
   std::string name;

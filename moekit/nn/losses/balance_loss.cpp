@@ -3,20 +3,66 @@
 #include "moekit/core/error.h"
 
 namespace moekit::nn {
+namespace {
 
-torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert) {
+/// Refuses rows that are no probabilities, naming the first.
+void check_rows(const torch::Tensor& probs) {
+  const auto sums = at_least_float(probs.detach()).sum(1);
+  // Entries rounded to bfloat16, also where they come as floats again, are off by a relative 2^-9
+  // each, and so may their sum be; logits are off by more.
+  constexpr double kTolerance = 0x1p-7;
+  // Not "wrong where above the tolerance": NaN is above nothing.
+  const auto wrong = (sums - 1).abs().le(kTolerance).logical_not().nonzero();
+  if (wrong.size(0) == 0) return;
+  const auto row = wrong[0][0].item<int64_t>();
+  throw ArgumentError(concat("load_balance_loss: every row of probs must sum to 1 within ",
+                             kTolerance, "; row ", row, " sums to ", sums[row].item<double>(),
+                             " (were logits given?)"));
+}
+
+void check_shapes(const torch::Tensor& probs, const torch::Tensor& expert) {
   MOEKIT_CHECK(probs.dim() == 2 && expert.dim() == 1,
                "load_balance_loss: probs must be [N, E] and expert [A]; got ", probs.sizes(),
                " and ", expert.sizes());
+}
+
+}  // namespace
+
+torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert) {
+  check_shapes(probs, expert);
   const int64_t num_experts = probs.size(1);
-  if (expert.size(0) == 0) return probs.sum() * 0;
-  const auto sums = probs.detach().sum(1);
-  MOEKIT_CHECK(torch::allclose(sums, torch::ones_like(sums), 1e-3, 1e-3),
-               "load_balance_loss: every row of probs must sum to 1; the first sums to ",
-               sums[0].item<double>(), " (were logits given?)");
+  const auto p = at_least_float(probs);
+  if (expert.size(0) == 0) return p.sum() * 0;
+  check_rows(probs);
   const auto counts = torch::bincount(expert, {}, num_experts);
-  const auto fraction = counts.to(probs.scalar_type()) / static_cast<double>(expert.numel());
-  return static_cast<double>(num_experts) * (fraction * probs.mean(0)).sum();
+  const auto fraction = counts.to(p.scalar_type()) / static_cast<double>(expert.numel());
+  return static_cast<double>(num_experts) * (fraction * p.mean(0)).sum();
+}
+
+torch::Tensor sequence_balance_loss(const Routing& routing) {
+  const auto& sequence = routing.sequence;
+  MOEKIT_CHECK(sequence.defined(),
+               "sequence_balance_loss: wants the routing of tokens [B, T, D]; these came flat");
+  check_shapes(routing.probs, routing.expert);
+  const auto p = at_least_float(routing.probs);
+  if (routing.num_assignments() == 0) return p.sum() * 0;
+  check_rows(routing.probs);
+  const int64_t experts = routing.num_experts();
+  const int64_t sequences = sequence.max().item<int64_t>() + 1;
+  const auto of_assignment = sequence.index_select(0, routing.token);
+  const auto counts =
+      torch::bincount(of_assignment * experts + routing.expert, {}, sequences * experts)
+          .view({sequences, experts})
+          .to(p.scalar_type());
+  const auto assignments = counts.sum(1, true);
+  const auto tokens = torch::bincount(sequence, {}, sequences).to(p.scalar_type()).unsqueeze(1);
+  const auto mean = torch::zeros({sequences, experts}, p.options().requires_grad(false))
+                        .index_add(0, sequence, p) /
+                    tokens.clamp_min(1);
+  // A sequence that is masked as a whole has no tokens and counts for nothing.
+  const auto of_sequence = (counts / assignments.clamp_min(1) * mean).sum(1);
+  const auto there = assignments.gt(0).sum().to(p.scalar_type());
+  return static_cast<double>(experts) * of_sequence.sum() / there;
 }
 
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
@@ -25,9 +71,11 @@ void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
 }
 
 AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& /*site*/) {
-  return make_aux_loss("balance", options.balance, [](const AuxLossInput& in) {
-    return load_balance_loss(in.routing.probs, in.routing.expert);
-  });
+  return make_aux_loss(
+      "balance", options.balance, [per_sequence = options.per_sequence](const AuxLossInput& in) {
+        return per_sequence ? sequence_balance_loss(in.routing)
+                            : load_balance_loss(in.routing.probs, in.routing.expert);
+      });
 }
 
 }  // namespace moekit::nn

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -13,16 +14,27 @@ namespace moekit::nn {
 /// Source: Fedus et al. 2021, arXiv:2101.03961, eq. 4-6 (K = 1), normalized by the number of
 /// assignments.
 /// @param probs [N, E] @param expert [A] int64, the expert of every assignment. 0 without any.
-/// @throws ArgumentError when a row of probs does not sum to 1 (logits given by mistake).
+/// @throws ArgumentError naming the row when one of probs does not sum to 1 (logits given by
+/// mistake).
 torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert);
+
+/// The same of each sequence alone, with f_i and P_i over its tokens, mean over the sequences that
+/// have any: balanced within every sequence, and not only over the batch. Masked tokens are in
+/// none. Source: DeepSeek-AI 2024, arXiv:2412.19437, eq. 17-20, normalized by the number of
+/// assignments.
+/// @throws ArgumentError unless the routing is of tokens [B, T, D]; as load_balance_loss()
+torch::Tensor sequence_balance_loss(const Routing& routing);
 
 /// Its key in a recipe's section `loss`.
 struct BalanceLossOptions {
   double balance = 0;  ///< coefficient
+  /// sequence_balance_loss() in place of load_balance_loss(). No recipe's key: the networks of
+  /// recipes take images, which are no sequences.
+  bool per_sequence = false;
 
   template <typename Field>
   void visit(Field&& field) {
-    field("balance", balance, "load-balance loss (Fedus et al. 2021)");
+    field("balance", balance, "load-balance loss (Fedus et al. 2021)", at_least(0));
   }
 };
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -17,7 +18,8 @@ struct EntropyLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("entropy", entropy, "sure decisions; negative for undecided ones");
+    field("entropy", entropy, "sure decisions; negative for undecided ones",
+          at_least(-kMostOfAnything));
   }
 };
 void check_entropy_loss(const EntropyLossOptions& options, const LossSite& site,

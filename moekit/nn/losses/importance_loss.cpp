@@ -14,7 +14,7 @@ torch::Tensor squared_variation(const torch::Tensor& values) {
 
 torch::Tensor importance_loss(const torch::Tensor& probs) {
   MOEKIT_CHECK(probs.dim() == 2, "importance_loss: probs must be [N, E]; got ", probs.sizes());
-  return squared_variation(probs.sum(0));
+  return squared_variation(at_least_float(probs).sum(0));
 }
 
 void check_importance_loss(const ImportanceLossOptions& options, const LossSite& site,

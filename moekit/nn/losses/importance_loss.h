@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -23,7 +24,7 @@ struct ImportanceLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("importance", importance, "equal mass per expert (Shazeer et al. 2017)");
+    field("importance", importance, "equal mass per expert (Shazeer et al. 2017)", at_least(0));
   }
 };
 void check_importance_loss(const ImportanceLossOptions& options, const LossSite& site,

@@ -6,6 +6,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/losses/importance_loss.h"
+#include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
 
@@ -18,12 +19,14 @@ torch::Tensor load_loss(const Routing& routing) {
                routing.num_experts());
   // The K-th largest of the other noisy logits: the (K+1)-th largest of all for a chosen expert,
   // the K-th for the rest.
-  const auto largest = std::get<0>(torch::topk(routing.logits.detach(), k + 1, 1));
+  const auto noisy = at_least_float(routing.logits.detach());
+  const auto largest = noisy.gather(1, top_k_index(routing.logits, k + 1));
   const auto threshold_in = largest.narrow(1, k, 1);
   const auto threshold_out = largest.narrow(1, k - 1, 1);
-  const auto chosen = routing.logits.detach() > threshold_in;
+  const auto chosen = torch::zeros_like(noisy, torch::kBool).scatter(1, routing.expert_index, true);
   const auto threshold = torch::where(chosen, threshold_in, threshold_out);
-  const auto z = (routing.clean_logits - threshold) / routing.noise_std.clamp_min(1e-6);
+  const auto z = (at_least_float(routing.clean_logits) - threshold) /
+                 at_least_float(routing.noise_std).clamp_min(1e-6);
   const auto probability = 0.5 * (1 + torch::erf(z / std::sqrt(2.0)));
   return squared_variation(probability.sum(0));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -19,7 +20,8 @@ struct LoadLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("load", load, "equal number of tokens per expert, needs noise = \"gaussian\"");
+    field("load", load, "equal number of tokens per expert, needs noise = \"gaussian\"",
+          at_least(0));
   }
 };
 void check_load_loss(const LoadLossOptions& options, const LossSite& site,

@@ -6,8 +6,8 @@ namespace moekit::nn {
 
 torch::Tensor router_z_loss(const torch::Tensor& logits) {
   MOEKIT_CHECK(logits.dim() == 2, "router_z_loss: logits must be [N, E]; got ", logits.sizes());
-  if (logits.size(0) == 0) return logits.sum();
-  return torch::logsumexp(logits, 1).square().mean();
+  if (logits.size(0) == 0) return at_least_float(logits).sum();
+  return torch::logsumexp(at_least_float(logits), 1).square().mean();
 }
 
 void check_router_z_loss(const RouterZLossOptions& options, const LossSite& site,

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -17,7 +18,7 @@ struct RouterZLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("router_z", router_z, "small logits (Zoph et al. 2022)");
+    field("router_z", router_z, "small logits (Zoph et al. 2022)", at_least(0));
   }
 };
 void check_router_z_loss(const RouterZLossOptions& options, const LossSite& site,

@@ -6,7 +6,7 @@ namespace moekit::nn {
 
 torch::Tensor pairwise_distance(const torch::Tensor& samples) {
   const torch::NoGradGuard no_grad;
-  auto x = samples.detach().reshape({samples.size(0), -1});
+  auto x = at_least_float(samples.detach()).reshape({samples.size(0), -1});
   if (x.size(0) == 0) return x.new_zeros({0, 0});
   // |a|^2 + |b|^2 - 2ab: 30 x faster than the sum of squared differences for 784 pixels. Taking
   // the mean off first keeps the three terms small against each other.
@@ -18,22 +18,24 @@ torch::Tensor pairwise_distance(const torch::Tensor& samples) {
   return d;
 }
 
-torch::Tensor sample_similarity_loss(const torch::Tensor& probs, const torch::Tensor& distance,
+torch::Tensor sample_similarity_loss(const torch::Tensor& probs_, const torch::Tensor& distance_,
                                      const SampleSimilarityOptions& options) {
-  MOEKIT_CHECK(probs.dim() == 2 && distance.dim() == 2 && distance.size(0) == probs.size(0) &&
-                   distance.size(1) == probs.size(0),
+  MOEKIT_CHECK(probs_.dim() == 2 && distance_.dim() == 2 && distance_.size(0) == probs_.size(0) &&
+                   distance_.size(1) == probs_.size(0),
                "sample_similarity_loss: probs must be [N, E] and distance [N, N]; got ",
-               probs.sizes(), " and ", distance.sizes());
+               probs_.sizes(), " and ", distance_.sizes());
+  const auto probs = at_least_float(probs_);
+  const auto distance = distance_.detach().to(probs.scalar_type());
   const auto num_tokens = static_cast<double>(probs.size(0));
   const auto num_experts = static_cast<double>(probs.size(1));
   if (probs.size(0) == 0) return probs.sum();
   // sum_nm S_nm D_nm with S = P P' is sum of P o (D P): N^2 E instead of N^2 (E + 1) and no S.
-  const auto same = (probs * distance.detach().matmul(probs)).sum();
+  const auto same = (probs * distance.matmul(probs)).sum();
   const double pairs = num_tokens * num_tokens;
   const double scale_same = options.scale == SimilarityScale::kMean ? 1 / pairs : 1.0;
   auto loss = options.beta_same * scale_same / num_experts * same;
   if (num_experts > 1) {
-    const auto different = distance.detach().sum() - same;
+    const auto different = distance.sum() - same;
     loss = loss -
            options.beta_different / pairs / (num_experts * num_experts - num_experts) * different;
   }

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
 namespace moekit::nn {
@@ -29,7 +30,7 @@ torch::Tensor sample_similarity_loss(const torch::Tensor& probs, const torch::Te
                                      const SampleSimilarityOptions& options);
 
 /// Euclidean distances of the flattened samples, exact 0 for identical ones. No gradient.
-/// Products are in the samples' dtype, with the mean taken off first: relative error about 1e-3
+/// Products are in float32 at least, with the mean taken off first: relative error about 1e-3
 /// for the closest pairs, 1e-6 for common ones.
 /// @param samples [N, ...] @return [N, N]
 torch::Tensor pairwise_distance(const torch::Tensor& samples);
@@ -43,8 +44,8 @@ struct SimilarityLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("similarity_same", same, "beta_s: similar samples share an expert");
-    field("similarity_different", different, "beta_d: dissimilar samples do not");
+    field("similarity_same", same, "beta_s: similar samples share an expert", at_least(0));
+    field("similarity_different", different, "beta_d: dissimilar samples do not", at_least(0));
     field("similarity_scale", scale, "both sums by N^2, or as the released code");
     field("similarity_relative", relative, "distances over the batch's largest");
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/precision.h"
 #include "moekit/nn/routers/trunk.h"
 
 namespace moekit::nn {
@@ -42,9 +43,10 @@ Routing AttentiveRouterImpl::forward(const torch::Tensor& tokens, const RouterCo
                "AttentiveRouter: expert features must be [", options.num_experts(), ", ",
                hidden.size(0), ", ", options.hidden_size(), "]; got ", keys.sizes());
   // <u W_q, v W_k> = <u W_q W_k', v>: one product of size h x h in place of E.
-  const auto query = hidden.matmul(query_weight).matmul(key_weight.t());
+  const auto type = c10::promoteTypes(compute_type(hidden, query_weight), keys.scalar_type());
+  const auto query = hidden.to(type).matmul(query_weight.to(type)).matmul(key_weight.to(type).t());
   const double scale = 1.0 / std::sqrt(static_cast<double>(options.hidden_size()));
-  const auto logits = (keys * query.unsqueeze(0)).sum(2).t() * scale;
+  const auto logits = (keys.to(type) * query.unsqueeze(0)).sum(2).t() * scale;
   return route(logits, options.top_k(), options.combine_weights());
 }
 
@@ -54,13 +56,17 @@ void AttentiveRouterImpl::pretty_print(std::ostream& stream) const {
 }
 
 void AttentiveRouterImpl::take_experts(ExpertEdit& edit) {
-  const int64_t experts = edit.index.numel();
-  options.num_experts(experts).top_k(std::min(options.top_k(), experts));
+  edit.then([this, experts = edit.index.numel()] {
+    options.num_experts(experts).top_k(std::min(options.top_k(), experts));
+  });
 }
 
 RouterTraits AttentiveRouterImpl::traits() const {
   RouterTraits traits;
   traits.top_k = options.top_k();
+  traits.no_weight_gradient =
+      why_no_gradient(options.top_k(), options.num_experts(), options.combine_weights());
+  traits.aux_only = options.aux_only();
   return traits;
 }
 

@@ -3,6 +3,7 @@
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
 #include "moekit/nn/routers/trunk.h"
@@ -18,13 +19,17 @@ struct AttentiveRouterOptions {
   TORCH_ARG(int64_t, num_experts) = 0;  ///< E; no weight depends on it
   TORCH_ARG(int64_t, top_k) = 0;        ///< K; 0: all experts. Saves no work: see the class.
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
+  /// Only losses on routing train it: wanted where the weights carry no gradient, as for top_k = 1
+  /// with renormalized weights.
+  TORCH_ARG(bool, aux_only) = false;
 
  public:
   /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("top_k", top_k_, "experts a token is sent to; 0 for all");
+    field("top_k", top_k_, "experts a token is sent to; 0 for all", at_least(0));
     field("combine_weights", combine_weights_, "weights of the chosen experts");
+    field("aux_only", aux_only_, "no task gradient: only losses on routing train the router");
   }
 };
 

@@ -1,6 +1,8 @@
 #include "moekit/nn/routers/linear_router.h"
 
+#include "moekit/core/config.h"
 #include "moekit/core/error.h"
+#include "moekit/nn/precision.h"
 #include "moekit/nn/routers/trunk.h"
 
 namespace moekit::nn {
@@ -12,8 +14,6 @@ void check_options(const LinearRouterOptions& options, const std::string& where)
   MOEKIT_CHECK(options.num_experts() >= 1, where, "num_experts must be at least 1; got ",
                options.num_experts());
   check_top_k(options.top_k(), options.num_experts(), where);
-  MOEKIT_CHECK(options.temperature() > 0, where, "temperature must be positive; got ",
-               options.temperature());
   MOEKIT_CHECK(options.noise_scale() > 0 ||
                    (options.noise_scale() == 0 && options.noise() == RouterNoise::kNone),
                where, "noise_scale must be positive with noise = \"", enum_name(options.noise()),
@@ -24,6 +24,7 @@ void check_options(const LinearRouterOptions& options, const std::string& where)
 
 LinearRouterImpl::LinearRouterImpl(LinearRouterOptions options_, torch::nn::AnyModule trunk_)
     : options(std::move(options_)), trunk(std::move(trunk_)) {
+  check_values(options, "LinearRouter");
   check_options(options, "LinearRouter: ");
   reset();
 }
@@ -57,14 +58,18 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   MOEKIT_CHECK(hidden.dim() == 2 && hidden.size(1) == options.hidden_size(),
                "LinearRouter: tokens must be [N, ", options.hidden_size(), "]; got ",
                hidden.sizes());
-  const auto clean = torch::linear(hidden, weight, bias) / options.temperature();
+  const auto type = compute_type(hidden, weight);
+  const auto input = hidden.to(type);
+  const auto clean = torch::linear(input, weight.to(type), bias.defined() ? bias.to(type) : bias) /
+                     options.temperature();
   if (!(context.training || context.always_noise) || options.noise() == RouterNoise::kNone) {
     return route(clean, options.top_k(), options.combine_weights());
   }
   torch::Tensor noise_std;
   torch::Tensor noise;
   if (options.noise() == RouterNoise::kGaussian) {
-    noise_std = torch::softplus(torch::linear(hidden, noise_weight)) * options.noise_scale();
+    noise_std =
+        torch::softplus(torch::linear(input, noise_weight.to(type))) * options.noise_scale();
     noise = torch::empty_like(clean).normal_(0, 1, context.generator) * noise_std;
   } else {
     noise = torch::empty_like(clean).uniform_(0, 1, context.generator) * options.noise_scale();
@@ -77,6 +82,9 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
 RouterTraits LinearRouterImpl::traits() const {
   RouterTraits traits;
   traits.top_k = options.top_k();
+  traits.no_weight_gradient =
+      why_no_gradient(options.top_k(), options.num_experts(), options.combine_weights());
+  traits.aux_only = options.aux_only();
   traits.adds_noise = options.noise() != RouterNoise::kNone;
   traits.gaussian_noise = options.noise() == RouterNoise::kGaussian;
   return traits;
@@ -92,7 +100,9 @@ void LinearRouterImpl::pretty_print(std::ostream& stream) const {
 void LinearRouterImpl::take_experts(ExpertEdit& edit) {
   for (auto* parameter : {&weight, &bias, &noise_weight}) edit.take_rows(*parameter);
   // "All experts" stays all; a fixed K may not exceed the experts that are left.
-  options.num_experts(weight.size(0)).top_k(std::min(options.top_k(), weight.size(0)));
+  edit.then([this, experts = edit.index.numel()] {
+    options.num_experts(experts).top_k(std::min(options.top_k(), experts));
+  });
 }
 
 void check_linear_router(const LinearRouterConfig& config, const LayerSite& site,

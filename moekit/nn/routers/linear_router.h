@@ -3,6 +3,7 @@
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/router.h"
 #include "moekit/nn/routers/trunk.h"
@@ -26,6 +27,9 @@ struct LinearRouterOptions {
   TORCH_ARG(int64_t, num_experts) = 0;  ///< E
   TORCH_ARG(int64_t, top_k) = 0;        ///< K; 0: all experts
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
+  /// Only losses on routing train it: wanted where the weights carry no gradient, as for top_k = 1
+  /// with renormalized weights.
+  TORCH_ARG(bool, aux_only) = false;
   TORCH_ARG(double, temperature) = 1.0;  ///< logits / temperature
   TORCH_ARG(RouterNoise, noise) = RouterNoise::kNone;
   TORCH_ARG(double, noise_scale) = 1.0;
@@ -36,11 +40,12 @@ struct LinearRouterOptions {
   /// Names what a recipe chooses; sizes come from the layer.
   template <typename Field>
   void visit(Field&& field) {
-    field("top_k", top_k_, "experts a token is sent to; 0 for all");
+    field("top_k", top_k_, "experts a token is sent to; 0 for all", at_least(0));
     field("combine_weights", combine_weights_, "weights of the chosen experts");
-    field("temperature", temperature_, "logits are divided by it");
+    field("aux_only", aux_only_, "no task gradient: only losses on routing train the router");
+    field("temperature", temperature_, "logits are divided by it", above(0));
     field("noise", noise_, "noise on the logits in training");
-    field("noise_scale", noise_scale_, "its size");
+    field("noise_scale", noise_scale_, "its size", at_least(0));
     field("init", init_, "initial weights");
     field("bias", bias_, "a learned offset per expert");
   }

@@ -52,8 +52,10 @@ void OracleRouterImpl::take_experts(ExpertEdit& edit) {
   }
   // Refuses an expert that is named twice: which of the two would get its tasks?
   const OracleRouterImpl edited{OracleRouterOptions(std::move(groups))};
-  options = edited.options;
-  expert_of_task_ = edited.expert_of_task_;
+  edit.then([this, own = edited.options, experts = edited.expert_of_task_] {
+    options = own;
+    expert_of_task_ = experts;
+  });
 }
 
 RouterTraits OracleRouterImpl::traits() const {

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/layer_site.h"
 #include "moekit/nn/router.h"
@@ -20,7 +21,7 @@ struct OracleRouterOptions {
  public:
   template <typename Field>
   void visit(Field&& field) {
-    field("groups", groups_, "the labels of each expert");
+    field("groups", groups_, "the labels of each expert", at_least(0));
   }
 };
 

@@ -1,6 +1,7 @@
 #include "moekit/nn/routers/trunk.h"
 
 #include "moekit/core/error.h"
+#include "moekit/nn/precision.h"
 #include "moekit/nn/routers/patch_sum.h"
 
 namespace moekit::nn {
@@ -56,7 +57,11 @@ torch::nn::AnyModule register_trunk(torch::nn::Module& owner, const torch::nn::A
 }
 
 torch::Tensor run_trunk(torch::nn::AnyModule& trunk, const torch::Tensor& tokens) {
-  return trunk.is_empty() ? tokens : trunk.forward(tokens);
+  if (trunk.is_empty()) return tokens;
+  // What has no parameters (sums of patches) is the router's own arithmetic.
+  const auto module = trunk.ptr();
+  return trunk.forward(module->parameters().empty() ? at_least_float(tokens)
+                                                    : as_parameters(tokens, *module));
 }
 
 void reset_trunk(const torch::nn::AnyModule& trunk, const at::Generator& generator) {

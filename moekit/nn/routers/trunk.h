@@ -6,6 +6,7 @@
 #include <string>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/core/field_rule.h"
 #include "moekit/nn/experts/conv_net.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/layer_site.h"
@@ -28,7 +29,7 @@ struct TrunkOptions {
   template <typename Field>
   void visit(Field&& field) {
     field("input", input, "what a router without trunk sees of an image");
-    field("patch_size", patch_size, "side of a patch; 0: each row is one");
+    field("patch_size", patch_size, "side of a patch; 0: each row is one", at_least(0));
     field("trunk", trunk, "network before the router's own layer; empty: none");
     field("trunk_relu", trunk_relu, "ReLU after the trunk");
   }

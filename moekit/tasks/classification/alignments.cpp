@@ -14,7 +14,7 @@ void add_centres(Json& out, const torch::Tensor& router, const RunData& data,
                  const metrics::LayerTrace& layer) {
   const auto centre = metrics::alignment(router, data.directions.at("centre"));
   const auto label = metrics::alignment(router, data.directions.at("label"));
-  const auto chosen = layer.probs.argmax(1);
+  const auto chosen = layer.top1();
   const auto used = torch::bincount(chosen, {}, layer.num_experts()) >
                     kInUse * static_cast<double>(chosen.size(0));
   out["centre_over_label"] = metrics::alignment_ratio(centre, label, used);

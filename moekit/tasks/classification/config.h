@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/data/datasets.h"
 #include "moekit/models/classifier.h"
 #include "moekit/nn/loss_kinds.h"
@@ -21,10 +22,11 @@ struct DataConfig {
   template <typename Field>
   void visit(Field&& field) {
     field("name", set, "data set; see `moekit data list`");
-    field("train_limit", train_limit, "use the first n training images; 0: all");
-    field("test_limit", test_limit, "use the first n test images; 0: all");
-    field("holdout", holdout, "test on n training images drawn by the seed; 0: the test set");
-    field("validation", validation, "training images set apart for early stopping");
+    field("train_limit", train_limit, "use the first n training images; 0: all", at_least(0));
+    field("test_limit", test_limit, "use the first n test images; 0: all", at_least(0));
+    field("holdout", holdout, "test on n training images drawn by the seed; 0: the test set",
+          at_least(0));
+    field("validation", validation, "training images set apart for early stopping", at_least(0));
     field("augment", augment, "random flips and crops of the training images");
   }
 };
@@ -68,7 +70,8 @@ struct InitConfig {
     field("router_from", router_from, "run whose whole router is copied");
     field("trunk_from", trunk_from, "run whose router's trunk is copied");
     field("experts_from", experts_from, "run whose experts are copied");
-    field("experts_seed", experts_seed, "seed of the experts' first weights; 0: the run's seed");
+    field("experts_seed", experts_seed, "seed of the experts' first weights; 0: the run's seed",
+          at_least(0, kAnySeed));
     field("freeze_router", freeze_router, "the router does not learn");
     field("freeze_experts", freeze_experts, "the experts do not learn");
   }
@@ -79,6 +82,7 @@ struct Config {
   std::string task = "classification";
   int64_t seed = 1;
   int64_t threads = 1;
+  bool events = true;
   DataConfig data;
   KindSection<models::ModelKinds> model;
   OptionSet<nn::LossKinds> loss;
@@ -88,8 +92,10 @@ struct Config {
   template <typename Field>
   void visit(Field&& field) {
     field("task", task, "what kind of run this is");
-    field("seed", seed, "of every random choice");
-    field("threads", threads, "one is fastest for small models: run seeds side by side instead");
+    field("seed", seed, "of every random choice", at_least(0, kAnySeed));
+    field("threads", threads, "one is fastest for small models: run seeds side by side instead",
+          at_least(1, kMostThreads));
+    field("events", events, "also write event files for TensorBoard");
     field("data", data, "");
     field("model", model, "");
     field("loss", loss, "");

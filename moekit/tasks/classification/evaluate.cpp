@@ -53,12 +53,12 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
 }
 
 Json evaluation_summary(const Evaluation& evaluation, const models::ClassifierImpl& model,
-                        int64_t num_classes, bool drops) {
+                        int64_t num_classes) {
   Json out = Json::object();
   out["error"] = evaluation.error;
   out["accuracy_percent"] = 100 * (1 - evaluation.error);
   out["loss"] = evaluation.loss;
-  if (drops) out["dropped"] = evaluation.dropped;
+  if (!evaluation.trace.layers.empty()) out["dropped"] = evaluation.dropped;
   for (const auto& layer : evaluation.trace.layers) {
     out["layers"][layer.name] =
         metrics::specialization_summary(layer, evaluation.trace, num_classes, model.is_hard());

@@ -26,10 +26,10 @@ struct EvaluateOptions {
 Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
                     const data::Normalization& normalization, const EvaluateOptions& options = {});
 
-/// Figures of an evaluation as they stand in a run's summary: "error", "loss" and per layer the
+/// Figures of an evaluation as they stand in a run's summary: "error", "loss", of every kind of
+/// mixture also "dropped", the number of assignments beyond its capacity, and per layer the
 /// specialization figures.
-/// @param drops  also the number of assignments beyond the capacity
 Json evaluation_summary(const Evaluation& evaluation, const models::ClassifierImpl& model,
-                        int64_t num_classes, bool drops);
+                        int64_t num_classes);
 
 }  // namespace moekit::classification

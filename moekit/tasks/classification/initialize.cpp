@@ -1,5 +1,6 @@
 #include "moekit/tasks/classification/initialize.h"
 
+#include "moekit/checkpoint/manifest.h"
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/random.h"
@@ -16,6 +17,7 @@ void copy_parts(const char* key, const std::string& run, models::ClassifierImpl&
   if (run.empty()) return;
   MOEKIT_CHECK(!parts.empty(), key, ": the model has no such part");
   const fs::path file = fs::path(run) / "model" / "model.safetensors";
+  checkpoint::check_in_manifest(file);
   const auto tensors = checkpoint::open_tensors(file);
   for (const auto& part : parts) {
     std::string prefix;

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "moekit/core/field_rule.h"
 #include "moekit/tasks/classification/config.h"
 
 namespace moekit::classification {
@@ -14,7 +15,8 @@ struct NoisyTestOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("noisy_test", noisy_test, "in the end also judge with the router's noise left on");
+    field("noisy_test", noisy_test, "in the end also judge with the router's noise left on",
+          changeable());
   }
 };
 /// Refuses a model whose routers add no noise.

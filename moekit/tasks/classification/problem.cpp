@@ -90,8 +90,7 @@ train::StepResult ClassificationProblem::forward(const train::StepKey& key) {
 }
 
 Json ClassificationProblem::summarize(const Evaluation& evaluation) const {
-  return evaluation_summary(evaluation, *model_, data_.input.num_classes,
-                            config_.model->is("sparse"));
+  return evaluation_summary(evaluation, *model_, data_.input.num_classes);
 }
 
 Json ClassificationProblem::evaluate(const train::LoopState& state) {

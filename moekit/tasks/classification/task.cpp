@@ -6,7 +6,9 @@
 #include "moekit/run/run.h"
 #include "moekit/tasks/classification/inspection.h"
 #include "moekit/tasks/classification/problem.h"
+#include "moekit/tasks/classification/run_files.h"
 #include "moekit/tasks/classification/section.h"
+#include "moekit/tensor/memory.h"
 
 namespace moekit::classification {
 namespace fs = std::filesystem;
@@ -38,11 +40,11 @@ class ClassificationTask : public run::Task {
     const RunData data = load_run_data(config, data_folder);
     const auto model = models::load_model(run / "model");
     return evaluation_summary(classification::evaluate(*model, data.test, data.normalization),
-                              *model, data.input.num_classes, config.model->is("sparse"));
+                              *model, data.input.num_classes);
   }
   Json inspect(const fs::path& run, const std::string& data_folder,
                const std::string& against) const override {
-    run::read_summary(run);  // refuses what is no finished run before any data is read
+    read_run_summary(run);  // refuses what is no finished run before any data is read
     return inspect_run(run, load_run_data(read_config(run), data_folder), against);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
@@ -59,14 +61,15 @@ class ClassificationTask : public run::Task {
     return make_section(title, run, make_run_data(config, *loaded_));
   }
   std::vector<run::ReportFigure> report_figures() const override {
-    return {{"test error", "/test/error"},
+    return {{"I(E;Y)", "/test/layers/*/mutual_information",
+             "I(E;Y): information between expert and predicted class, more is more specialised.",
+             "bit", "the classes are divided most clearly by", "least clearly by"},
+            {"test error", "/test/error", "", "", "", "the test error is lowest with"},
             {"train error", "/train/error"},
-            {"I(E;Y) bit", "/test/layers/*/mutual_information",
-             "I(E;Y): information between expert and predicted class, more is more specialised."},
-            {"H_s bit", "/test/layers/*/sample_entropy",
-             "H_s: entropy of the router's choice for one sample, less is sharper."},
-            {"H_u bit", "/test/layers/*/usage_entropy",
-             "H_u: entropy of expert usage, more is more even."}};
+            {"H_s", "/test/layers/*/sample_entropy",
+             "H_s: entropy of the router's choice for one sample, less is sharper.", "bit"},
+            {"H_u", "/test/layers/*/usage_entropy",
+             "H_u: entropy of expert usage, more is more even.", "bit"}};
   }
   std::vector<study::Figure> study_figures() const override {
     return {{"train_error", "train error", "/train/error"},
@@ -87,7 +90,13 @@ class ClassificationTask : public run::Task {
 run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) {
   validate(config);
   at::set_num_threads(static_cast<int>(config.threads));
-  ClassificationProblem problem(config, load_run_data(config, options.data_folder));
+  const Json recipe = to_json(config);
+  auto data = tensor::within_memory("the data set", recipe["data"], "data",
+                                    [&] { return load_run_data(config, options.data_folder); });
+  const auto held = tensor::within_memory("the model", recipe["model"], "model", [&] {
+    return std::make_unique<ClassificationProblem>(config, std::move(data));
+  });
+  ClassificationProblem& problem = *held;
   const auto layers = nn::routed_layers(problem.module());
   const nn::LossSite routed{layers};
   config.loss.check(routed, "loss");
@@ -98,13 +107,16 @@ run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) 
   config.train.callbacks.check(site, "train");
   const train::TrainConfig& loop = config.train.loop;
   run::RunPlan plan;
-  plan.recipe = to_json(config);
+  plan.recipe = {recipe, config_keys(config),
+                 [](const ConfigTree& tree) { return to_json(bind(tree)); }};
   plan.seed = config.seed;
   plan.threads = config.threads;
+  plan.events = config.events;
   plan.problem = &problem;
   plan.optimizer = train::make_optimizer(loop, problem.module());
   plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
   plan.losses = config.loss.make(routed);
+  nn::check_aux_only(routed, plan.losses);
   plan.callbacks = config.train.callbacks.make(site);
   plan.evaluate_every = loop.evaluate_every;
   plan.checkpoint_steps = loop.checkpoint_steps;

@@ -14,6 +14,7 @@ struct Config {
   std::string task = "soft_routed";
   int64_t seed = 1;
   int64_t threads = 1;
+  bool events = true;
   int64_t dim = 16;
   int64_t teacher_pairs = 2;
   int64_t student_pairs = 4;
@@ -31,21 +32,22 @@ struct Config {
   template <typename Field>
   void visit(Field&& field) {
     field("task", task, "what kind of run this is");
-    field("seed", seed, "of every random choice");
-    field("threads", threads, "");
-    field("dim", dim, "d of the Gaussian inputs");
-    field("teacher_pairs", teacher_pairs, "m*, at most dim / 2");
-    field("student_pairs", student_pairs, "m; with init = \"overlap\" it must be m*");
+    field("seed", seed, "of every random choice", at_least(0, kAnySeed));
+    field("threads", threads, "", at_least(1, kMostThreads));
+    field("events", events, "also write event files for TensorBoard");
+    field("dim", dim, "d of the Gaussian inputs", at_least(2));
+    field("teacher_pairs", teacher_pairs, "m*, at most dim / 2", at_least(1));
+    field("student_pairs", student_pairs, "m; with init = \"overlap\" it must be m*", at_least(1));
     field("gate", gate, "of router neurons");
     field("init", init, "random on the sphere, or overlap 1/sqrt d with the teacher");
     field("frozen", frozen, "what keeps its first weights");
-    field("step", step, "length of a gradient step, in units of time");
-    field("batch_size", batch_size, "fresh samples a step");
-    field("time", time, "of joint training: time / step steps");
-    field("fine_tune_steps", fine_tune_steps, "steps after pruning");
+    field("step", step, "length of a gradient step, in units of time", above(0));
+    field("batch_size", batch_size, "fresh samples a step", at_least(1));
+    field("time", time, "of joint training: time / step steps", at_least(0));
+    field("fine_tune_steps", fine_tune_steps, "steps after pruning", at_least(0).changeable());
     field("prune", prune, "take out cancelling pairs after training");
-    field("record_every", record_every, "time between lines of metrics.jsonl");
-    field("test_samples", test_samples, "for losses and pruning");
+    field("record_every", record_every, "time between lines of metrics.jsonl", above(0));
+    field("test_samples", test_samples, "for losses and pruning", at_least(1));
   }
 };
 

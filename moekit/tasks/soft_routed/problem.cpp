@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "moekit/core/numbers.h"
 #include "moekit/core/random.h"
+#include "moekit/core/schema.h"
 #include "moekit/tensor/generator.h"
 
 namespace moekit::soft_routed {
@@ -64,14 +66,15 @@ SoftRoutedProblem::SoftRoutedProblem(Config config)
   module_ = std::make_shared<StudentAndTeacher>(student, teacher);
   test_ = torch::empty({config_.test_samples, config_.dim})
               .normal_(0, 1, generator_of(config_, "test"));
-  train_steps_ = static_cast<int64_t>(std::llround(config_.time / config_.step));
+  train_steps_ = round_to_integer(config_.time / config_.step, "time / step", 0);
   const auto pairs = static_cast<size_t>(config_.teacher_pairs);
   state_->expert_time.assign(pairs, -1);
   state_->router_time.assign(pairs, -1);
 }
 
 int64_t SoftRoutedProblem::steps_per_epoch() const {
-  return std::max<int64_t>(1, std::llround(config_.record_every / config_.step));
+  return std::max<int64_t>(
+      1, round_to_integer(config_.record_every / config_.step, "record_every / step", 0));
 }
 
 void SoftRoutedProblem::before_step(const train::LoopState& state) {
@@ -245,10 +248,22 @@ void SoftRoutedProblem::restore(const Json& description, const std::string& wher
 Json SoftRoutedProblem::state() const { return to_json(*state_); }
 
 void SoftRoutedProblem::load_state(const Json& state, const std::string& where) {
-  bind_json(state, where, *state_);
+  const std::string at = where + ": problem";
+  bind_state(state, at, *state_);
   const auto pairs = static_cast<size_t>(config_.teacher_pairs);
   MOEKIT_CHECK_FORMAT(state_->expert_time.size() == pairs && state_->router_time.size() == pairs,
-                      where, ": expert_time and router_time must have ", pairs, " values");
+                      at, ": expert_time and router_time must have ", pairs, " values");
+  for (const int64_t pair : state_->kept) {
+    MOEKIT_CHECK_FORMAT(pair < config_.student_pairs, at, ": kept must be pairs 0..",
+                        config_.student_pairs - 1, "; got ", pair);
+  }
+  if (state_->kept.empty()) return;  // training is not over
+  static const Schema kOrder = Schema::object(
+      {{"rho_v", Schema::list(Schema::number())}, {"rho_w", Schema::list(Schema::number())}});
+  const Json& trained = state_->at_end_of_training;
+  kOrder.check(trained, at + ": at_end_of_training");
+  MOEKIT_CHECK_FORMAT(trained["rho_v"].size() == pairs && trained["rho_w"].size() == pairs, at,
+                      ": at_end_of_training: rho_v and rho_w must have ", pairs, " values");
 }
 
 }  // namespace moekit::soft_routed

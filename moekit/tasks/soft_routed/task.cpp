@@ -7,8 +7,10 @@
 #include <cmath>
 
 #include "moekit/core/files.h"
+#include "moekit/core/schema.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/soft_routed/problem.h"
+#include "moekit/tensor/memory.h"
 
 namespace moekit::soft_routed {
 namespace fs = std::filesystem;
@@ -22,15 +24,43 @@ Config bind(const ConfigTree& recipe) {
   return config;
 }
 
+/// summary.json, checked before anything is made of it.
+Json read_run_summary(const fs::path& run) {
+  static const Schema kSchema = Schema::object({{"loss_trained", Schema::figure()},
+                                                {"loss_pruned", Schema::figure()},
+                                                {"loss_final", Schema::figure()},
+                                                {"pairs_kept", Schema::count()}});
+  Json summary = run::read_summary(run);
+  kSchema.check(summary, (run / "summary.json").string());
+  return summary;
+}
+
+/// metrics.jsonl, checked before anything is made of it.
+std::vector<Json> read_run_metrics(const fs::path& run) {
+  static const Schema kSchema = Schema::object({{"step", Schema::count()},
+                                                {"time", Schema::number(0)},
+                                                {"loss", Schema::figure()},
+                                                {"rho_v", Schema::list(Schema::figure())},
+                                                {"rho_w", Schema::list(Schema::figure())}});
+  auto lines = run::read_metrics(run);
+  const std::string file = (run / "metrics.jsonl").string();
+  for (size_t i = 0; i < lines.size(); ++i) kSchema.check(lines[i], concat(file, ":", i + 1));
+  return lines;
+}
+
 /// Overlaps with the teacher, a line for each vector, and the loss.
 std::vector<report::Chart> charts_of(const std::vector<Json>& lines) {
-  report::Chart overlaps{
-      "Overlap with the teacher: experts (v) and their routers (w)", "time", {}, {}, false};
-  report::Chart loss{"log10 of the loss", "time", {}, {{"loss", {}}}, false};
+  report::Chart overlaps{"Overlap with the teacher: experts (v) and their routers (w)",
+                         "time",
+                         {},
+                         {},
+                         false,
+                         "overlap"};
+  report::Chart loss{"Loss over time", "time", {}, {{"loss", {}}}, false, "log10 of the loss"};
   for (const auto& line : lines) {
     overlaps.x.push_back(line["time"].get<double>());
     loss.x.push_back(line["time"].get<double>());
-    loss.series[0].values.push_back(std::log10(std::max(line["loss"].get<double>(), 1e-16)));
+    loss.series[0].values.push_back(std::log10(std::max(figure_value(line["loss"]), 1e-16)));
     for (const char* name : {"rho_v", "rho_w"}) {
       for (size_t i = 0; i < line[name].size(); ++i) {
         const std::string label = fmt::format("{} {}", name[4], i + 1);
@@ -40,7 +70,7 @@ std::vector<report::Chart> charts_of(const std::vector<Json>& lines) {
           overlaps.series.push_back({label, {}});
           found = std::prev(overlaps.series.end());
         }
-        found->values.push_back(line[name][i].get<double>());
+        found->values.push_back(figure_value(line[name][i]));
       }
     }
   }
@@ -57,11 +87,17 @@ class SoftRoutedTask : public run::Task {
     const Config config = bind(recipe);
     at::set_num_threads(static_cast<int>(config.threads));
     const torch::NoGradGuard no_grad;
-    SoftRoutedProblem problem(config);
+    const Json recipe_json = to_json(config);
+    const auto held =
+        tensor::within_memory("the model with its test samples", recipe_json, "",
+                              [&] { return std::make_unique<SoftRoutedProblem>(config); });
+    SoftRoutedProblem& problem = *held;
     run::RunPlan plan;
-    plan.recipe = to_json(config);
+    plan.recipe = {recipe_json, config_keys(config),
+                   [](const ConfigTree& tree) { return to_json(bind(tree)); }};
     plan.seed = config.seed;
     plan.threads = config.threads;
+    plan.events = config.events;
     plan.problem = &problem;
     plan.trainer.seed = static_cast<uint64_t>(config.seed);
     plan.checkpoint_steps = kSaveEvery;
@@ -70,21 +106,31 @@ class SoftRoutedTask : public run::Task {
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
-    return run::read_summary(run);
+    return read_run_summary(run);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string&) const override {
-    const Json summary = run::read_summary(run);
+    const Json summary = read_run_summary(run);
     report::ModelSection section;
     section.title = title;
-    section.subtitle = fmt::format(
-        "seed {}; loss {:.2g} trained, {:.2g} pruned to {} pairs, {:.2g} fine-tuned; run folder {}",
-        summary["seed"].get<int64_t>(), summary["loss_trained"].get<double>(),
-        summary["loss_pruned"].get<double>(), summary["pairs_kept"].get<int64_t>(),
-        summary["loss_final"].get<double>(), run.string());
+    section.subtitle =
+        fmt::format("loss {:.2g} trained, {:.2g} pruned to {} pairs, {:.2g} fine-tuned",
+                    figure_value(summary["loss_trained"]), figure_value(summary["loss_pruned"]),
+                    summary["pairs_kept"].get<int64_t>(), figure_value(summary["loss_final"]));
+    section.place = fmt::format("seed {}, {}", summary["seed"].get<int64_t>(), run.string());
+    section.shows =
+        "each chart shows how far experts (v) and routers (w) of a student turn to their teacher's";
     section.recipe = read_file(run / "config.toml", 1 << 24);
-    section.charts = charts_of(run::read_metrics(run));
+    auto charts = charts_of(read_run_metrics(run));
+    section.overview_charts.push_back(std::move(charts.front()));
+    section.charts.push_back(std::move(charts.back()));
     return section;
+  }
+  std::vector<run::ReportFigure> report_figures() const override {
+    return {{"loss trained", "/loss_trained"},
+            {"pairs kept", "/pairs_kept"},
+            {"loss pruned", "/loss_pruned"},
+            {"final loss", "/loss_final", "", "", "", "the final loss is lowest with"}};
   }
 };
 

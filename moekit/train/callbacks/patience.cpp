@@ -1,5 +1,6 @@
 #include "moekit/train/callbacks/patience.h"
 
+#include "moekit/core/schema.h"
 #include "moekit/train/trainer.h"
 
 namespace moekit::train {
@@ -34,7 +35,7 @@ class Patience : public Callback {
   }
   Json state() const override { return to_json(state_); }
   void load_state(const Json& state, const std::string& where) override {
-    bind_json(state, where, state_);
+    bind_state(state, concat(where, ": callbacks.", name()), state_);
   }
 
  private:
@@ -46,8 +47,6 @@ class Patience : public Callback {
 
 void check_patience(const PatienceOptions& options, const CallbackSite& site,
                     const std::string& where) {
-  MOEKIT_CHECK(options.patience >= 0, where, ".patience must be at least 0; got ",
-               options.patience);
   MOEKIT_CHECK(options.patience == 0 || site.has_validation, where,
                ".patience = ", options.patience, " wants data.validation > 0; got 0");
 }

@@ -13,7 +13,8 @@ struct PatienceOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("patience", patience, "stop after so many tests without a better validation loss");
+    field("patience", patience, "stop after so many tests without a better validation loss",
+          at_least(0));
   }
 };
 void check_patience(const PatienceOptions& options, const CallbackSite& site,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "moekit/core/schema.h"
 #include "moekit/train/trainer.h"
 
 namespace moekit::train {
@@ -31,7 +32,7 @@ class StopOnLoss : public Callback {
   }
   Json state() const override { return to_json(state_); }
   void load_state(const Json& state, const std::string& where) override {
-    bind_json(state, where, state_);
+    bind_state(state, concat(where, ": callbacks.", name()), state_);
   }
 
  private:
@@ -40,13 +41,6 @@ class StopOnLoss : public Callback {
 };
 
 }  // namespace
-
-void check_stop_on_loss(const StopOnLossOptions& options, const CallbackSite& /*site*/,
-                        const std::string& where) {
-  MOEKIT_CHECK(options.stop_below >= 0 && options.stop_rise >= 0 && options.stop_from_epoch >= 0,
-               where, ": stop_below, stop_rise and stop_from_epoch must be at least 0; got ",
-               options.stop_below, ", ", options.stop_rise, " and ", options.stop_from_epoch);
-}
 
 std::unique_ptr<Callback> make_stop_on_loss(const StopOnLossOptions& options,
                                             const CallbackSite& /*site*/) {

@@ -16,13 +16,14 @@ struct StopOnLossOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("stop_below", stop_below, "stop when the training loss is at most this; 0: never");
-    field("stop_rise", stop_rise, "stop when it is this much above its lowest; 0: never");
-    field("stop_from_epoch", stop_from_epoch, "first epoch at which these two may stop a run");
+    field("stop_below", stop_below, "stop when the training loss is at most this; 0: never",
+          at_least(0));
+    field("stop_rise", stop_rise, "stop when it is this much above its lowest; 0: never",
+          at_least(0));
+    field("stop_from_epoch", stop_from_epoch, "first epoch at which these two may stop a run",
+          at_least(0));
   }
 };
-void check_stop_on_loss(const StopOnLossOptions& options, const CallbackSite& site,
-                        const std::string& where);
 /// Null where nothing would stop the run.
 std::unique_ptr<Callback> make_stop_on_loss(const StopOnLossOptions& options,
                                             const CallbackSite& site);

@@ -3,19 +3,32 @@
 #include <torch/optim/adam.h>
 #include <torch/optim/adamw.h>
 
+#include "moekit/train/optimizers/by_expert.h"
 #include "moekit/train/optimizers/groups.h"
 
 namespace moekit::train {
+namespace {
+
+template <typename Optimizer, typename Options>
+std::unique_ptr<torch::optim::Optimizer> make(const AdamConfig& config, const OptimizerSite& site) {
+  const auto base = Options(site.lr)
+                        .weight_decay(config.weight_decay)
+                        .betas({config.beta1, config.beta2})
+                        .eps(config.eps);
+  return std::make_unique<ByExpert<Optimizer>>(make_groups(site, base), base,
+                                               make_expert_rows(site, config.skip_idle_experts));
+}
+
+}  // namespace
 
 void check_adam(const AdamConfig& config, const OptimizerSite& site, const std::string& where) {
-  check_weight_decay(config.weight_decay, where);
   check_no_normalize(site, where);
+  check_skip_idle(config.skip_idle_experts, site, where);
 }
 
 std::unique_ptr<torch::optim::Optimizer> make_adam(const AdamConfig& config,
                                                    const OptimizerSite& site) {
-  const auto base = torch::optim::AdamOptions(site.lr).weight_decay(config.weight_decay);
-  return std::make_unique<torch::optim::Adam>(make_groups(site, base), base);
+  return make<torch::optim::Adam, torch::optim::AdamOptions>(config, site);
 }
 
 void check_adamw(const AdamWConfig& config, const OptimizerSite& site, const std::string& where) {
@@ -24,8 +37,7 @@ void check_adamw(const AdamWConfig& config, const OptimizerSite& site, const std
 
 std::unique_ptr<torch::optim::Optimizer> make_adamw(const AdamWConfig& config,
                                                     const OptimizerSite& site) {
-  const auto base = torch::optim::AdamWOptions(site.lr).weight_decay(config.weight_decay);
-  return std::make_unique<torch::optim::AdamW>(make_groups(site, base), base);
+  return make<torch::optim::AdamW, torch::optim::AdamWOptions>(config, site);
 }
 
 }  // namespace moekit::train

@@ -21,10 +21,6 @@ std::vector<std::vector<torch::Tensor>> split_parameters(const OptimizerSite& si
   return parameters;
 }
 
-void check_weight_decay(double weight_decay, const std::string& where) {
-  MOEKIT_CHECK(weight_decay >= 0, where, ".weight_decay must be at least 0; got ", weight_decay);
-}
-
 void check_no_normalize(const OptimizerSite& site, const std::string& where) {
   for (size_t g = 0; g < site.groups.size(); ++g) {
     MOEKIT_CHECK(!site.groups[g].normalize, where, ".groups[", g,

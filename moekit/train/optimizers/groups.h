@@ -13,9 +13,8 @@ namespace moekit::train {
 /// first group that fits. @throws ArgumentError when a group fits none.
 std::vector<std::vector<torch::Tensor>> split_parameters(const OptimizerSite& site);
 
-/// Refuses a negative weight decay, and groups that are to be normalised by an optimizer that does
-/// not. @param where  path of the section
-void check_weight_decay(double weight_decay, const std::string& where);
+/// Refuses groups that are to be normalised by an optimizer that does not.
+/// @param where  path of the section
 void check_no_normalize(const OptimizerSite& site, const std::string& where);
 
 /// Parameter groups with the options of libtorch's optimizer, changed as the recipe's groups say.

@@ -30,8 +30,11 @@ void normalize(const std::vector<torch::Tensor>& parameters, GradientNorm norm) 
 
 NormalizedGd::NormalizedGd(std::vector<torch::optim::OptimizerParamGroup> groups,
                            const torch::optim::SGDOptions& defaults,
-                           std::vector<size_t> expert_groups, GradientNorm norm)
-    : SGD(std::move(groups), defaults), expert_groups_(std::move(expert_groups)), norm_(norm) {
+                           std::vector<size_t> expert_groups, GradientNorm norm, ExpertRows rows)
+    : SGD(std::move(groups), defaults),
+      expert_groups_(std::move(expert_groups)),
+      norm_(norm),
+      rows_(std::move(rows)) {
   for (const size_t g : expert_groups_) {
     MOEKIT_CHECK(g < param_groups().size(), "NormalizedGd: group ", g, "; there are ",
                  param_groups().size());
@@ -48,12 +51,13 @@ torch::Tensor NormalizedGd::step(LossClosure closure) {
   MOEKIT_CHECK(closure == nullptr, "NormalizedGd: takes no closure");
   const torch::NoGradGuard no_grad;
   for (const size_t g : expert_groups_) normalize(param_groups()[g].params(), norm_);
-  return SGD::step();
+  rows_.step(*this, [this] { SGD::step(); });
+  return {};
 }
 
 void check_normalized_gd(const NormalizedGdConfig& config, const OptimizerSite& site,
                          const std::string& where) {
-  check_sgd_values(config.sgd, where);
+  check_skip_idle(config.sgd.skip_idle_experts, site, where);
   const bool any = std::any_of(site.groups.begin(), site.groups.end(),
                                [](const ParameterGroup& group) { return group.normalize; });
   MOEKIT_CHECK(any, where, ".optimizer = \"normalized_gd\" and a group in ", where,
@@ -68,7 +72,8 @@ std::unique_ptr<torch::optim::Optimizer> make_normalized_gd(const NormalizedGdCo
   }
   const auto base = sgd_options(config.sgd, site.lr);
   return std::make_unique<NormalizedGd>(make_groups(site, base), base, std::move(normalized),
-                                        config.gradient_norm);
+                                        config.gradient_norm,
+                                        make_expert_rows(site, config.sgd.skip_idle_experts));
 }
 
 }  // namespace moekit::train

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "moekit/core/enum_names.h"
+#include "moekit/train/optimizers/by_expert.h"
 #include "moekit/train/optimizers/sgd.h"
 
 namespace moekit::train {
@@ -17,21 +18,24 @@ enum class GradientNorm {
 
 /// Normalized gradient descent for experts, plain (momentum, decayed) SGD for the rest: before each
 /// step the gradient of every expert is divided by its own norm, so that all experts move by the
-/// same length however small their outputs are. An expert without gradient keeps its weights.
+/// same length however small their outputs are. An expert without gradient keeps its weights, but
+/// for momentum and weight decay.
 /// Source: Chen et al. 2022, arXiv:2208.02813, section 3 (training algorithm, experts).
 class NormalizedGd : public torch::optim::SGD {
  public:
   /// @param groups          as for SGD
   /// @param expert_groups   indices of the groups whose parameters are stacked [E, ...]
+  /// @param rows            experts that are left out of steps; none unless given
   /// @throws ArgumentError when a group does not exist or its parameters disagree on E.
   NormalizedGd(std::vector<torch::optim::OptimizerParamGroup> groups,
                const torch::optim::SGDOptions& defaults, std::vector<size_t> expert_groups,
-               GradientNorm norm);
+               GradientNorm norm, ExpertRows rows = {});
   torch::Tensor step(LossClosure closure = nullptr) override;
 
  private:
   std::vector<size_t> expert_groups_;
   GradientNorm norm_;
+  ExpertRows rows_;
 };
 
 /// As a recipe says it: which parameters are experts, its groups say.

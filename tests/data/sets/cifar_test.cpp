@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
+#include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/data/sets/cifar10.h"
 #include "moekit/data/sets/cifar100.h"
+#include "tests/support/pack.h"
 
 namespace moekit::data {
 namespace {
@@ -15,35 +17,66 @@ class CifarTest : public testing::Test {
     fs::create_directories(folder_);
   }
   void TearDown() override { fs::remove_all(folder_); }
-  /// One record a label.
-  void write(const std::string& name, const std::vector<std::string>& labels) {
+  /// Records whose coarse label is 0 and whose fine one counts up from `first`, modulo `classes`.
+  void write(const std::string& name, int64_t count, int64_t first, int64_t classes) {
     std::string bytes;
-    for (const auto& label : labels) bytes += label + std::string(3072, '\1');
-    write_file_atomic(folder_ / name, bytes);
+    for (int64_t n = 0; n < count; ++n) {
+      if (classes == 100) bytes += '\0';
+      bytes += static_cast<char>((first + n) % classes);
+      bytes.append(3072, '\1');
+    }
+    write_file_atomic(folder_ / (name + ".gz"), test_support::gzip(bytes));
+  }
+  template <typename Read>
+  std::string refusal(Read read) {
+    try {
+      read(folder_);
+    } catch (const FormatError& error) {
+      return std::string(error.what()).substr(folder_.string().size() + 1);
+    }
+    return "no error";
   }
   fs::path folder_;
 };
 
 TEST_F(CifarTest, TenClassesTrainOnTheFilesThatAreThereInOrder) {
-  write("data_batch_4.bin", {"\x03"});
-  write("data_batch_2.bin", {"\x09", "\x01"});
+  write("data_batch_4.bin", 10000, 3, 10);
+  write("data_batch_2.bin", 10000, 9, 10);
   EXPECT_FALSE(dataset_row("cifar10").present(folder_));  // no test file
-  write("test_batch.bin", {"\x05"});
+  write("test_batch.bin", 10000, 5, 10);
   EXPECT_TRUE(dataset_row("cifar10").present(folder_));
   const auto set = read_cifar10(folder_);
-  EXPECT_TRUE(torch::equal(set.train.labels, torch::tensor({9, 1, 3})));
+  EXPECT_EQ(set.train.size(), 20000);
+  EXPECT_EQ(set.train.labels[0].item<int64_t>(), 9);
+  EXPECT_EQ(set.train.labels[10000].item<int64_t>(), 3);
   EXPECT_EQ(set.class_names[static_cast<size_t>(set.test.labels[0].item<int64_t>())], "dog");
+  write("data_batch_2.bin", 9999, 9, 10);
+  EXPECT_EQ(refusal(read_cifar10), "data_batch_2.bin.gz: 9999 images; wanted 10000");
+  write("data_batch_2.bin", 10000, 9, 10);
+  write("test_batch.bin", 10000, 5, 1);
+  EXPECT_EQ(refusal(read_cifar10),
+            " cifar10, test part: none of 10000 images is of class 1 (automobile)");
 }
 
 TEST_F(CifarTest, AHundredClassesComeWholeOrInParts) {
-  write("train_02.bin", {std::string("\x00\x63", 2)});
-  write("train_01.bin", {std::string("\x00\x07", 2)});
-  write("test_01.bin", {std::string("\x00\x00", 2)});
+  write("train_02.bin", 150, 99, 100);
+  write("train_01.bin", 150, 7, 100);
+  write("test_01.bin", 100, 0, 100);
   EXPECT_TRUE(dataset_row("cifar100").present(folder_));
   const auto set = read_cifar100(folder_);
-  EXPECT_TRUE(torch::equal(set.train.labels, torch::tensor({7, 99})));
+  EXPECT_EQ(set.train.size(), 300);
+  EXPECT_EQ(set.train.labels[0].item<int64_t>(), 7);
+  EXPECT_EQ(set.train.labels[150].item<int64_t>(), 99);
   EXPECT_EQ(set.class_names[99], "worm");
   EXPECT_EQ(set.num_classes(), 100);
+  write("test_01.bin", 99, 0, 100);
+  EXPECT_EQ(refusal(read_cifar100),
+            " cifar100, test part: none of 99 images is of class 99 (worm)");
+  // A whole file comes before its parts, which only repeat it, and must be whole.
+  write("test.bin", 10000, 0, 100);
+  EXPECT_EQ(read_cifar100(folder_).test.size(), 10000);
+  write("test.bin", 9000, 0, 100);
+  EXPECT_EQ(refusal(read_cifar100), "test.bin.gz: 9000 images; wanted 10000");
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ RouterTraits RoundRobinRouterImpl::traits() const {
 }
 
 void RoundRobinRouterImpl::take_experts(ExpertEdit& edit) {
-  options.num_experts(edit.index.numel());
+  edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
 }
 
 void check_round_robin_router(const RoundRobinRouterOptions& options, const LayerSite& site,

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -428,7 +429,7 @@ TEST(ExpertFfn, RefusesWithTheValues) {
   EXPECT_EQ(message([&] {
               packed.pack(0, {nullptr, matrix.data(), matrix.data()});
             }),
-            "PackedExperts: up of expert 0 is nan at position 5");
+            "PackedExperts: up of expert 0 is nan at row 1, column 1");
   EXPECT_NE(message([&] {
               packed.pack(0, {matrix.data(), matrix.data(), matrix.data()});
             }).find("no gate"),
@@ -439,6 +440,122 @@ TEST(ExpertFfn, RefusesWithTheValues) {
             std::string::npos);
   EXPECT_NE(message([] { parse_isa("sse9"); }).find("avx2"), std::string::npos);
   EXPECT_NE(message([] { parse_weight_format("int3"); }).find("int4-g32"), std::string::npos);
+}
+
+/// One expert a value: its gate (and up, ungated) is that value times a token of 1.
+struct ExtremeBank {
+  ExtremeBank(Activation activation, std::vector<float> values_, float up_value)
+      : values(std::move(values_)),
+        shape{static_cast<std::int64_t>(values.size()), 1, 1, 1, activation, false},
+        up(is_gated(activation) ? std::vector<float>(values.size(), up_value) : values),
+        down(values.size(), 0.25F),
+        tokens(values.size(), 1),
+        grad_output(values.size(), 0.5F) {
+    std::vector<std::int64_t> index(values.size());
+    std::iota(index.begin(), index.end(), 0);
+    plan.build(shape.num_experts, shape.num_experts, 1, index.data(), nullptr);
+  }
+  TrainBank bank() const {
+    const float* gate = is_gated(shape.activation) ? values.data() : nullptr;
+    return {shape, {gate, up.data(), down.data()}, &plan, ComputeType::kF32};
+  }
+  /// Outputs, then the gradients of tokens, weights, gate, up and down.
+  std::vector<std::vector<float>> run(const Execution& execution) const {
+    const std::vector<float> zeros(values.size(), 0);
+    std::vector<std::vector<float>> got(6, zeros);
+    FfnTape tape;
+    expert_ffn_train_forward(bank(), tokens.data(), got[0].data(), &tape, execution);
+    FfnGradients gradients{got[1].data(), got[2].data(), {}};
+    gradients.parameters = {is_gated(shape.activation) ? got[3].data() : nullptr, got[4].data(),
+                            got[5].data()};
+    expert_ffn_backward(bank(), tokens.data(), grad_output.data(), tape, gradients, execution);
+    return got;
+  }
+  std::vector<float> values;
+  FfnShape shape;
+  std::vector<float> up, down, tokens, grad_output;
+  RoutingPlan plan;
+};
+
+TEST(ExpertFfn, ActivationsAndTheirGradientsHoldAtTheEndsOfTheRange) {
+  const std::vector<float> values{3e38F, -3e38F, 1e38F,  -1e38F,  1e20F,  -1e20F, 200, -200,
+                                  89,    -89,    88.2F,  -88.2F,  20,     -20,    1,   -1,
+                                  0,     -0.0F,  1e-30F, -1e-30F, 1e-40F, -1e-40F};
+  const char* const names[]{"output", "token", "weight", "gate", "up", "down"};
+  Runner runner(1);
+  for (const auto activation : {Activation::kSwiglu, Activation::kGeglu, Activation::kReglu,
+                                Activation::kGelu, Activation::kRelu}) {
+    for (const float up : {0.5F, -0.5F, 1e-30F}) {
+      const ExtremeBank bank(activation, values, up);
+      const auto want = bank.run(runner.on(Isa::kReference));
+      for (const Isa isa : vector_isas()) {
+        const auto got = bank.run(runner.on(isa));
+        for (std::size_t part = 0; part < want.size(); ++part) {
+          for (std::size_t i = 0; i < values.size(); ++i) {
+            ASSERT_TRUE(std::isfinite(want[part][i])) << names[part] << " of " << values[i];
+            const double wanted = static_cast<double>(want[part][i]);
+            // GELU's error function is good to 1.5e-7 of its argument, at most 20 where it counts;
+            // SiLU's sigmoid is 0 from -88.4 on, where its value is 4e-37.
+            EXPECT_NEAR(static_cast<double>(got[part][i]), wanted,
+                        5e-6 * std::fabs(wanted) + (std::fabs(values[i]) > 1e10F ? 0 : 4e-6))
+                << isa_name(isa) << " " << enum_name(activation) << " " << names[part] << " of "
+                << values[i] << " with up " << up;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ExpertFfn, AClosedGateLetsNothingOfALargeValueThrough) {
+  // SiLU and GELU are 0 there, in value and slope: 0 times 3e38 is 0, forward and backward.
+  Runner runner(1);
+  for (const auto activation : {Activation::kSwiglu, Activation::kGeglu, Activation::kReglu}) {
+    const ExtremeBank bank(activation, {-3e38F, -1e38F, -1e10F, -1000}, 3e38F);
+    for (const Isa isa : supported_isas()) {
+      for (const auto& part : bank.run(runner.on(isa))) {
+        for (const float value : part) EXPECT_EQ(value, 0) << isa_name(isa);
+      }
+    }
+  }
+}
+
+TEST(ExpertFfn, NanComesOutAsNanWhateverItsBits) {
+  // Of ones alone: rounding it to bfloat16 as if it were a number gives zero. 20 features: more
+  // than a vector and a rest.
+  const float nan = std::bit_cast<float>(0x7fffffffU);
+  const FfnShape shape{1, 20, 3, 3, Activation::kRelu, false};
+  std::mt19937 generator(2);
+  Parameters parameters(shape, generator);
+  std::fill(parameters.up.begin(), parameters.up.end(), 0.5F);
+  std::fill(parameters.down.begin(), parameters.down.end(), 0.5F);
+  const std::vector<std::int64_t> index{0, 0};
+  RoutingPlan plan;
+  plan.build(2, 1, 1, index.data(), nullptr);
+  Runner runner(1);
+  for (const std::size_t place : {std::size_t{2}, std::size_t{19}}) {
+    std::vector<float> tokens(40, 1);
+    tokens[20 + place] = nan;
+    const auto expect_second = [&](const std::vector<float>& got, const std::string& what) {
+      for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(std::isnan(got[i]), i >= 3) << what << " " << i;
+    };
+    for (const Isa isa : supported_isas()) {
+      auto execution = runner.on(isa);
+      execution.check_finite = false;
+      std::vector<float> got(6);
+      for (const auto& format : weight_formats()) {
+        const auto packed = pack_all(shape, format.format, parameters);
+        expert_ffn_forward({{&packed, &plan}}, tokens.data(), got.data(), execution);
+        expect_second(got, concat(isa_name(isa), " ", format.name));
+      }
+      const TrainBank bank{shape,
+                           {nullptr, parameters.up.data(), parameters.down.data()},
+                           &plan,
+                           ComputeType::kBf16};
+      expert_ffn_train_forward(bank, tokens.data(), got.data(), nullptr, execution);
+      expect_second(got, concat(isa_name(isa), " training"));
+    }
+  }
 }
 
 TEST(ExpertFfn, ASecondCallOfTheSameSizeLeavesTheWorkspaceAsItIs) {

@@ -204,6 +204,107 @@ TEST(PackedExperts, OutputErrorAgainstFloat64StaysInItsRange) {
   }
 }
 
+/// An ArgumentError's message.
+template <typename Call>
+std::string refusal(const Call& call) {
+  try {
+    call();
+  } catch (const ArgumentError& error) {
+    return error.what();
+  }
+  return "nothing";
+}
+
+TEST(PackedExperts, RefusesWhatIsNotFiniteWithItsPlace) {
+  const FfnShape shape{2, 5, 4, 3, Activation::kSwiglu, true};
+  std::mt19937 generator(41);
+  const Parameters good(shape, generator);
+  struct Place {
+    const char* matrix;
+    std::vector<float> Parameters::*values;
+    std::int64_t rows, columns;  // 0: a bias
+  };
+  for (const auto& format : weight_formats()) {
+    for (const auto& place : {Place{"gate", &Parameters::gate, 4, 5},
+                              {"up", &Parameters::up, 4, 5},
+                              {"down", &Parameters::down, 3, 4},
+                              {"gate_bias", &Parameters::gate_bias, 4, 0},
+                              {"up_bias", &Parameters::up_bias, 4, 0},
+                              {"down_bias", &Parameters::down_bias, 3, 0}}) {
+      for (const float value : {std::nanf(""), std::numeric_limits<float>::infinity(),
+                                -std::numeric_limits<float>::infinity()}) {
+        Parameters bad = good;
+        const std::int64_t columns = std::max<std::int64_t>(place.columns, 1);
+        // Of expert 1, row 2, the second column where there is one.
+        const std::int64_t at = (place.rows + 2) * columns + (place.columns > 0 ? 1 : 0);
+        (bad.*place.values)[static_cast<std::size_t>(at)] = value;
+        PackedExperts packed(shape, format.format);
+        packed.pack(0, bad.of_expert(shape, 0));
+        EXPECT_EQ(refusal([&] { packed.pack(1, bad.of_expert(shape, 1)); }),
+                  concat("PackedExperts: ", place.matrix, " of expert 1 is ", value, " at row 2",
+                         place.columns > 0 ? ", column 1" : ""))
+            << format.name;
+      }
+    }
+  }
+}
+
+TEST(PackedExperts, TakesAnyFiniteWeightAsFloatAndRefusesOrClampsItElsewhere) {
+  const FfnShape shape{1, 4, 1, 1, Activation::kRelu, false};
+  const float most = std::numeric_limits<float>::max();
+  const std::vector<float> up{most, -most, 1, 0}, down{1};
+  for (const auto& format : weight_formats()) {
+    PackedExperts packed(shape, format.format);
+    const auto pack = [&](const std::vector<float>& from) {
+      return refusal([&] { packed.pack(0, {nullptr, from.data(), down.data()}); });
+    };
+    Unpacked got(shape);
+    if (format.per_step == 4) {
+      EXPECT_EQ(pack(up),
+                concat("PackedExperts: up of expert 0 is ", most, " at row 0, column 0; format ",
+                       format.name, " takes at most 1.26765e+30"));
+      const std::vector<float> largest{kMaxQuantizedWeight, -kMaxQuantizedWeight,
+                                       kMaxQuantizedWeight, -kMaxQuantizedWeight};
+      EXPECT_EQ(pack(largest), "nothing");
+      packed.unpack(0, got.pointers(shape));
+      EXPECT_LE(relative_error(got.up, largest), 1.0 / 128) << format.name;
+      continue;
+    }
+    EXPECT_EQ(pack(up), "nothing");
+    packed.unpack(0, got.pointers(shape));
+    for (std::size_t i = 0; i < up.size(); ++i) {
+      EXPECT_LE(std::fabs(got.up[i] - up[i]),
+                format.format == WeightFormat::kBf16 ? std::fabs(up[i]) / 256 : 0.0F);
+    }
+  }
+}
+
+TEST(PackedExperts, WeightsTooSmallForAScaleCountAsZero) {
+  // 2^-126 is the smallest normal number; below it 1 / scale is infinite.
+  for (const float size : {1e-45F, 1e-40F, 1e-38F, 1e-37F, 1e-36F, 2e-36F, 1e-30F}) {
+    const FfnShape shape{1, 6, 1, 1, Activation::kRelu, false};
+    const std::vector<float> up{size, -size, size / 2, 0, -size / 3, size}, down{1};
+    for (const auto& format : weight_formats()) {
+      PackedExperts packed(shape, format.format);
+      packed.pack(0, {nullptr, up.data(), down.data()});
+      Unpacked got(shape);
+      packed.unpack(0, got.pointers(shape));
+      // The bounds as FormatInfo words them; ternary's scale is 1e-5 at least, and its codes 0.
+      const double weight = static_cast<double>(size);
+      const double bound = format.format == WeightFormat::kF32    ? 0
+                           : format.format == WeightFormat::kBf16 ? std::max(weight / 256, 0x1p-134)
+                           : format.format == WeightFormat::kInt8 ? std::max(weight / 254, 0x1p-119)
+                           : format.group > 0 ? std::max(weight / 7 * (1 + 1.0 / 128) / 2, 0x1p-123)
+                                              : weight;
+      for (std::size_t i = 0; i < up.size(); ++i) {
+        EXPECT_LE(std::fabs(static_cast<double>(got.up[i]) - static_cast<double>(up[i])),
+                  bound * 1.00001)
+            << format.name << " " << up[i];
+      }
+    }
+  }
+}
+
 TEST(PackedExperts, RefusesMoreThanCanBeAddressed) {
   // Each size alone is allowed; 2^16 experts of more than 2^50 bytes are not.
   const std::int64_t size = std::int64_t{1} << 24;

@@ -149,5 +149,20 @@ TEST(PatchResponses, TakesSamplesInOrderWithoutRows) {
   EXPECT_EQ(with, without);
 }
 
+TEST(PatchResponses, NanComesOutAsNan) {
+  for (const auto activation : {Activation::kIdentity, Activation::kRelu, Activation::kCubic}) {
+    auto p = make_patch_problem({2, 5, 2, 3, activation}, 3);
+    p.samples[static_cast<size_t>(p.rows[1] * 10 + 7)] = std::nanf("");
+    std::vector<float> out(6);
+    for (const auto isa : supported_isas()) {
+      patch_responses_kernels(isa).forward(p.shape, p.samples.data(), p.rows.data(), p.count,
+                                           p.weight.data(), p.bias.data(), out.data());
+      for (size_t i = 0; i < 6; ++i) {
+        EXPECT_EQ(std::isnan(out[i]), i / 2 == 1) << enum_name(activation) << " " << i;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moekit::kernels

@@ -58,7 +58,8 @@ TEST(Classification, EveryKindOfModelLearnsTheClusters) {
        {"form=\"stochastic\"", "form=\"pre_softmax\"",
         "router={kind=\"attentive\", trunk={hidden=[16]}}",
         "kind=\"sparse\", num_shared_experts=1, capacity_factor=2.0, router={top_k=2}",
-        "kind=\"sparse_mixture\", router={top_k=1, noise=\"gaussian\"}"}) {
+        "kind=\"sparse_mixture\", router={top_k=1, combine_weights=\"probs\", "
+        "noise=\"gaussian\"}"}) {
     auto problem =
         train_recipe({"model={num_experts=4, " + mlp + ", " + model + "}", "train.epochs=20"});
     EXPECT_LT(error_of(problem), 0.2) << model;  // chance is 0.5

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "moekit/bench/moe_options.h"
+#include "moekit/core/config.h"
+
+/// What the commands that need libtorch are told. The front (cli/front) fills these from the
+/// command line and refuses what it can; the commands (cli/*.cpp, a library of their own) do it.
+namespace moekit::cli {
+
+struct TrainFlags {
+  std::string recipe;
+  std::vector<std::string> set;
+  std::string data;
+  std::string out;
+  std::string status;
+  std::optional<std::int64_t> seed;
+  std::optional<std::int64_t> threads;
+  bool resume = false;
+  bool json = false;
+  bool quiet = false;
+  bool list_keys = false;
+  bool markdown = false;
+  ConfigTree tree;  ///< the recipe with all overrides; empty with `list_keys`
+};
+
+struct EvalFlags {
+  std::string run;
+  std::string data;
+  bool json = false;
+};
+
+struct InspectFlags {
+  std::string run;
+  std::string data;
+  std::string against;
+  bool json = false;
+};
+
+struct ReportFlags {
+  std::vector<std::string> runs;
+  std::string data;
+  std::string output = "report.html";
+};
+
+struct ReproduceFlags {
+  std::string paper;
+  std::filesystem::path folder;  ///< of the paper's study.toml
+  bool quick = false;
+  bool full = false;
+  std::int64_t seeds = 0;  ///< 0: as many as the study says
+  std::int64_t jobs = 0;   ///< 0: one a core
+  std::string data;
+  std::string out;
+  std::string rows = "*";
+  std::vector<std::string> set;
+  std::string markdown;
+  std::string report;
+  bool json = false;
+  bool quiet = false;
+  bool table_only = false;
+};
+
+enum class DataAction { kList, kInfo, kFetch };
+
+struct DataFlags {
+  DataAction action = DataAction::kList;
+  std::string name;
+  std::string data;
+  std::string mirror;
+  bool json = false;
+};
+
+struct BenchFlags {
+  bench::MoeBenchOptions options;
+  bool json = false;
+};
+
+/// One command with its flags.
+using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, ReportFlags, ReproduceFlags,
+                             DataFlags, BenchFlags>;
+
+}  // namespace moekit::cli

@@ -1,0 +1,73 @@
+#include "cli/front/checks.h"
+
+#include <fmt/format.h>
+
+#include "cli/front/recipes.h"
+#include "moekit/core/error.h"
+#include "moekit/kernels/common/isa.h"
+
+namespace moekit::cli {
+namespace fs = std::filesystem;
+namespace {
+
+/// The recipe with all overrides.
+ConfigTree read_recipe(const TrainFlags& flags) {
+  // A finished or interrupted run brings its own recipe: --resume --out RUN is enough.
+  const bool own_recipe = flags.recipe.empty();
+  MOEKIT_CHECK(!own_recipe || (flags.resume && !flags.out.empty()),
+               "train: give a recipe, or --resume with --out RUN");
+  ConfigTree tree =
+      read_toml(own_recipe ? fs::path(flags.out) / "config.toml" : fs::path(flags.recipe));
+  for (const auto& assignment : flags.set) apply_override(tree, assignment);
+  if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
+  if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));
+  return tree;
+}
+
+/// What computes refuses a MOEKIT_ISA that cannot be, whether its kernels ask for one or not.
+void check_isa() { kernels::default_isa(); }
+
+void check_run(const std::string& folder) {
+  std::error_code error;
+  if (!fs::exists(fs::path(folder) / "config.toml", error)) {
+    throw IoError(concat(folder, ": is no run folder"));
+  }
+}
+
+}  // namespace
+
+void prepare(TrainFlags& flags) {
+  MOEKIT_CHECK(!flags.markdown || flags.list_keys, "train: --markdown goes with --list-keys");
+  if (flags.list_keys) return;
+  check_isa();
+  flags.tree = read_recipe(flags);
+}
+
+void prepare(EvalFlags& flags) {
+  check_isa();
+  check_run(flags.run);
+}
+
+void prepare(InspectFlags& flags) {
+  check_isa();
+  check_run(flags.run);
+  if (!flags.against.empty()) check_run(flags.against);
+}
+
+void prepare(ReportFlags& flags) {
+  check_isa();
+  for (const auto& run : flags.runs) check_run(run);
+}
+
+void prepare(ReproduceFlags& flags) {
+  check_isa();
+  flags.folder = find_study(flags.paper);
+}
+
+void prepare(BenchFlags& flags, const std::string& isa) {
+  const auto standard = kernels::default_isa();
+  flags.options.isa = isa.empty() ? standard : kernels::parse_isa(isa);
+  bench::check_options(flags.options);
+}
+
+}  // namespace moekit::cli

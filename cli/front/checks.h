@@ -1,0 +1,20 @@
+#pragma once
+
+#include "cli/flags.h"
+
+/// What can be refused without libtorch, before it is loaded: each throws what it refuses, and
+/// otherwise completes the flags.
+namespace moekit::cli {
+
+/// Reads the recipe with all its overrides. @throws ArgumentError, FormatError, IoError
+void prepare(TrainFlags& flags);
+/// @throws IoError when a folder is no run
+void prepare(EvalFlags& flags);
+void prepare(InspectFlags& flags);
+void prepare(ReportFlags& flags);
+/// Finds the study. @throws ArgumentError listing those there are.
+void prepare(ReproduceFlags& flags);
+/// @param isa  the name that was asked for, or empty
+void prepare(BenchFlags& flags, const std::string& isa);
+
+}  // namespace moekit::cli

@@ -1,0 +1,303 @@
+#include "cli/front/command_line.h"
+
+#include <fmt/format.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "cli/front/checks.h"
+#include "cli/front/completion.h"
+#include "cli/front/library.h"
+#include "cli/front/manual.h"
+#include "moekit/core/error.h"
+#include "moekit/core/version.h"
+#include "moekit/core/words.h"
+
+namespace moekit::cli {
+namespace {
+
+constexpr const char* kDataDoc = "Folder of data sets";
+constexpr const char* kJsonDoc = "Print as JSON";
+// More would be no study and no machine: a typing error is to be refused before hours of work.
+constexpr std::int64_t kMostSeeds = 10'000;
+constexpr std::int64_t kMostJobs = 4096;
+constexpr std::int64_t kMostThreads = 1024;  // as kernels::ThreadPool
+constexpr double kSecondsOfADay = 86'400;
+
+std::string version_text() {
+  return fmt::format("moekit {} (libtorch {})", version(), TORCH_VERSION);
+}
+
+/// What was wrong with the words, in our own: which word, and what was probably meant.
+std::string explain(const CLI::App& root, const CLI::ParseError& error) {
+  const CLI::App* app = &root;
+  std::string path;
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    path += (path.empty() ? "" : " ") + app->get_name();
+  }
+  const std::string who = path.empty() ? "" : path + ": ";
+  const std::string help = concat("; see moekit ", path, path.empty() ? "" : " ", "--help");
+  const auto commands = command_names(*app);
+  auto left = app->remaining();
+  std::erase(left, "--");
+  if (!left.empty() && left.front().rfind('-', 0) == 0) {
+    const std::string flag = left.front().substr(0, left.front().find('='));
+    // Without dashes, which nobody mistypes: they would make short names look alike.
+    const std::string meant = nearest_word(
+        flag.substr(std::min(flag.size(), flag.find_first_not_of('-'))), flag_names(*app));
+    return concat(who, "there is no flag ", flag,
+                  meant.empty() ? help : concat("; did you mean --", meant, "?"));
+  }
+  if (!commands.empty()) {
+    const std::vector<std::string_view> views(commands.begin(), commands.end());
+    if (left.empty()) return concat(who, "a command is required: ", join_choices(views), help);
+    const std::string meant = did_you_mean(left.front(), commands);
+    return concat(who, "there is no command \"", left.front(), "\"",
+                  meant.empty() ? concat("; known: ", join_choices(views)) : meant);
+  }
+  if (!left.empty()) return concat(who, "one word too many: \"", left.front(), "\"", help);
+  return concat(who, error.what(), help);
+}
+
+}  // namespace
+
+CommandLine::CommandLine() : app_("Train, measure and compare mixtures of experts", "moekit") {
+  app_.require_subcommand(1);
+  app_.fallthrough(false);
+  app_.set_version_flag("--version", version_text(), "Print the versions and exit");
+  add_train();
+  add_eval();
+  add_inspect();
+  add_report();
+  add_reproduce();
+  add_data();
+  add_bench();
+  add_version();
+  add_completion();
+  add_manual();
+}
+
+int CommandLine::run(std::vector<std::string> words) {
+  std::reverse(words.begin(), words.end());  // as CLI11 wants them
+  try {
+    app_.parse(std::move(words));
+  } catch (const CLI::Success& help) {
+    std::ostringstream text;
+    app_.exit(help, text, text);
+    fmt::print("{}", text.str());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    throw ArgumentError(explain(app_, error));
+  }
+  return action_();
+}
+
+std::vector<std::string> CommandLine::choices(const CLI::Option& option) const {
+  const auto found = choices_.find(&option);
+  return found == choices_.end() ? std::vector<std::string>{} : found->second;
+}
+
+template <typename Flags>
+void CommandLine::on_chosen(CLI::App& command, Flags& flags) {
+  command.callback([this, &flags] {
+    action_ = [&flags] {
+      prepare(flags);
+      return run_in_library(flags);
+    };
+  });
+}
+
+void CommandLine::add_train() {
+  auto& command = *app_.add_subcommand("train", "Train a recipe in a run folder");
+  add_text(command, "recipe", train_.recipe, kRecipe, "TOML file; see recipes/");
+  add_texts(command, "--set", train_.set, "KEY=VALUE", "Override a key: --set train.lr=3e-4");
+  add_text(command, "--data", train_.data, kFolder, kDataDoc);
+  add_text(command, "--out", train_.out, kFolder, "Run folder (default runs/RECIPE-seedN)");
+  add_whole(command, "--seed", train_.seed, {0}, "Seed of every random choice");
+  add_whole(command, "--threads", train_.threads, {1, kMostThreads},
+            "Threads (default 1: run seeds side by side)");
+  command.add_flag("--resume", train_.resume,
+                   "Go on with an interrupted run, or extend one: --set train.epochs=40");
+  command.add_flag("--json", train_.json, "Print the summary as JSON");
+  command.add_flag("--quiet", train_.quiet, "No progress");
+  command.add_option("--status", train_.status,
+                     "Keep epoch, rate, loss and time left in this file, as JSON");
+  command.add_flag("--list-keys", train_.list_keys, "List every recipe key and its default");
+  command.add_flag("--markdown", train_.markdown, "With --list-keys: as a Markdown page");
+  on_chosen(command, train_);
+}
+
+void CommandLine::add_eval() {
+  auto& command = *app_.add_subcommand("eval", "Judge a trained model on its test images");
+  add_text(command, "run", eval_.run, kRun, "Run folder")->required();
+  add_text(command, "--data", eval_.data, kFolder, kDataDoc);
+  command.add_flag("--json", eval_.json, kJsonDoc);
+  on_chosen(command, eval_);
+}
+
+void CommandLine::add_inspect() {
+  auto& command = *app_.add_subcommand("inspect", "Show which expert does what in a finished run");
+  add_text(command, "run", inspect_.run, kRun, "Run folder")->required();
+  add_text(command, "--data", inspect_.data, kFolder, kDataDoc);
+  add_text(command, "--against", inspect_.against, kRun,
+           "Another run on the same test images: adds the router's saturation");
+  command.add_flag("--json", inspect_.json, kJsonDoc);
+  on_chosen(command, inspect_);
+}
+
+void CommandLine::add_report() {
+  auto& command = *app_.add_subcommand("report", "Write one HTML page over finished runs");
+  command.add_option("runs", report_.runs, "Run folders")->required()->type_name(kRun);
+  add_text(command, "-o,--output", report_.output, kFile, "The page (default report.html)");
+  add_text(command, "--data", report_.data, kFolder, kDataDoc);
+  on_chosen(command, report_);
+}
+
+void CommandLine::add_reproduce() {
+  auto& command = *app_.add_subcommand(
+      "reproduce", "Run a paper's experiments and print our figures beside the paper's");
+  auto& flags = reproduce_;
+  add_text(command, "paper", flags.paper, kPaper, "Name of a folder in recipes/, as attentive-gate")
+      ->required();
+  auto* quick =
+      command.add_flag("--quick", flags.quick, "The scaled-down tier (default), about ten minutes");
+  command.add_flag("--full", flags.full, "The paper's own settings; hours")->excludes(quick);
+  add_whole(command, "--seeds", flags.seeds, {1, kMostSeeds}, "Seeds a row");
+  add_whole(command, "--jobs", flags.jobs, {1, kMostJobs}, "Runs at a time (default: one a core)");
+  add_text(command, "--rows", flags.rows, "PATTERN",
+           "Only rows whose name fits this pattern: 'mnist/*'");
+  add_texts(command, "--set", flags.set, "KEY=VALUE", "Override a key in every row, as in train");
+  add_text(command, "--data", flags.data, kFolder, kDataDoc);
+  add_text(command, "--out", flags.out, kFolder, "Folder of the runs (default runs/PAPER-TIER)");
+  add_text(command, "--markdown", flags.markdown, kFile, "Also write the tables to this file");
+  add_text(command, "--report", flags.report, kFile, "The report page (default OUT/report.html)");
+  command.add_flag("--json", flags.json, kJsonDoc);
+  command.add_flag("--table-only", flags.table_only, "Train nothing: tables of what is there");
+  command.add_flag("--quiet", flags.quiet, "No progress");
+  on_chosen(command, flags);
+}
+
+void CommandLine::add_data() {
+  auto& group = *app_.add_subcommand("data", "Data sets: list, show, download");
+  group.require_subcommand(1);
+  auto& list = *group.add_subcommand("list", "Known data sets and where they were found");
+  auto& info = *group.add_subcommand("info", "Sizes and class counts of one");
+  auto& fetch = *group.add_subcommand(
+      "fetch", "Download one from its public home into the user's cache, or into --data");
+  for (auto* command : {&list, &info, &fetch}) {
+    add_text(*command, "--data", data_.data, kFolder, kDataDoc);
+  }
+  for (auto* command : {&info, &fetch}) {
+    add_text(*command, "name", data_.name, "NAME", "Name, as in the list")->required();
+  }
+  for (auto* command : {&list, &info}) command->add_flag("--json", data_.json, kJsonDoc);
+  add_text(fetch, "--mirror", data_.mirror, "URL", "Address of a folder with the same files");
+  const std::vector<std::pair<CLI::App*, DataAction>> actions{
+      {&list, DataAction::kList}, {&info, DataAction::kInfo}, {&fetch, DataAction::kFetch}};
+  for (const auto& [command, action] : actions) {
+    command->callback([this, action = action] {
+      data_.action = action;
+      action_ = [this] { return run_in_library(data_); };
+    });
+  }
+}
+
+void CommandLine::add_bench() {
+  auto& group = *app_.add_subcommand("bench", "Measure the kernels on this machine");
+  group.require_subcommand(1);
+  group.add_subcommand("isa", "Instruction sets this machine has; MOEKIT_ISA forces one")
+      ->callback([this] {
+        action_ = [] {
+          const auto chosen = kernels::default_isa();
+          for (const auto isa : kernels::supported_isas()) {
+            fmt::print("{}{}\n", kernels::isa_name(isa), isa == chosen ? "  (used)" : "");
+          }
+          return 0;
+        };
+      });
+  add_bench_moe(group);
+}
+
+void CommandLine::add_bench_moe(CLI::App& bench) {
+  auto& command = *bench.add_subcommand(
+      "moe", "A sparse layer against the machine's limits and libtorch, measured in the same run");
+  auto& options = bench_.options;
+  std::vector<std::string> shapes, formats, isas;
+  for (const auto& shape : bench::layer_shapes()) shapes.emplace_back(shape.name);
+  for (const auto& format : kernels::weight_formats()) formats.emplace_back(format.name);
+  for (const auto isa : kernels::known_isas()) isas.emplace_back(kernels::isa_name(isa));
+  add_choice(command, choices_, "--shape", shapes, "Of the layer",
+             [&options](const std::string& text) { options.shape = text; })
+      ->default_str(options.shape);
+  add_wholes(command, "--tokens", options.tokens, {1, 65536}, "Numbers of tokens, comma separated")
+      ->default_str("1,4,32,512");
+  add_choices(command, choices_, "--format", formats, "Of the weights, all by default",
+              [&options](const std::string& text) {
+                options.formats.push_back(kernels::parse_weight_format(text));
+              });
+  add_wholes(command, "--threads", options.threads, {1, 256}, "Numbers of threads, comma separated")
+      ->default_str("1");
+  add_enum(command, choices_, "--routing", options.routing, "Where the experts come from");
+  command.add_option("--trace", options.trace, "Routing trace of a run, for --routing trace")
+      ->type_name(kFile);
+  add_enum(command, choices_, "--pass", options.pass,
+           "Forward alone, or a step of training with all gradients");
+  add_choice(command, choices_, "--isa", isas, "Instruction set (default: the fastest there is)",
+             [this](const std::string& text) { isa_ = text; });
+  add_whole(command, "--runs", options.enough.runs, {1, 1'000'000}, "At least so many runs")
+      ->default_str(std::to_string(options.enough.runs));
+  add_real(command, "--seconds", options.enough.seconds, {0, kSecondsOfADay}, "At least so long")
+      ->default_str(fmt::format("{}", options.enough.seconds));
+  add_whole(command, "--seed", options.seed, {0}, "Of routing and values")
+      ->default_str(std::to_string(options.seed));
+  command.add_flag_callback(
+      "--no-baselines", [&options] { options.baselines = false; }, "Leave libtorch out");
+  command.add_flag("--json", bench_.json, kJsonDoc);
+  command.callback([this] {
+    action_ = [this] {
+      prepare(bench_, isa_);
+      return run_in_library(bench_);
+    };
+  });
+}
+
+void CommandLine::add_completion() {
+  auto& command = *app_.add_subcommand(
+      "completion", "Print what makes a shell complete commands, flags and names");
+  add_choice(command, choices_, "shell", {"bash", "zsh"},
+             "Of which shell; to be sourced, or put where the shell looks for completions",
+             [this](const std::string& text) { shell_ = text; })
+      ->required();
+  command.callback([this] {
+    action_ = [this] {
+      fmt::print("{}", completion_script(shell_));
+      return 0;
+    };
+  });
+}
+
+void CommandLine::add_manual() {
+  auto& command = *app_.add_subcommand("man", "Print a page of the manual, for man or mandoc");
+  add_choice(command, choices_, "command", command_names(app_),
+             "Whose page; without it that of moekit itself",
+             [this](const std::string& text) { manual_of_ = text; });
+  command.callback([this] {
+    action_ = [this] {
+      fmt::print("{}", manual_page(*this, manual_of_));
+      return 0;
+    };
+  });
+}
+
+void CommandLine::add_version() {
+  app_.add_subcommand("version", "Print the versions of moekit and libtorch")->callback([this] {
+    action_ = [] {
+      fmt::print("{}\n", version_text());
+      return 0;
+    };
+  });
+}
+
+}  // namespace moekit::cli

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "cli/flags.h"
+
+namespace moekit::cli {
+
+/// Loads the library of commands, and libtorch with it, and does a command there.
+/// @return the exit code; errors of the command itself are on stderr already
+/// @throws IoError when the library is missing, cannot be loaded or is of another version.
+int run_in_library(const Command& command);
+
+}  // namespace moekit::cli

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "moekit/bench/layer_shape.h"
+#include "moekit/bench/timing.h"
+#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/ffn/weight_format.h"
+
+namespace moekit::bench {
+
+struct MoeBenchOptions {
+  std::string shape = "olmoe";
+  std::vector<std::int64_t> tokens{1, 4, 32, 512};
+  std::vector<kernels::WeightFormat> formats;  ///< empty: all; train passes take f32 and bf16
+  std::vector<int> threads{1};
+  RoutingKind routing = RoutingKind::kUniform;
+  std::filesystem::path trace;  ///< for kTrace: routing-trace file, first layer
+  Pass pass = Pass::kForward;
+  kernels::Isa isa = kernels::Isa::kReference;
+  bool baselines = true;
+  Enough enough;
+  double cache_bytes = 0;  ///< of the last-level cache; 0: what the system says
+  std::uint64_t seed = 1;
+};
+
+/// @throws ArgumentError naming the option and its value, when it cannot be measured.
+void check_options(const MoeBenchOptions& options);
+
+}  // namespace moekit::bench
