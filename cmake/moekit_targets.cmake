@@ -85,7 +85,9 @@ function(moekit_use_torch_pch target)
   if(NOT TARGET moekit_pch)
     add_library(moekit_pch OBJECT ${MOEKIT_PCH_SOURCE})
     target_link_libraries(moekit_pch PRIVATE moekit_options moekit_torch)
-    target_precompile_headers(moekit_pch PRIVATE <torch/types.h> <torch/autograd.h>
+    # clang instantiates vectors of IValue earlier than GCC and wants it whole first.
+    target_precompile_headers(moekit_pch PRIVATE $<$<CXX_COMPILER_ID:Clang>:<ATen/core/ivalue.h$<ANGLE-R>>
+                              <torch/types.h> <torch/autograd.h>
                               <torch/nn/cloneable.h> <torch/nn/pimpl.h> <nlohmann/json.hpp>)
   endif()
   get_target_property(type ${target} TYPE)
