@@ -22,7 +22,6 @@ constexpr const char* kJsonDoc = "Print as JSON";
 // More would be no study and no machine: a typing error is to be refused before hours of work.
 constexpr std::int64_t kMostSeeds = 10'000;
 constexpr std::int64_t kMostJobs = 4096;
-constexpr std::int64_t kMostThreads = 1024;  // as kernels::ThreadPool
 constexpr double kSecondsOfADay = 86'400;
 
 std::string version_text() {
@@ -116,7 +115,7 @@ void CommandLine::add_train() {
   add_text(command, "--data", train_.data, kFolder, kDataDoc);
   add_text(command, "--out", train_.out, kFolder, "Run folder (default runs/RECIPE-seedN)");
   add_whole(command, "--seed", train_.seed, {0}, "Seed of every random choice");
-  add_whole(command, "--threads", train_.threads, {1, kMostThreads},
+  add_whole(command, "--threads", train_.threads, {1, static_cast<std::int64_t>(kMostThreads)},
             "Threads (default 1: run seeds side by side)");
   command.add_flag("--resume", train_.resume,
                    "Go on with an interrupted run, or extend one: --set train.epochs=40");

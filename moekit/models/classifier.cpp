@@ -55,10 +55,6 @@ void check_parts(const KindSection<nn::RouterKinds>& router,
   router->check(site, where + ".router");
 }
 
-void check_num_experts(int64_t num_experts, const std::string& where) {
-  MOEKIT_CHECK(num_experts >= 1, where, ".num_experts must be at least 1; got ", num_experts);
-}
-
 void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,
                          const std::string& where) {
   const auto traits = router.traits();

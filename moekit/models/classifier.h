@@ -82,8 +82,6 @@ void check_parts(const KindSection<nn::RouterKinds>& router,
                  const KindSection<nn::ExpertKinds>& experts, nn::LayerSite site,
                  const std::string& where);
 
-/// @throws ArgumentError unless there is at least one.
-void check_num_experts(int64_t num_experts, const std::string& where);
 /// Refuses a router that a sparse layer's output cannot train, and a capacity that does not go with
 /// it, see nn::check_trainable() and nn::check_capacity().
 void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,

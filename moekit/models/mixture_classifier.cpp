@@ -50,7 +50,6 @@ class MixtureClassifierImpl : public nn::Cloneable<MixtureClassifierImpl, Classi
 
 void check_mixture_classifier(const MixtureConfig& config, const InputShape& input,
                               const std::string& where) {
-  check_num_experts(config.num_experts, where);
   const auto site = image_site(input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
   const auto traits = make_parts(config.router, config.expert, site).router->traits();

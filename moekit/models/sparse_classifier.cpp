@@ -65,11 +65,6 @@ nn::LayerSite vector_site(const SparseConfig& config, const InputShape& input,
 
 void check_sparse_classifier(const SparseConfig& config, const InputShape& input,
                              const std::string& where) {
-  check_num_experts(config.num_experts, where);
-  MOEKIT_CHECK(config.hidden_size >= 1, where, ".hidden_size must be at least 1; got ",
-               config.hidden_size);
-  MOEKIT_CHECK(config.num_shared_experts >= 0, where,
-               ".num_shared_experts must be at least 0; got ", config.num_shared_experts);
   const auto site = vector_site(config, input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
   check_sparse_router(*make_parts(config.router, config.expert, site).router, config.capacity,

@@ -43,7 +43,6 @@ class SparseMixtureClassifierImpl
 
 void check_sparse_mixture_classifier(const SparseMixtureConfig& config, const InputShape& input,
                                      const std::string& where) {
-  check_num_experts(config.num_experts, where);
   const auto site = image_site(input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
   const auto router = make_parts(config.router, config.expert, site).router;

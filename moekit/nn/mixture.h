@@ -45,9 +45,9 @@ struct MixtureOutput {
 class MixtureImpl : public torch::nn::Cloneable<MixtureImpl>, public RoutedModule {
  public:
   /// The mixture holds the modules it is given; clone() copies them deeply.
-  /// @throws ArgumentError when router and experts disagree on E or on the feature size, the
-  ///         form is top_k and the router chooses all experts, or there is one expert and a router
-  ///         that has nothing to learn from that, unless its option aux_only says so.
+  /// @throws ArgumentError when router and experts disagree on E or on the feature size, or there
+  ///         is one expert and a router that has nothing to learn from that, unless its option
+  ///         aux_only says so.
   MixtureImpl(std::shared_ptr<RouterImpl> router, std::shared_ptr<ExpertsImpl> experts,
               MixtureOptions options = {});
   void reset() override;

@@ -59,7 +59,7 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
   const auto& routing = output.routing;
   const auto& limits = options.capacity();
   const int64_t capacity = capacity_of(limits, is_training(), routing);
-  const bool fused = why_not_fused(inputs).empty();
+  const bool fused = why_inputs_not_fused(inputs).empty();
   auto weights = routing.weight;
   if (fused || !routing.takes_all || capacity > 0) {
     output.plan =
@@ -89,11 +89,15 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
 }
 
 std::string MoEImpl::why_not_fused(const torch::Tensor& tokens) const {
+  return why_inputs_not_fused(as_parameters(tokens, *experts));
+}
+
+std::string MoEImpl::why_inputs_not_fused(const torch::Tensor& inputs) const {
   if (!options.fused()) return "the layer's option fused is off";
   if (router->needs_expert_features()) {
     return "the router takes the features of all experts, so all of them run";
   }
-  return experts->why_not_fused(as_parameters(tokens, *experts));
+  return experts->why_not_fused(inputs);
 }
 
 }  // namespace moekit::nn

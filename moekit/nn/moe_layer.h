@@ -64,6 +64,8 @@ class MoEImpl : public torch::nn::Cloneable<MoEImpl>, public RoutedModule {
   std::shared_ptr<ExpertsImpl> shared_experts;
 
  private:
+  /// As why_not_fused(), of tokens in the experts' type.
+  std::string why_inputs_not_fused(const torch::Tensor& inputs) const;
   MoEOutput forward_rows(const torch::Tensor& tokens, RouterContext context);
 };
 TORCH_MODULE(MoE);

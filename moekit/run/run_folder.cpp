@@ -124,7 +124,7 @@ void write_metrics(const fs::path& folder, const std::vector<Json>& metrics) {
   write_file_atomic(folder / "metrics.jsonl", lines);
 }
 
-Json read_summary(const fs::path& folder) {
+Json read_summary(const fs::path& folder, const Schema& more) {
   if (!fs::exists(folder / "summary.json")) {
     throw IoError(concat(folder.string(), fs::exists(folder / "config.toml")
                                               ? ": the run is not finished; go on with --resume"
@@ -133,16 +133,17 @@ Json read_summary(const fs::path& folder) {
   static const Schema kSummary = Schema::object(
       {{"parameters", Schema::count()}, {"seed", Schema::count()}, {"seconds", Schema::number(0)}});
   Json summary = read_json(folder / "summary.json");
-  kSummary.check(summary, (folder / "summary.json").string());
+  for (const Schema* schema : {&kSummary, &more}) {
+    schema->check(summary, (folder / "summary.json").string());
+  }
   return summary;
 }
 
-std::vector<Json> read_metrics(const fs::path& folder) {
+std::vector<Json> read_metrics(const fs::path& folder, const Schema& line) {
   const fs::path path = folder / "metrics.jsonl";
   auto lines = read_json_lines(path);
-  static const Schema kLine = Schema::map(Schema::any());
   for (size_t i = 0; i < lines.size(); ++i) {
-    kLine.check(lines[i], concat(path.string(), ":", i + 1));
+    line.check(lines[i], concat(path.string(), ":", i + 1));
   }
   return lines;
 }

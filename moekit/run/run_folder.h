@@ -10,6 +10,7 @@
 
 #include "moekit/core/config.h"
 #include "moekit/core/file_lock.h"
+#include "moekit/core/schema.h"
 
 /// What every kind of run has in its folder, whatever it trains.
 namespace moekit::run {
@@ -72,13 +73,16 @@ void extend_run_folder(const RunRecipe& recipe, const RunOptions& options);
 
 /// metrics.jsonl: one line a test.
 void write_metrics(const std::filesystem::path& folder, const std::vector<Json>& metrics);
-/// @throws FormatError naming file, line and key when a line is no object; what stands in it, a
-/// task knows.
-std::vector<Json> read_metrics(const std::filesystem::path& folder);
+/// @param line  what each must be, which a task knows; an object at least
+/// @throws FormatError naming file, line and key
+std::vector<Json> read_metrics(const std::filesystem::path& folder,
+                               const Schema& line = Schema::map(Schema::any()));
 
 /// Summary of a finished run: an object with what all have, parameters, seed and seconds.
+/// @param more  what it must be besides, which a task knows
 /// @throws IoError when it is not finished, FormatError naming file and key.
-Json read_summary(const std::filesystem::path& folder);
+Json read_summary(const std::filesystem::path& folder,
+                  const Schema& more = Schema::map(Schema::any()));
 
 /// A run's checkpoints by step.
 std::map<int64_t, std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);

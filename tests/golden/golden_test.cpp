@@ -1,13 +1,13 @@
 // Short runs of every kind of recipe against metrics and weights written down before: a change that
 // is meant to change no number changes none. With MOEKIT_WRITE_GOLDEN=1 the files are written anew.
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
+#include "moekit/core/checksum.h"
 #include "moekit/core/config.h"
 #include "moekit/core/files.h"
 
@@ -95,19 +95,6 @@ std::string machine_of(const fs::path& run) {
   return concat("libtorch ", info["libtorch"].get<std::string>(), ", ",
                 first_line_with("/proc/cpuinfo", "cpu family"), ", ",
                 first_line_with("/proc/cpuinfo", "model\t"));
-}
-
-std::string sha256(const std::string& bytes) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr);
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i) {
-    constexpr const char* kDigits = "0123456789abcdef";
-    hex += kDigits[digest[i] / 16];
-    hex += kDigits[digest[i] % 16];
-  }
-  return hex;
 }
 
 void run_case(const Case& one, const fs::path& runs) {

@@ -35,6 +35,9 @@ struct TokenOf {
   std::int64_t per_token;
 };
 
+/// What an order has said of an assignment.
+enum Mark : char { kUnseen, kTaken, kDropped };
+
 }  // namespace
 
 /// Counts the rows of each expert into offsets[expert + 1], and what is beyond the capacity.
@@ -43,12 +46,11 @@ void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
   const TokenOf token_of(list);
   offsets.assign(static_cast<std::size_t>(num_experts) + 1, 0);
   dropped.assign(static_cast<std::size_t>(num_experts), 0);
-  enum : char { kUnseen, kTaken, kDropped };
-  taken_.assign(order != nullptr ? static_cast<std::size_t>(list.size) : 0, kUnseen);
+  marks_.assign(order != nullptr ? static_cast<std::size_t>(list.size) : 0, kUnseen);
   for (std::int64_t i = 0; i < list.size; ++i) {
     const std::int64_t a = order != nullptr ? order[i] : i;
-    MOEKIT_CHECK(a >= 0 && a < list.size, "RoutingPlan: order[", i, "] is ", a, "; there are ",
-                 list.size, " assignments");
+    MOEKIT_CHECK(order == nullptr || (a >= 0 && a < list.size), "RoutingPlan: order[", i, "] is ",
+                 a, "; there are ", list.size, " assignments");
     const std::int64_t expert = list.expert[a];
     MOEKIT_CHECK(expert >= 0 && expert < num_experts, "RoutingPlan: token ", token_of(a),
                  " is sent to expert ", expert, "; there are ", num_experts);
@@ -58,12 +60,10 @@ void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
     const bool is_full = capacity > 0 && rows == capacity;
     ++(is_full ? dropped[static_cast<std::size_t>(expert)] : rows);
     if (order == nullptr) continue;
-    auto& state = taken_[static_cast<std::size_t>(a)];
-    MOEKIT_CHECK(state == kUnseen, "RoutingPlan: order has assignment ", a, " twice");
-    state = is_full ? kDropped : kTaken;
+    char& mark = marks_[static_cast<std::size_t>(a)];
+    MOEKIT_CHECK(mark == kUnseen, "RoutingPlan: order has assignment ", a, " twice");
+    mark = is_full ? kDropped : kTaken;
   }
-  // From here on 1 for what has a row.
-  for (char& state : taken_) state = state == kTaken ? 1 : 0;
 }
 
 void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity,
@@ -91,7 +91,7 @@ void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity,
   for (std::int64_t a = 0; a < list.size; ++a) {
     const auto e = static_cast<std::size_t>(list.expert[a]);
     if (drops &&
-        (order != nullptr ? taken_[static_cast<std::size_t>(a)] == 0 : next[e] == ends[e])) {
+        (order != nullptr ? marks_[static_cast<std::size_t>(a)] == kDropped : next[e] == ends[e])) {
       continue;
     }
     const auto row = static_cast<std::size_t>(next[e]++);

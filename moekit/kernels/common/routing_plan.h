@@ -60,7 +60,7 @@ struct RoutingPlan {
   void count_rows(const AssignmentList& list, std::int64_t capacity, const std::int64_t* order);
   void find_active();
 
-  std::vector<char> taken_;  ///< [A], of a build with an order
+  std::vector<char> marks_;  ///< [A], of a build with an order
 };
 
 }  // namespace moekit::kernels

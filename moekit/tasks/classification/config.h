@@ -95,7 +95,7 @@ struct Config {
     field("seed", seed, "of every random choice", at_least(0, kAnySeed));
     field("threads", threads, "one is fastest for small models: run seeds side by side instead",
           at_least(1, kMostThreads));
-    field("events", events, "also write event files for TensorBoard");
+    field("events", events, "also write event files for TensorBoard", changeable());
     field("data", data, "");
     field("model", model, "");
     field("loss", loss, "");

@@ -43,9 +43,7 @@ Json read_run_summary(const std::filesystem::path& run) {
        {"test", evaluation()},
        {"train", Schema::object({{"error", Schema::number(0, 1)}, {"loss", Schema::figure()}})},
        {"alignment", alignment(), kOptional}});
-  Json summary = run::read_summary(run);
-  kSchema.check(summary, (run / "summary.json").string());
-  return summary;
+  return run::read_summary(run, kSchema);
 }
 
 std::vector<Json> read_run_metrics(const std::filesystem::path& run) {
@@ -57,10 +55,7 @@ std::vector<Json> read_run_metrics(const std::filesystem::path& run) {
                                                 {"test", evaluation()},
                                                 {"validation_loss", Schema::figure(), kOptional},
                                                 {"alignment", alignment(), kOptional}});
-  auto lines = run::read_metrics(run);
-  const std::string file = (run / "metrics.jsonl").string();
-  for (size_t i = 0; i < lines.size(); ++i) kSchema.check(lines[i], concat(file, ":", i + 1));
-  return lines;
+  return run::read_metrics(run, kSchema);
 }
 
 }  // namespace moekit::classification

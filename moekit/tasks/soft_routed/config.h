@@ -34,7 +34,7 @@ struct Config {
     field("task", task, "what kind of run this is");
     field("seed", seed, "of every random choice", at_least(0, kAnySeed));
     field("threads", threads, "", at_least(1, kMostThreads));
-    field("events", events, "also write event files for TensorBoard");
+    field("events", events, "also write event files for TensorBoard", changeable());
     field("dim", dim, "d of the Gaussian inputs", at_least(2));
     field("teacher_pairs", teacher_pairs, "m*, at most dim / 2", at_least(1));
     field("student_pairs", student_pairs, "m; with init = \"overlap\" it must be m*", at_least(1));

@@ -30,9 +30,7 @@ Json read_run_summary(const fs::path& run) {
                                                 {"loss_pruned", Schema::figure()},
                                                 {"loss_final", Schema::figure()},
                                                 {"pairs_kept", Schema::count()}});
-  Json summary = run::read_summary(run);
-  kSchema.check(summary, (run / "summary.json").string());
-  return summary;
+  return run::read_summary(run, kSchema);
 }
 
 /// metrics.jsonl, checked before anything is made of it.
@@ -42,10 +40,7 @@ std::vector<Json> read_run_metrics(const fs::path& run) {
                                                 {"loss", Schema::figure()},
                                                 {"rho_v", Schema::list(Schema::figure())},
                                                 {"rho_w", Schema::list(Schema::figure())}});
-  auto lines = run::read_metrics(run);
-  const std::string file = (run / "metrics.jsonl").string();
-  for (size_t i = 0; i < lines.size(); ++i) kSchema.check(lines[i], concat(file, ":", i + 1));
-  return lines;
+  return run::read_metrics(run, kSchema);
 }
 
 /// Overlaps with the teacher, a line for each vector, and the loss.

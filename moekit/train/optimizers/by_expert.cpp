@@ -47,6 +47,14 @@ std::vector<ExpertRows::Aside> ExpertRows::take_aside(torch::optim::Optimizer& o
     const auto separate = bank->separate_parameters();
     const auto stacked = nn::stacked_parameters(*bank);
     auto active = torch::ones({bank->num_experts()}, torch::kBool);
+    if (frozen.empty() && !skip_idle_) {  // all take part, as rows only where they did before
+      for (const auto& p : stacked) {
+        if (p.grad().defined() && checkpoint::has_row_steps(optimizer, p)) {
+          aside.push_back({p, p.grad(), active});
+        }
+      }
+      continue;
+    }
     if (skip_idle_) {
       active = separate.empty() ? busy_rows(stacked, bank->num_experts()) : busy_experts(separate);
     }
