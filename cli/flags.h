@@ -65,6 +65,11 @@ struct ReproduceFlags {
   bool json = false;
   bool quiet = false;
   bool table_only = false;
+  bool until_decided = false;
+  std::int64_t max_seeds = 0;  ///< 0: not given
+  bool allow_missing = false;
+  std::string check;         ///< a committed table to be held against new runs, or empty
+  std::optional<std::int64_t> sample;  ///< runs that `check` repeats
 };
 
 enum class DataAction { kList, kInfo, kFetch };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <random>
 
 #include "cli/command.h"
 #include "cli/guard.h"
@@ -10,8 +11,8 @@
 #include "moekit/core/words.h"
 #include "moekit/data/folders.h"
 #include "moekit/run/report.h"
+#include "moekit/study/check_tables.h"
 #include "moekit/study/jobs.h"
-#include "moekit/study/plan.h"
 #include "moekit/study/tables.h"
 #include "moekit/tasks/tasks.h"
 
@@ -19,63 +20,139 @@ namespace moekit::cli {
 namespace fs = std::filesystem;
 namespace {
 
-/// Why a recipe cannot be run here, or nothing.
-std::string find_obstacle(const ConfigTree& recipe, const std::string& data_folder) {
+/// What a recipe asks for, and why it cannot be run here.
+study::RecipeFacts look_at(const ConfigTree& recipe, const std::string& data_folder) {
   const run::Task& task = tasks::check_recipe(recipe);
   const std::string needed = task.data_set(recipe);
-  if (needed.empty() || data::find_dataset(data::dataset_row(needed), data_folder)) return {};
-  return concat("data set ", needed, " was not found");
+  if (needed.empty() || data::find_dataset(data::dataset_row(needed), data_folder)) {
+    return {{}, needed};
+  }
+  return {concat("data set ", needed, " was not found"), needed};
 }
 
-/// Overrides of every row: the user's, and in the quick tier the first of the study's small data
-/// sets that is here.
-std::vector<std::string> common_overrides(const study::Study& study, const ReproduceFlags& flags) {
-  std::vector<std::string> set = flags.set;
-  if (flags.full) return set;
+/// Why a run is not the one that is asked for.
+std::string why_other(const ConfigTree& asked, const fs::path& run,
+                      const std::string& data_folder) {
+  const run::Task& task = tasks::check_recipe(asked);
+  return run::why_other_run(run, task.resolve(asked, data_folder));
+}
+
+/// What the study itself sets in every row: in the quick tier, the first of its small data sets.
+std::vector<std::string> own_overrides(const study::Study& study, bool full,
+                                       const std::string& name) {
+  if (full || name.empty()) return {};
+  return {"data.name=" + name};
+}
+
+/// The first of the study's small data sets that is here, else the first of all.
+std::string quick_data(const study::Study& study, const std::string& folder) {
   for (const auto& name : study.quick_data) {
-    if (data::find_dataset(data::dataset_row(name), flags.data)) {
-      set.push_back("data.name=" + name);
-      break;
-    }
+    if (data::find_dataset(data::dataset_row(name), folder)) return name;
   }
-  return set;
+  return study.quick_data.empty() ? "" : study.quick_data.front();
+}
+
+study::ReproductionOptions options_of(const study::Study& study, const ReproduceFlags& flags) {
+  study::ReproductionOptions options;
+  options.tier = flags.full ? "full" : "quick";
+  options.pattern = flags.rows;
+  options.seeds = flags.seeds;
+  options.until_decided = flags.until_decided;
+  options.max_seeds = flags.max_seeds;
+  options.allow_missing = flags.allow_missing;
+  options.table_only = flags.table_only;
+  options.parallel = flags.jobs > 0 ? flags.jobs : study::usable_processors();
+  options.quiet = flags.quiet;
+  options.plan.program = fs::read_symlink("/proc/self/exe");
+  options.plan.folder = flags.folder;
+  options.plan.out =
+      fs::absolute(flags.out.empty()
+                       ? fs::path("runs") / fmt::format("{}-{}", flags.paper,
+                                                        flags.check.empty() ? options.tier : "check")
+                       : fs::path(flags.out));
+  options.plan.data_folder = flags.data;
+  options.plan.usual_set = own_overrides(
+      study, flags.full, study.quick_data.empty() ? "" : study.quick_data.front());
+  options.plan.set = own_overrides(study, flags.full, quick_data(study, flags.data));
+  // The user's come last: they win.
+  options.plan.set.insert(options.plan.set.end(), flags.set.begin(), flags.set.end());
+  return options;
+}
+
+/// The command that gives these tables, whole.
+std::string command_of(const ReproduceFlags& flags, const study::Outcome& outcome) {
+  std::string text = fmt::format("moekit reproduce {} --{} --seeds {}", flags.paper, outcome.tier,
+                                 outcome.seeds);
+  if (flags.rows != "*") text += " --rows " + shell_quoted(flags.rows);
+  for (const auto& set : flags.set) text += " --set " + shell_quoted(set);
+  // The folder's name, not its path: it is another on every machine.
+  if (!flags.data.empty()) text += " --data DATA";
+  if (flags.allow_missing) text += " --allow-missing";
+  return text;
 }
 
 /// The report page over all rows that were run; its path is the last line on stdout.
-void write_page(const study::Study& study, const std::vector<study::RowResult>& results,
-                const std::vector<study::ClaimResult>& claims, const ReproduceFlags& flags,
-                const fs::path& out) {
+void write_page(const study::Study& study, const study::Outcome& outcome,
+                const ReproduceFlags& flags, const fs::path& out) {
   std::vector<run::RunGroup> groups;
-  for (const auto& row : results) {
-    if (row.runs.empty()) continue;
-    groups.push_back({study::page_label(row, results), {row.runs.begin(), row.runs.end()}});
+  for (const auto& row : outcome.rows) {
+    const auto folders = row.folders();
+    if (!folders.empty()) groups.push_back({study::page_label(row, outcome.rows), folders});
   }
   if (groups.empty()) return;
   auto page =
-      run::make_report(groups, &tasks::of_run, flags.data, study::figure_table(study, results));
+      run::make_report(groups, &tasks::of_run, flags.data, study::figure_table(study, outcome));
   page.title = study.title;
-  const bool compared = std::any_of(results.begin(), results.end(), [](const auto& row) {
-    return std::any_of(row.cells.begin(), row.cells.end(),
-                       [](const auto& cell) { return cell.second.paper.has_value(); });
-  });
+  const bool compared =
+      std::any_of(outcome.rows.begin(), outcome.rows.end(), [](const auto& row) {
+        return std::any_of(row.cells.begin(), row.cells.end(),
+                           [](const auto& cell) { return cell.second.paper.has_value(); });
+      });
   page.legend += (compared ? " In brackets: the paper's value. " : " ") + study.source + ".";
-  if (!claims.empty()) page.tables.emplace_back("Claims", study::claim_table(claims));
+  for (const auto& note : outcome.notes) page.lead = note + " " + page.lead;
+  page.claims = study::claim_plot(outcome);
+  page.claims_text = study::describe(study::tally(outcome.claims), outcome.looks);
+  page.seeds = study::seed_plots(study, outcome);
   const fs::path path = flags.report.empty() ? out / "report.html" : fs::path(flags.report);
   write_file_atomic(path, report::render(page));
   if (!flags.json) fmt::print("\n{}\n", fs::absolute(path).string());
 }
 
-void print_results(const study::Study& study, const std::vector<study::RowResult>& results,
-                   const std::vector<study::ClaimResult>& claims, const ReproduceFlags& flags,
-                   const std::string& command) {
+void print_results(const study::Study& study, const study::Outcome& outcome,
+                   const ReproduceFlags& flags) {
   if (!flags.markdown.empty()) {
-    write_file_atomic(flags.markdown, study::to_markdown(study, results, claims, command));
+    // The record first: it refuses what should not stand in one table.
+    write_file_atomic(study::record_file(flags.markdown),
+                      dump_text(study::to_record(outcome), 1) + "\n");
+    write_file_atomic(flags.markdown, study::to_markdown(study, outcome));
   }
   if (flags.json) {
-    fmt::print("{}\n", dump_text(study::to_json(study, results, claims), 2));
+    fmt::print("{}\n", dump_text(study::to_json(study, outcome), 2));
   } else {
-    fmt::print("{}", study::to_text(study, results, claims));
+    fmt::print("{}", study::to_text(study, outcome));
   }
+}
+
+/// `--check`.
+int check(const study::Study& study, const study::ReproductionOptions& options,
+          const study::RecipeKnowledge& recipes, const ReproduceFlags& flags) {
+  constexpr int64_t kSample = 3;
+  std::random_device device;  // another sample every time: what is committed cannot know it
+  std::mt19937_64 generator((uint64_t{device()} << 32) | device());
+  const auto found = study::check_tables(study, flags.check, options, recipes,
+                                         static_cast<size_t>(flags.sample.value_or(kSample)),
+                                         generator);
+  if (found.interrupted) return kInterruptedExit;
+  fmt::print("{}: {}\n", flags.check, found.maker);
+  if (!found.trouble.empty()) fmt::print("not what its record gives: {}\n", found.trouble);
+  for (const auto& run : found.repeated) fmt::print("repeated: {}\n", run);
+  for (const auto& run : found.failed) fmt::print("could not be repeated: {}\n", run);
+  for (const auto& deviation : found.deviations) {
+    fmt::print("differs: {} {}: recorded {}, found {} (allowed {})\n", deviation.run,
+               deviation.figure, deviation.recorded, deviation.found, deviation.allowed);
+  }
+  fmt::print("{}\n", found.sound() ? "sound" : "NOT sound");
+  return found.sound() ? 0 : kFailed;
 }
 
 }  // namespace
@@ -87,41 +164,24 @@ int run(const ReproduceFlags& flags) {
   // A study that names no figures is one of classifiers, the first task.
   const study::Study study =
       study::read_study(flags.folder / "study.toml", tasks::all().front()->study_figures());
-  const std::string tier = flags.full ? "full" : "quick";
-  const int64_t seeds =
-      flags.seeds > 0 ? flags.seeds : (flags.full ? study.full_seeds : study.quick_seeds);
-  const fs::path out =
-      fs::absolute(flags.out.empty() ? fs::path("runs") / fmt::format("{}-{}", flags.paper, tier)
-                                     : fs::path(flags.out));
-  const auto rows = study::choose_rows(study, tier, flags.rows);
-  MOEKIT_CHECK(!rows.empty(), "reproduce: --rows \"", flags.rows, "\" fits no row of tier ", tier);
-  const auto plan =
-      study::make_plan(rows,
-                       {fs::read_symlink("/proc/self/exe"), flags.folder, out, seeds,
-                        common_overrides(study, flags), flags.data},
-                       [&](const ConfigTree& recipe) { return find_obstacle(recipe, flags.data); });
-  study::Failures failures;
-  if (!flags.table_only) {
-    create_folders(out);
-    const InterruptGuard guard;
-    failures = study::run_jobs(plan.jobs, flags.jobs > 0 ? flags.jobs : study::usable_processors(),
-                               flags.quiet);
-    if (interrupted()) {
-      fmt::print(stderr, "stopped; the same command goes on from here\n");
-      return kInterruptedExit;
-    }
+  const auto options = options_of(study, flags);
+  const study::RecipeKnowledge recipes{
+      [&](const ConfigTree& recipe) { return look_at(recipe, flags.data); },
+      [&](const ConfigTree& asked, const fs::path& run) {
+        return why_other(asked, run, flags.data);
+      }};
+  const InterruptGuard guard;
+  if (!flags.check.empty()) return check(study, options, recipes, flags);
+  study::Outcome outcome = study::reproduce(study, options, recipes);
+  if (outcome.interrupted) {
+    fmt::print(stderr, "stopped; the same command goes on from here\n");
+    return kInterruptedExit;
   }
-  for (const auto& [name, reason] : failures) fmt::print(stderr, "{}: {}\n", name, reason);
-  const auto results = study::gather_rows(rows, study.figure, out, seeds, plan.missing, failures);
-  std::vector<study::ClaimResult> claims;
-  for (const auto& claim : study.claim) {
-    if (claim.tier == tier) claims.push_back(study::judge(claim, study.figure, results));
-  }
-  print_results(study, results, claims, flags,
-                fmt::format("moekit reproduce {} --{} --seeds {}{}", flags.paper, tier, seeds,
-                            flags.rows == "*" ? "" : " --rows " + shell_quoted(flags.rows)));
-  write_page(study, results, claims, flags, out);
-  return failures.empty() ? 0 : kFailed;
+  for (const auto& [name, reason] : outcome.failures) fmt::print(stderr, "{}: {}\n", name, reason);
+  outcome.command = command_of(flags, outcome);
+  print_results(study, outcome, flags);
+  write_page(study, outcome, flags, options.plan.out);
+  return outcome.failures.empty() ? 0 : kFailed;
 }
 
 }  // namespace moekit::cli

@@ -173,7 +173,22 @@ void CommandLine::add_reproduce() {
   add_text(command, "--markdown", flags.markdown, kFile, "Also write the tables to this file");
   add_text(command, "--report", flags.report, kFile, "The report page (default OUT/report.html)");
   command.add_flag("--json", flags.json, kJsonDoc);
-  command.add_flag("--table-only", flags.table_only, "Train nothing: tables of what is there");
+  auto* table_only =
+      command.add_flag("--table-only", flags.table_only, "Train nothing: tables of what is there");
+  auto* until = command.add_flag("--until-decided", flags.until_decided,
+                                 "Add seeds while a claim is undecided, up to --max-seeds");
+  until->excludes(table_only);
+  auto* most = add_whole(command, "--max-seeds", flags.max_seeds, {1, kMostSeeds},
+                         "Seeds a row at most, with --until-decided");
+  most->needs(until);
+  until->needs(most);
+  command.add_flag("--allow-missing", flags.allow_missing,
+                   "Also judge claims on rows that lack seeds");
+  auto* check = add_text(command, "--check", flags.check, kFile,
+                         "Hold a committed table against its own record and a few new runs");
+  add_whole(command, "--sample", flags.sample, {0, kMostSeeds},
+            "Runs that --check repeats (default 3)")
+      ->needs(check);
   command.add_flag("--quiet", flags.quiet, "No progress");
   on_chosen(command, flags);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "moekit/core/checksum.h"
 #include "moekit/core/error.h"
 #include "moekit/core/memory.h"
 
@@ -17,6 +18,25 @@ ImageSet ImageSet::slice(int64_t begin, int64_t end) const {
                " of ", size());
   return {images.slice(0, begin, end), labels.slice(0, begin, end),
           clusters.defined() ? clusters.slice(0, begin, end) : clusters};
+}
+
+namespace {
+
+void add_tensor(Sha256& sum, const torch::Tensor& tensor) {
+  const torch::Tensor whole = tensor.contiguous();
+  sum.add(concat(whole.dtype().name(), whole.sizes()));
+  sum.add({static_cast<const char*>(whole.data_ptr()), whole.nbytes()});
+}
+
+}  // namespace
+
+std::string checksum(const ImageDataset& dataset) {
+  Sha256 sum;
+  for (const ImageSet* part : {&dataset.train, &dataset.test}) {
+    add_tensor(sum, part->images);
+    add_tensor(sum, part->labels);
+  }
+  return sum.hex();
 }
 
 torch::Tensor normalize(const torch::Tensor& images, const Normalization& normalization) {

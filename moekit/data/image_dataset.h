@@ -50,6 +50,9 @@ class ImageDataset : public Dataset {
   std::map<std::string, torch::Tensor> directions;
 };
 
+/// SHA-256 over shapes, images and labels of both parts: what it was that a run was trained on.
+std::string checksum(const ImageDataset& dataset);
+
 /// Joins images and labels. @throws FormatError naming `where` when there are no images [N, C, H,
 /// W], counts differ, or a label is outside 0..num_classes-1.
 ImageSet make_image_set(torch::Tensor images, torch::Tensor labels, int64_t num_classes,

@@ -129,6 +129,26 @@ std::string model_html(const ModelSection& model, bool open, Json& charts) {
   return out + "</details>";
 }
 
+/// What was claimed and how it came out.
+std::string claims_html(const Page& page) {
+  if (page.claims.rows.empty()) return {};
+  return "<section><h2>Claims</h2>" + interval_plot_html(page.claims) + "<p class=\"note\">" +
+         escape_html(page.claims_text) + "</p></section>";
+}
+
+/// Every seed of every row.
+std::string seeds_html(const Page& page) {
+  if (page.seeds.empty()) return {};
+  std::string out =
+      "<section><h2>Seed by seed</h2><p class=\"note\">A dot is a seed; the bar is the paper's "
+      "value, the dashed one the reference's.</p>";
+  for (const auto& plot : page.seeds) {
+    out += fmt::format("<details><summary><b>{}</b></summary><div class=\"scroll\">{}</div></details>",
+                       escape_html(plot.title), strip_plot_svg(plot));
+  }
+  return out + "</section>";
+}
+
 /// JSON inside <script>: "</script>" in a name must not end it.
 std::string script_json(const Json& json) {
   std::string text = dump_text(json);
@@ -161,6 +181,7 @@ std::string render(const Page& page) {
     legend.clear();
     body += "</section>";
   }
+  body += claims_html(page) + seeds_html(page);
   if (!page.models.empty()) {
     body += "<section><h2>Run by run</h2>";
     const bool open = page.models.size() == 1;

@@ -5,6 +5,7 @@
 
 #include "moekit/core/config.h"
 #include "moekit/core/statistics.h"
+#include "moekit/report/plots.h"
 #include "moekit/report/png.h"
 #include "moekit/report/svg.h"
 
@@ -65,6 +66,9 @@ struct Page {
   std::string lead;  ///< what is to be seen, and what was found
   std::vector<std::pair<std::string, Table>> tables;
   std::string legend;  ///< of the first table
+  IntervalPlot claims;  ///< drawn where it has rows
+  std::string claims_text;
+  std::vector<StripPlot> seeds;  ///< folded
   std::vector<ModelSection> models;
 };
 

@@ -7,7 +7,9 @@
 
 #include "moekit/core/files.h"
 #include "moekit/core/schema.h"
+#include "moekit/core/machine.h"
 #include "moekit/core/version.h"
+#include "moekit/kernels/common/isa.h"
 #include "moekit/events/event_log.h"
 
 namespace moekit::run {
@@ -78,10 +80,37 @@ RunFolder::~RunFolder() {
 
 namespace {
 
+/// The processor, and which of its instruction sets the kernels use.
+std::string machine_name() {
+  return concat(processor_name(), " (", kernels::isa_name(kernels::default_isa()), ")");
+}
+
+/// run.json: who made the run, and of what data.
+Json read_run_facts(const fs::path& folder) {
+  static const Schema kFacts = Schema::object(
+      {{"moekit", Schema::text()}, {"data", Schema::text(), false}});
+  const fs::path file = folder / "run.json";
+  Json facts = read_json(file);
+  kFacts.check(facts, file.string());
+  return facts;
+}
+
+/// Whether a run is known to have been trained on other data.
+bool has_other_data(const Json& facts, const RunRecipe& recipe) {
+  return facts.contains("data") && facts["data"] != recipe.data;
+}
+
+/// A checksum in a message.
+std::string short_sum(const std::string& sum) { return sum.empty() ? "none" : sum.substr(0, 12); }
+
 /// Holds a recipe against the one that a run was made by.
 Claim compare_recipes(const fs::path& file, const RunRecipe& recipe, const RunOptions& options) {
   const ConfigTree tree = read_toml(file);
   const Json before = recipe.resolve ? recipe.resolve(tree) : tree.values;
+  const Json facts = read_run_facts(options.folder);
+  MOEKIT_CHECK(!has_other_data(facts, recipe), options.folder.string(),
+               " was trained on other data (checksum ", short_sum(facts.value("data", "")),
+               ", now ", short_sum(recipe.data), "); --resume wants the same");
   const std::string all = changes_refused(before, recipe.values, {});
   if (all.empty()) return Claim::kSame;
   const std::string refused = changes_refused(before, recipe.values, recipe.keys);
@@ -106,6 +135,8 @@ Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
   create_folders(options.folder);
   write_json(options.folder / "run.json", {{"moekit", std::string(version())},
                                            {"libtorch", TORCH_VERSION},
+                                           {"machine", machine_name()},
+                                           {"data", recipe.data},
                                            {"seed", seed},
                                            {"threads", threads}});
   write_file_atomic(file, to_toml(recipe.values));
@@ -116,6 +147,22 @@ void extend_run_folder(const RunRecipe& recipe, const RunOptions& options) {
   // In this order: with an old summary and a new recipe, the run would look as if it were done.
   fs::remove(options.folder / "summary.json");
   write_file_atomic(options.folder / "config.toml", to_toml(recipe.values));
+}
+
+std::string why_other_run(const fs::path& folder, const RunRecipe& recipe) {
+  const Json facts = read_run_facts(folder);
+  if (facts["moekit"] != std::string(version())) {
+    return concat("made by moekit ", facts["moekit"].get<std::string>(), ", this is ", version());
+  }
+  if (!facts.contains("data")) return "does not say of what data it was made";
+  if (has_other_data(facts, recipe)) {
+    return concat("trained on other data (checksum ", short_sum(facts.value("data", "")), ", now ",
+                  short_sum(recipe.data), ")");
+  }
+  const ConfigTree tree = read_toml(folder / "config.toml");
+  const Json before = recipe.resolve ? recipe.resolve(tree) : tree.values;
+  const std::string all = changes_refused(before, recipe.values, {});
+  return all.empty() ? all : "made by another recipe: " + all.substr(0, all.find('\n'));
 }
 
 void write_metrics(const fs::path& folder, const std::vector<Json>& metrics) {

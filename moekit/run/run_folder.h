@@ -57,6 +57,7 @@ struct RunRecipe {
   std::vector<ConfigKey> keys = {};  ///< which of them may change on resume
   /// The same of a run folder's config.toml: defaults filled in. None: it is taken as it stands.
   std::function<Json(const ConfigTree&)> resolve = {};
+  std::string data = {};  ///< checksum of the data set it is trained on; empty for a generated one
 };
 
 /// What a folder holds: nothing yet, a run of this recipe, or one that can be extended to it.
@@ -65,11 +66,15 @@ enum class Claim { kNew, kSame, kExtends };
 /// Refuses a folder that holds a run already, unless it holds this recipe and `resume` is on;
 /// a new one gets config.toml and run.json. One to be extended is not changed yet.
 /// @throws ArgumentError when it holds another recipe, naming the keys that differ with both
-///         values, or `resume` is off.
+///         values, or was trained on other data, or `resume` is off.
 Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
                        const RunOptions& options);
 /// Makes a claimed folder one of the new recipe, unfinished.
 void extend_run_folder(const RunRecipe& recipe, const RunOptions& options);
+
+/// Why a finished run is not one of this recipe, of this version of moekit and of these data, or
+/// nothing. @throws FormatError, IoError
+std::string why_other_run(const std::filesystem::path& folder, const RunRecipe& recipe);
 
 /// metrics.jsonl: one line a test.
 void write_metrics(const std::filesystem::path& folder, const std::vector<Json>& metrics);

@@ -38,6 +38,9 @@ class Task {
   virtual void check(const ConfigTree& recipe) const = 0;
   /// The data set a recipe needs from a folder, or nothing.
   virtual std::string data_set(const ConfigTree& recipe) const = 0;
+  /// A recipe with all defaults, and a checksum of the data set it needs from a folder; what a run
+  /// is held against. @throws ArgumentError naming the key; IoError, FormatError of the data
+  virtual RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const = 0;
   /// Trains in a run folder, see run().
   virtual RunStatus run(const ConfigTree& recipe, const RunOptions& options) const = 0;
   /// Judges a finished run's model again.

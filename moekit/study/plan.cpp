@@ -8,10 +8,7 @@ namespace moekit::study {
 namespace fs = std::filesystem;
 namespace {
 
-std::string toml_value(const Json& value) {
-  const std::string table = to_toml(Json{{"v", value}});
-  return table.substr(4, table.size() - 5);  // "v = ...\n"
-}
+constexpr int64_t kThreads = 1;  // of a run: seeds run side by side
 
 fs::path run_folder(const Row& row, int64_t seed, const PlanOptions& options) {
   return options.out / run_name(row.name, seed);
@@ -33,22 +30,29 @@ std::vector<std::string> overrides(const Row& row, int64_t seed, const PlanOptio
   return set;
 }
 
-/// Why a row cannot be run, or nothing.
-std::string find_obstacle(const Row& row, const PlanOptions& options, const RecipeCheck& check,
-                          const std::map<std::string, std::string>& missing) {
-  ConfigTree recipe = read_toml(options.folder / row.recipe);
-  std::string reason;
+/// What a row asks for with these overrides of all rows; `options.set` and `usual_set` are such.
+RecipeFacts facts_of(const Row& row, PlanOptions options, const std::vector<std::string>& set,
+                     const RecipeCheck& check) {
+  options.set = set;
   try {
-    for (const auto& assignment : overrides(row, 1, options)) apply_override(recipe, assignment);
-    reason = check(recipe);
+    return check(asked_recipe(row, options.first_seed, options));
   } catch (const ArgumentError& error) {
     throw ArgumentError(concat(options.folder.string(), ": row ", row.name, ": ", error.what()));
   }
+}
+
+/// Looks at a row's recipe before anything is run.
+void examine(const Row& row, const PlanOptions& options, const RecipeCheck& check, Plan& plan) {
+  RecipeFacts facts = facts_of(row, options, options.set, check);
   for (const auto& [key, other] : row.needs.items()) {
-    const auto found = missing.find(other.get<std::string>());
-    if (found != missing.end()) reason = found->second;
+    const auto found = plan.missing.find(other.get<std::string>());
+    if (found != plan.missing.end()) facts.obstacle = found->second;
   }
-  return reason;
+  if (!facts.obstacle.empty()) plan.missing[row.name] = facts.obstacle;
+  plan.data[row.name] = facts.data_set;
+  if (options.set == options.usual_set) return;
+  const auto usual = facts_of(row, options, options.usual_set, check).data_set;
+  if (usual != facts.data_set) plan.usual_data[row.name] = usual;
 }
 
 Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
@@ -63,7 +67,7 @@ Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
                  "--seed",
                  std::to_string(seed),
                  "--threads",
-                 "1",
+                 std::to_string(kThreads),
                  "--quiet",
                  "--status",
                  job.status.string(),
@@ -83,6 +87,20 @@ Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
 }
 
 }  // namespace
+
+std::string toml_value(const Json& value) {
+  if (value.is_number()) return value.dump();  // 0.1, where to_toml() gives 0.10000000000000001
+  const std::string table = to_toml(Json{{"v", value}});
+  return table.substr(4, table.size() - 5);  // "v = ...\n"
+}
+
+ConfigTree asked_recipe(const Row& row, int64_t seed, const PlanOptions& options) {
+  ConfigTree recipe = read_toml(options.folder / row.recipe);
+  for (const auto& assignment : overrides(row, seed, options)) apply_override(recipe, assignment);
+  recipe.values["seed"] = seed;  // as the job's flags do
+  recipe.values["threads"] = kThreads;
+  return recipe;
+}
 
 std::vector<Row> choose_rows(const Study& study, const std::string& tier,
                              const std::string& pattern) {
@@ -108,15 +126,12 @@ Plan make_plan(const std::vector<Row>& rows, const PlanOptions& options, const R
       options.folder.string(), ": a plan of ", count, " rows with ", options.seeds,
       " seeds; at most ", kMaxSeeds, " seeds and ", kMaxRuns, " runs are taken");
   Plan plan;
-  for (const auto& row : rows) {
-    std::string reason = find_obstacle(row, options, check, plan.missing);
-    if (!reason.empty()) plan.missing[row.name] = std::move(reason);
-  }
+  for (const auto& row : rows) examine(row, options, check, plan);
   // Seed after seed, so that a run that is cut short still has whole seeds.
-  for (int64_t seed = 1; seed <= options.seeds; ++seed) {
+  for (int64_t i = 0; i < options.seeds; ++i) {
     for (const auto& row : rows) {
-      if (plan.missing.count(row.name) == 1 || (row.seeds > 0 && seed > row.seeds)) continue;
-      plan.jobs.push_back(make_job(row, seed, options));
+      if (plan.missing.count(row.name) == 1 || (row.seeds > 0 && i >= row.seeds)) continue;
+      plan.jobs.push_back(make_job(row, options.first_seed + i, options));
     }
   }
   return plan;

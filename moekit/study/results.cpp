@@ -1,156 +1,160 @@
 #include "moekit/study/results.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "moekit/core/schema.h"
-#include "moekit/report/page.h"
 
 namespace moekit::study {
 namespace fs = std::filesystem;
-using report::short_number;
 namespace {
 
-bool holds(double left, const std::string& op, double right) {
-  if (op == "<") return left < right;
-  if (op == "<=") return left <= right;
-  if (op == ">") return left > right;
-  return left >= right;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+Maker read_maker(const fs::path& run) {
+  const fs::path file = run / "run.json";
+  const Json json = read_json(file);
+  Schema::map(Schema::any()).check(json, file.string());
+  const auto text = [&](const char* key) {
+    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "unknown";
+  };
+  return {text("moekit"), text("libtorch"), text("machine")};
 }
 
-const Cell* find_cell(const std::vector<RowResult>& rows, const std::string& reference,
-                      std::string& reason) {
-  const auto at = parse_reference(reference, "claim");
-  for (const auto& row : rows) {
-    if (row.name != at.row) continue;
-    const auto found = row.cells.find(at.figure);
-    if (found != row.cells.end() && found->second.ours.count > 0) return &found->second;
-    reason = concat(row.name, ": ", row.missing.empty() ? "not run" : row.missing);
-    return nullptr;
-  }
-  reason = at.row + ": not among the rows that were run";
-  return nullptr;
-}
-
-/// The value claims look at.
-double value_of(const Cell& cell, const std::vector<Figure>& figures, const std::string& name) {
+std::map<std::string, double> read_values(const fs::path& run, const std::vector<Figure>& figures) {
+  const fs::path file = run / "summary.json";
+  const Json summary = read_json(file);
+  Schema::map(Schema::any()).check(summary, file.string());
+  std::map<std::string, double> values;
   for (const auto& figure : figures) {
-    if (figure.name == name && figure.statistic == "median") return cell.ours.median;
+    const Json::json_pointer pointer(figure.pointer);
+    if (!summary.contains(pointer)) continue;
+    const Json& value = summary[pointer];
+    // NaN and infinity are written as null.
+    values[figure.name] = value.is_number() ? value.get<double>() : kNaN;
   }
-  return cell.ours.mean;
+  return values;
 }
 
-/// Within two standard errors, or better: how a figure stands against the paper's.
-std::string verdict_of(const Summary& ours, double paper, Better better) {
-  const double gap = ours.mean - paper;
-  if (ours.count >= 2 && std::abs(gap) <= 2 * ours.standard_error()) {
-    return "reproduced: within 2 s.e.";
-  }
-  if ((better == Better::kHigher && gap > 0) || (better == Better::kLower && gap < 0)) {
-    return "reproduced: ours is better";
-  }
-  return "not reproduced";
+/// Whether the row's own point is missed by a value on that side of the paper's.
+bool speaks_against(Standing standing, Expect expect) {
+  return standing == (expect == Expect::kBetter ? Standing::kWorse : Standing::kBetter);
 }
 
-/// "left 0.0425, right 0.0443: difference -0.0018, standard error 0.0030".
-std::string describe(const Check& check, double value, const Summary& left, const Summary* right,
-                     double bound) {
-  std::string text =
-      fmt::format("{} = {} {} {}", check.left, short_number(value), check.op, short_number(bound));
-  if (right != nullptr) {
-    const double error = std::hypot(left.standard_error(), check.factor * right->standard_error());
-    text += " = ";
-    if (check.factor != 1) text += fmt::format("{:g} x ", check.factor);
-    text += check.right;
-    if (check.offset != 0) text += fmt::format(" {:+g}", check.offset);
-    text += fmt::format(" (difference {:+.4f}, its standard error {})", value - bound,
-                        short_number(error));
+Standing standing_of(const Estimate& ours, double paper, const Figure& figure) {
+  if (ours.count == 0) return Standing::kNone;
+  if (ours.count < kLeastSeeds) return Standing::kUndecided;
+  if (paper >= ours.interval.low - figure.margin && paper <= ours.interval.high + figure.margin) {
+    return Standing::kReproduced;
   }
-  return text;
+  if (figure.better == Better::kNone) return Standing::kDiffers;
+  return (ours.value > paper) == (figure.better == Better::kHigher) ? Standing::kBetter
+                                                                     : Standing::kWorse;
+}
+
+Cell make_cell(const Row& row, const Figure& figure, const RowRuns& runs) {
+  Cell cell;
+  std::vector<double> there;
+  for (const auto& run : runs.seeds) {
+    const auto found = run.values.find(figure.name);
+    const bool told = run.missing.empty() && found != run.values.end();
+    cell.applies = cell.applies || told;
+    cell.values.push_back(told && std::isfinite(found->second) ? found->second : kNaN);
+    if (!std::isnan(cell.values.back())) there.push_back(cell.values.back());
+  }
+  cell.ours = summarize(there);
+  try {
+    cell.estimate = estimate(there, figure.statistic);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat("row ", row.name, ", figure ", figure.name, ": ", error.what()));
+  }
+  if (!runs.usual_data.empty()) return cell;
+  const auto known = [&](const Json& table) -> std::optional<double> {
+    return table.contains(figure.name) ? std::optional(table[figure.name].get<double>())
+                                       : std::nullopt;
+  };
+  cell.paper = known(row.paper);
+  cell.reference = known(row.reference);
+  if (cell.paper) cell.standing = standing_of(cell.estimate, *cell.paper, figure);
+  cell.against = speaks_against(cell.standing, row.expect);
+  return cell;
 }
 
 }  // namespace
 
-RowResult gather_row(const Row& row, const std::vector<Figure>& figures, const fs::path& folder,
-                     int64_t seeds) {
+std::string text_of(const Maker& maker) {
+  return concat("moekit ", maker.version, ", libtorch ", maker.libtorch, ", on ", maker.machine);
+}
+
+std::vector<fs::path> RowResult::folders() const {
+  std::vector<fs::path> found;
+  for (const auto& run : runs.seeds) {
+    if (run.missing.empty() && !run.folder.empty()) found.push_back(run.folder);
+  }
+  return found;
+}
+
+std::string RowResult::what_is_missing() const {
+  if (!runs.missing.empty()) return runs.missing;
+  std::string out;
+  size_t count = 0;
+  for (const auto& run : runs.seeds) {
+    if (run.missing.empty()) continue;
+    if (count++ == 0) out = concat("seed ", run.seed, ": ", run.missing);
+  }
+  return count > 1 ? concat(out, " (and ", count - 1, " more)") : out;
+}
+
+RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const PlanOptions& options,
+                     const Plan& plan, const Failures& failures, const RunCheck& check) {
+  const auto look_up = [&](const std::map<std::string, std::string>& table) {
+    const auto found = table.find(row.name);
+    return found == table.end() ? std::string() : found->second;
+  };
+  RowRuns runs{{}, look_up(plan.missing), look_up(plan.data), look_up(plan.usual_data)};
+  const int64_t asked = row.seeds > 0 ? std::min(row.seeds, options.seeds) : options.seeds;
+  for (int64_t seed = options.first_seed; seed < options.first_seed + asked; ++seed) {
+    SeedRun& run = runs.seeds.emplace_back();
+    run.seed = seed;
+    run.folder = options.out / run_name(row.name, seed);
+    const auto failure = failures.find(run_name(row.name, seed));
+    if (failure != failures.end()) {
+      run.missing = concat("failed: ", failure->second);
+    } else if (!runs.missing.empty()) {
+      run.missing = runs.missing;
+    } else if (!fs::exists(run.folder / "summary.json")) {
+      run.missing = fs::exists(run.folder / "config.toml") ? "not finished" : "not run";
+    } else {
+      run.missing = check(asked_recipe(row, seed, options), run.folder);
+    }
+    if (!run.missing.empty()) continue;
+    run.values = read_values(run.folder, figures);
+    run.maker = read_maker(run.folder);
+  }
+  return runs;
+}
+
+RowResult summarize_row(const Row& row, const std::vector<Figure>& figures, RowRuns runs) {
   RowResult result;
   result.name = row.name;
   result.label = row.label.empty() ? row.name : row.label;
-  std::map<std::string, std::vector<double>> values;
-  if (row.seeds > 0) seeds = std::min(seeds, row.seeds);
-  for (int64_t seed = 1; seed <= seeds; ++seed) {
-    const fs::path run = folder / run_name(row.name, seed);
-    if (!fs::exists(run / "summary.json")) continue;
-    const Json summary = read_json(run / "summary.json");
-    Schema::map(Schema::any()).check(summary, (run / "summary.json").string());
-    result.runs.push_back(run.string());
-    for (const auto& figure : figures) {
-      const Json::json_pointer pointer(figure.pointer);
-      if (summary.contains(pointer) && summary[pointer].is_number()) {
-        values[figure.name].push_back(summary[pointer].get<double>());
+  for (const auto& figure : figures) result.cells[figure.name] = make_cell(row, figure, runs);
+  result.runs = std::move(runs);
+  return result;
+}
+
+std::vector<Maker> makers_of(const std::vector<RowResult>& rows) {
+  std::vector<Maker> makers;
+  for (const auto& row : rows) {
+    for (const auto& run : row.runs.seeds) {
+      if (!run.missing.empty()) continue;
+      if (std::find(makers.begin(), makers.end(), run.maker) == makers.end()) {
+        makers.push_back(run.maker);
       }
     }
   }
-  const auto known = [](const Json& table, const std::string& name) -> std::optional<double> {
-    return table.contains(name) ? std::optional(table[name].get<double>()) : std::nullopt;
-  };
-  for (const auto& figure : figures) {
-    Cell cell{summarize(values[figure.name]),
-              known(row.paper, figure.name),
-              known(row.reference, figure.name),
-              {}};
-    if (figure.better != Better::kNone && cell.paper && cell.ours.count > 0) {
-      cell.verdict = verdict_of(cell.ours, *cell.paper, figure.better);
-    }
-    result.cells[figure.name] = std::move(cell);
-  }
-  return result;
-}
-
-std::vector<RowResult> gather_rows(const std::vector<Row>& rows, const std::vector<Figure>& figures,
-                                   const fs::path& folder, int64_t seeds,
-                                   const std::map<std::string, std::string>& missing,
-                                   const Failures& failures) {
-  std::vector<RowResult> results;
-  for (const auto& row : rows) {
-    if (row.auxiliary) continue;
-    results.push_back(gather_row(row, figures, folder, seeds));
-    if (const auto found = missing.find(row.name); found != missing.end()) {
-      results.back().missing = found->second;
-    }
-    for (int64_t seed = 1; seed <= seeds; ++seed) {
-      const auto found = failures.find(run_name(row.name, seed));
-      if (found != failures.end()) results.back().missing = found->second;
-    }
-  }
-  return results;
-}
-
-ClaimResult judge(const Claim& claim, const std::vector<Figure>& figures,
-                  const std::vector<RowResult>& rows) {
-  ClaimResult result{claim.text, claim.source, Verdict::kHeld, {}};
-  for (const auto& check : claim.check) {
-    std::string reason;
-    const Cell* left = find_cell(rows, check.left, reason);
-    const Cell* right =
-        check.right.empty() || left == nullptr ? nullptr : find_cell(rows, check.right, reason);
-    if (left == nullptr || (!check.right.empty() && right == nullptr)) {
-      return {claim.text, claim.source, Verdict::kNotTested, reason};
-    }
-    const auto of = [&](const Cell& cell, const std::string& reference) {
-      return value_of(cell, figures, parse_reference(reference, "claim").figure);
-    };
-    const double ours = of(*left, check.left);
-    const double bound =
-        (right != nullptr ? check.factor * of(*right, check.right) : 0.0) + check.offset;
-    if (!holds(ours, check.op, bound)) result.verdict = Verdict::kNotHeld;
-    if (!result.detail.empty()) result.detail += "; ";
-    result.detail +=
-        describe(check, ours, left->ours, right != nullptr ? &right->ours : nullptr, bound);
-  }
-  return result;
+  return makers;
 }
 
 }  // namespace moekit::study

@@ -34,8 +34,6 @@ void check_figure(const Figure& figure, const std::string& where) {
   MOEKIT_CHECK(!figure.name.empty() && is_pointer(figure.pointer), where,
                ": a figure wants a name and a pointer \"/...\"; got \"", figure.name, "\", \"",
                figure.pointer, "\"");
-  MOEKIT_CHECK(figure.statistic == "mean" || figure.statistic == "median", where, ": figure ",
-               figure.name, ": statistic must be mean or median; got \"", figure.statistic, "\"");
 }
 
 void check_seeds(const std::string& where, const char* key, int64_t seeds, int64_t least) {
@@ -85,6 +83,34 @@ void check_claim(const Names& names, const Claim& claim, const std::string& wher
   }
 }
 
+void check_tune(const Names& names, const Study& study, const Tune& tune,
+                std::unordered_set<std::string>& tuned, const std::string& where) {
+  const std::string at = concat(where, ": tune: ");
+  MOEKIT_CHECK(!tune.rows.empty(), at, "names no row");
+  MOEKIT_CHECK(tune.grid.is_object() && !tune.grid.empty(), at,
+               "grid must be a table of at least one key");
+  int64_t points = 1;
+  for (const auto& [key, values] : tune.grid.items()) {
+    MOEKIT_CHECK(values.is_array() && !values.empty(), at, "grid.", key, " must be a list");
+    const auto count = static_cast<int64_t>(values.size());
+    MOEKIT_CHECK(points <= kMaxTrials / count, at, "the grid has more than ", kMaxTrials,
+                 " points");
+    points *= count;
+  }
+  check_seeds(concat(where, ": tune"), "seeds", tune.seeds, 1);
+  MOEKIT_CHECK(names.figures.count(tune.figure) == 1, at, "there is no figure ",
+               in_quotes(tune.figure));
+  MOEKIT_CHECK(figure_of(study.figure, tune.figure).better != Better::kNone, at, "figure ",
+               tune.figure, " has no direction (better = \"lower\" or \"higher\") to choose by");
+  for (const auto& name : tune.rows) {
+    const auto row = std::find_if(study.row.begin(), study.row.end(),
+                                  [&](const Row& known) { return known.name == name; });
+    MOEKIT_CHECK(row != study.row.end(), at, "there is no row ", in_quotes(name));
+    MOEKIT_CHECK(row->needs.empty(), at, "row ", name, " needs another row; it cannot be tuned");
+    MOEKIT_CHECK(tuned.insert(name).second, at, "row ", name, " is tuned twice");
+  }
+}
+
 /// @param tree  where it was written, line by line
 void check_study(const Study& study, const ConfigTree& tree) {
   const auto place = [&](const char* list, size_t i) {
@@ -102,6 +128,10 @@ void check_study(const Study& study, const ConfigTree& tree) {
   for (size_t i = 0; i < study.row.size(); ++i) {
     check_row(names, study.row[i], place("row", i));
     names.rows.insert(study.row[i].name);
+  }
+  std::unordered_set<std::string> tuned;
+  for (size_t i = 0; i < study.tune.size(); ++i) {
+    check_tune(names, study, study.tune[i], tuned, place("tune", i));
   }
   for (size_t i = 0; i < study.claim.size(); ++i) {
     check_claim(names, study.claim[i], place("claim", i));
@@ -121,7 +151,7 @@ bool is_row_name(const std::string& name) {
     });
     // 255: the system's limit, and what keeps the expression's recursion short.
     if (!plain || part.empty() || part.size() > 255 || part == "." || part == ".." ||
-        (first && part == "logs") || std::regex_match(part, kSeed)) {
+        (first && (part == "logs" || part == "tune")) || std::regex_match(part, kSeed)) {
       return false;
     }
     first = false;
@@ -134,6 +164,20 @@ Reference parse_reference(const std::string& text, const std::string& where) {
   const auto dot = text.rfind('.');
   MOEKIT_CHECK(dot != std::string::npos, where, ": \"", text, "\" is no row.figure");
   return {text.substr(0, dot), text.substr(dot + 1)};
+}
+
+const Figure& figure_of(const std::vector<Figure>& figures, const std::string& name) {
+  const auto found = std::find_if(figures.begin(), figures.end(),
+                                  [&](const Figure& figure) { return figure.name == name; });
+  MOEKIT_CHECK(found != figures.end(), "there is no figure ", in_quotes(name));
+  return *found;
+}
+
+const Tune* tune_of(const Study& study, const std::string& row) {
+  for (const auto& tune : study.tune) {
+    if (std::find(tune.rows.begin(), tune.rows.end(), row) != tune.rows.end()) return &tune;
+  }
+  return nullptr;
 }
 
 std::string run_name(const std::string& row, int64_t seed) { return concat(row, "/seed", seed); }

@@ -5,8 +5,15 @@
 #include <vector>
 
 #include "moekit/core/config.h"
+#include "moekit/study/estimate.h"
 
 namespace moekit::study {
+
+/// Which of two values of a figure is the better one.
+enum class Better { kNone, kLower, kHigher };
+
+/// What the paper means to show by a row: that it does well, or that it does badly.
+enum class Expect { kBetter, kWorse };
 
 /// One row of a paper's table: a recipe with changes, run over several seeds.
 struct Row {
@@ -21,6 +28,9 @@ struct Row {
   Json reference = Json::object();  ///< figure -> another implementation's value, see Study
   bool auxiliary = false;           ///< only a step towards other rows; not shown in tables
   int64_t seeds = 0;                ///< at most so many seeds; 0: as many as are asked for
+  /// A row that does better than in the paper, where the paper's point is how badly it does, speaks
+  /// against the paper.
+  Expect expect = Expect::kBetter;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -35,11 +45,12 @@ struct Row {
     field("reference", reference, "");
     field("auxiliary", auxiliary, "");
     field("seeds", seeds, "");
+    field("expect", expect, "");
   }
 };
 
-/// left OP factor * right + offset, on means over seeds. `right` is "row.figure" or empty (then
-/// the bound is the offset alone).
+/// left OP factor * right + offset, seed by seed. `right` is "row.figure" or empty (then the bound
+/// is the offset alone).
 struct Check {
   std::string left;
   std::string op;
@@ -73,16 +84,16 @@ struct Claim {
   }
 };
 
-/// Which of two values of a figure is the better one.
-enum class Better { kNone, kLower, kHigher };
-
 /// A figure of a study's tables, and where it stands in a run's summary.
 struct Figure {
   std::string name;
   std::string title;
   std::string pointer;             ///< JSON pointer
-  Better better = Better::kNone;   ///< with a direction, rows are judged against the paper's value
-  std::string statistic = "mean";  ///< "mean" or "median": what claims look at
+  Better better = Better::kNone;   ///< with a direction, other values are better or worse
+  Statistic statistic = Statistic::kMean;  ///< what is told of its seeds, and claims look at
+  /// The paper's value is reproduced when it lies this near the interval of ours, in the figure's
+  /// unit.
+  double margin = 0;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -91,6 +102,24 @@ struct Figure {
     field("pointer", pointer, "");
     field("better", better, "");
     field("statistic", statistic, "");
+    field("margin", margin, "", at_least(0));
+  }
+};
+
+/// Rows that are to be compared get their best settings by the same search: every point of the grid
+/// is run on seeds that no table sees, and each row takes the one with the best figure.
+struct Tune {
+  std::vector<std::string> rows;
+  Json grid = Json::object();  ///< key -> list of values; every combination is tried
+  std::string figure;          ///< with a direction; of validation data, not of the test set
+  int64_t seeds = 3;           ///< a point
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("rows", rows, "");
+    field("grid", grid, "");
+    field("figure", figure, "");
+    field("seeds", seeds, "");
   }
 };
 
@@ -102,9 +131,12 @@ struct Study {
   std::vector<std::string> notes;
   int64_t quick_seeds = 5;
   int64_t full_seeds = 5;
-  std::vector<std::string> quick_data;  ///< the first of these data sets that is found is used
+  /// The first of these data sets that is found is used, unless the user sets another. The values
+  /// of paper and reference are of the first.
+  std::vector<std::string> quick_data;
   std::vector<Figure> figure;           ///< columns; without any, those read_study() is given
   std::vector<Row> row;
+  std::vector<Tune> tune;
   std::vector<Claim> claim;
 
   template <typename Field>
@@ -118,21 +150,24 @@ struct Study {
     field("quick_data", quick_data, "");
     field("figure", figure, "");
     field("row", row, "");
+    field("tune", tune, "");
     field("claim", claim, "");
   }
 };
 
 /// Seeds of a row: above that it is a typing error.
 inline constexpr int64_t kMaxSeeds = 10'000;
+/// Points of a search's grid: likewise.
+inline constexpr int64_t kMaxTrials = 1'000;
 
 /// Whether runs can lie in OUT/NAME: parts between slashes without "." and "..", without control
-/// characters, none of them "logs" at the start or "seedN", which OUT has of its own.
+/// characters, none of them "logs" or "tune" at the start or "seedN", which OUT has of its own.
 bool is_row_name(const std::string& name);
 
 /// @param default_figures  of a study that names none
 /// @throws IoError; ArgumentError naming file, line and row or claim: values of a wrong type or out
 ///         of range, names that leave the folder of runs, two rows or figures of one name, rows
-///         that need a later one, unknown rows, figures, operators.
+///         that need a later one, unknown rows, figures, operators, a search that cannot choose.
 Study read_study(const std::filesystem::path& file, const std::vector<Figure>& default_figures);
 
 /// As `read_study`, of what was read already.
@@ -146,6 +181,12 @@ struct Reference {
 /// @param where  for the message. @throws ArgumentError without a dot
 Reference parse_reference(const std::string& text, const std::string& where);
 
+/// The figure of that name; read_study() has seen that it is there.
+const Figure& figure_of(const std::vector<Figure>& figures, const std::string& name);
+
+/// The search that a row takes part in, or null.
+const Tune* tune_of(const Study& study, const std::string& row);
+
 /// What the run of a row is called, and its folder below OUT: "mnist/original/seed3".
 std::string run_name(const std::string& row, int64_t seed);
 
@@ -157,5 +198,13 @@ struct moekit::EnumNames<moekit::study::Better> {
       {study::Better::kNone, "none"},
       {study::Better::kLower, "lower"},
       {study::Better::kHigher, "higher"},
+  }};
+};
+
+template <>
+struct moekit::EnumNames<moekit::study::Expect> {
+  static constexpr std::array<std::pair<study::Expect, std::string_view>, 2> kTable{{
+      {study::Expect::kBetter, "better"},
+      {study::Expect::kWorse, "worse"},
   }};
 };

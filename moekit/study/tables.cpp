@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 namespace moekit::study {
 using report::short_number;
@@ -21,17 +23,60 @@ void for_groups(const std::vector<RowResult>& rows, Print&& print) {
   }
 }
 
-std::string ours_text(const Summary& s) {
-  if (s.count == 1) return short_number(s.mean);  // of one seed no spread is known
-  return fmt::format("{} ± {} ({})", short_number(s.mean), short_number(s.std_dev),
-                     short_number(s.median));
+/// "[0.0931, 0.0953]", or nothing where one seed cannot tell.
+std::string interval_text(const Interval& interval) {
+  if (!std::isfinite(interval.low) || !std::isfinite(interval.high)) return {};
+  return fmt::format("[{}, {}]", short_number(interval.low), short_number(interval.high));
+}
+
+/// The value that a figure's statistic tells, and what it is where it is not the mean.
+std::string value_text(const Cell& cell, const Figure& figure) {
+  if (cell.ours.count == 0) return {};
+  const std::string value = short_number(cell.estimate.value);
+  return figure.statistic == Statistic::kMedian ? value + " (median)" : value;
+}
+
+std::string ours_text(const Cell& cell, const Figure& figure) {
+  std::string text = value_text(cell, figure);
+  if (cell.ours.count > 1 && figure.statistic != Statistic::kProportion) {
+    text += " ± " + short_number(cell.ours.std_dev);
+  }
+  const std::string interval = interval_text(cell.estimate.interval);
+  return interval.empty() ? text : text + " " + interval;
+}
+
+/// "5", or "4 of 5" where some are missing.
+std::string count_text(const Cell& cell) {
+  return cell.missing() == 0 ? std::to_string(cell.ours.count)
+                             : fmt::format("{} of {}", cell.ours.count, cell.values.size());
 }
 
 std::string reference_text(const std::optional<double>& value) {
   return value ? short_number(*value) : "-";
 }
 
-/// One line a figure set: rows without anything to compare with fit into one table.
+std::string standing_text(const Cell& cell) {
+  std::string text(enum_name(cell.standing));
+  if (cell.against) text += " (against the paper's point)";
+  return text;
+}
+
+/// "mnist: test error (data: mnist)"; the figure's margin, where it has one.
+std::string block_title(const Figure& figure, const std::vector<RowResult>& rows, size_t begin,
+                        size_t end) {
+  std::set<std::string> data;
+  for (size_t r = begin; r < end; ++r) {
+    if (!rows[r].runs.data.empty()) data.insert(rows[r].runs.data);
+  }
+  std::string names;
+  for (const auto& name : data) names += (names.empty() ? "" : ", ") + name;
+  std::string title = figure.title;
+  if (!names.empty()) title += fmt::format(" (data: {})", names);
+  if (figure.margin > 0) title += fmt::format("; reproduced within {:g}", figure.margin);
+  return title;
+}
+
+/// One line a row: rows without anything to compare with fit into one table.
 std::string compact_table(const std::vector<Figure>& figures, const std::vector<RowResult>& rows,
                           size_t begin, size_t end) {
   std::string out = fmt::format("\n  {:40}", "");
@@ -41,11 +86,13 @@ std::string compact_table(const std::vector<Figure>& figures, const std::vector<
     out += fmt::format("  {:40}", rows[r].label);
     size_t n = 0;
     for (const auto& figure : figures) {
-      const auto& ours = rows[r].cells.at(figure.name).ours;
-      n = std::max(n, ours.count);
-      out += fmt::format(" {:>12}", ours.count > 0 ? short_number(ours.mean) : "");
+      const Cell& cell = rows[r].cells.at(figure.name);
+      n = std::max(n, cell.ours.count);
+      out += fmt::format(" {:>12}",
+                         cell.ours.count > 0 ? short_number(cell.estimate.value) : "");
     }
-    out += fmt::format(" {:>3}{}\n", n, rows[r].missing.empty() ? "" : " " + rows[r].missing);
+    const std::string missing = rows[r].what_is_missing();
+    out += fmt::format(" {:>3}{}\n", n, missing.empty() ? "" : " " + missing);
   }
   return out;
 }
@@ -59,7 +106,7 @@ bool has_comparison(const std::vector<RowResult>& rows, size_t begin, size_t end
   return false;
 }
 
-/// One block a figure: paper, reference, and our mean, deviation, median and count.
+/// One block a figure: paper, reference, our value with its interval and count.
 std::string comparison_blocks(const std::vector<Figure>& figures,
                               const std::vector<RowResult>& rows, size_t begin, size_t end) {
   std::string out;
@@ -67,31 +114,134 @@ std::string comparison_blocks(const std::vector<Figure>& figures,
     std::string block;
     for (size_t r = begin; r < end; ++r) {
       const Cell& cell = rows[r].cells.at(figure.name);
-      if (cell.ours.count == 0) {
-        if (rows[r].runs.empty() && figure.name == figures.front().name) {
-          block += fmt::format("  {:44} not run{}\n", rows[r].label,
-                               rows[r].missing.empty() ? "" : ": " + rows[r].missing);
-        }
-        continue;
-      }
-      block += fmt::format("  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}  {}\n", rows[r].label,
+      if (!cell.applies) continue;
+      block += fmt::format("  {:44} {:>8} {:>9}   {:>17} {:>20} {:>7}  {}\n", rows[r].label,
                            reference_text(cell.paper), reference_text(cell.reference),
-                           short_number(cell.ours.mean),
-                           cell.ours.count > 1 ? short_number(cell.ours.std_dev) : "-",
-                           short_number(cell.ours.median), cell.ours.count, cell.verdict);
+                           value_text(cell, figure), interval_text(cell.estimate.interval),
+                           count_text(cell), standing_text(cell));
     }
     if (block.empty()) continue;
-    out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>8} {:>8} {:>8} {:>3}\n",
-                       group_of(rows[begin].name), figure.title, "", "paper", "reference", "mean",
-                       "std", "median", "n") +
+    out += fmt::format("\n{}: {}\n  {:44} {:>8} {:>9}   {:>17} {:>20} {:>7}\n",
+                       group_of(rows[begin].name), block_title(figure, rows, begin, end), "",
+                       "paper", "reference", "ours", "95 % interval", "n") +
            block;
+  }
+  for (size_t r = begin; r < end; ++r) {
+    const std::string missing = rows[r].what_is_missing();
+    if (!missing.empty()) out += fmt::format("  {}: missing: {}\n", rows[r].name, missing);
   }
   return out;
 }
 
+/// Searches, one line a row: what was chosen, of how many points.
+std::string tuning_text(const Outcome& outcome, const char* line) {
+  std::string out;
+  for (const auto& row : outcome.rows) {
+    if (row.trials == 0) continue;
+    out += fmt::format(fmt::runtime(line), row.name, row.tuned, row.trials);
+  }
+  return out;
+}
+
+std::string maker_text(const Outcome& outcome) {
+  std::string text;
+  for (const auto& maker : makers_of(outcome.rows)) {
+    text += (text.empty() ? "" : "; ") + text_of(maker);
+  }
+  return text;
+}
+
+/// A cell of a Markdown table.
+std::string markdown_cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? "\\|" : c == '\n' ? " " : std::string(1, c);
+  return out;
+}
+
+/// One table a figure of a group of rows.
+std::string markdown_tables(const std::vector<Figure>& figures, const std::vector<RowResult>& rows,
+                            size_t begin, size_t end) {
+  std::string out;
+  for (const auto& figure : figures) {
+    std::string block;
+    bool judged = false;
+    for (size_t r = begin; r < end; ++r) {
+      judged = judged || rows[r].cells.at(figure.name).standing != Standing::kNone;
+    }
+    for (size_t r = begin; r < end; ++r) {
+      const Cell& cell = rows[r].cells.at(figure.name);
+      if (!cell.applies) continue;
+      block += fmt::format("| {} | {} | {} | {} | {} |{}\n", markdown_cell(rows[r].label),
+                           reference_text(cell.paper), reference_text(cell.reference),
+                           ours_text(cell, figure), count_text(cell),
+                           judged ? fmt::format(" {} |", standing_text(cell)) : "");
+    }
+    if (block.empty()) continue;
+    out += fmt::format(
+        "\n### {}\n\n| row | paper | reference | ours | n |{}\n|---|---|---|---|---|{}\n{}",
+        block_title(figure, rows, begin, end), judged ? " against the paper |" : "",
+        judged ? "---|" : "", block);
+  }
+  for (size_t r = begin; r < end; ++r) {
+    const std::string missing = rows[r].what_is_missing();
+    if (!missing.empty()) out += fmt::format("\nMissing: {}: {}\n", rows[r].label, missing);
+  }
+  return out;
+}
+
+/// Every point that was tried.
+std::string markdown_trials(const Outcome& outcome) {
+  if (outcome.trials.empty()) return {};
+  std::string out =
+      "\n## Settings that were searched\n\nOn seeds of their own, none of which stands in a table "
+      "above.\n\n| row | settings | figure | seeds | |\n|---|---|---|---|---|\n";
+  for (const auto& trial : outcome.trials) {
+    std::string set;
+    for (const auto& part : trial.set) set += (set.empty() ? "" : ", ") + part;
+    out += fmt::format("| {} | `{}` | {} | {} | {} |\n", trial.row, set,
+                       trial.figure.count > 0 ? short_number(trial.figure.value) : "",
+                       trial.figure.count,
+                       trial.chosen ? "**chosen**" : markdown_cell(trial.missing));
+  }
+  return out;
+}
+
+Json cell_json(const Cell& cell) {
+  Json figure = {{"n", cell.ours.count}, {"asked", cell.values.size()}, {"mean", cell.ours.mean}};
+  if (cell.ours.count > 1) figure["std"] = cell.ours.std_dev;
+  figure.update({{"median", cell.ours.median}, {"min", cell.ours.min}, {"max", cell.ours.max}});
+  figure["value"] = cell.estimate.value;
+  figure["interval"] = {cell.estimate.interval.low, cell.estimate.interval.high};
+  figure["values"] = cell.values;
+  if (cell.paper) figure["paper"] = *cell.paper;
+  if (cell.reference) figure["reference"] = *cell.reference;
+  if (cell.standing != Standing::kNone) {
+    figure["standing"] = std::string(enum_name(cell.standing));
+    figure["against"] = cell.against;
+  }
+  return figure;
+}
+
+Json claim_json(const ClaimResult& claim) {
+  Json checks = Json::array();
+  for (const auto& check : claim.checks) {
+    checks.push_back({{"text", check.text},
+                      {"verdict", std::string(enum_name(check.verdict))},
+                      {"effect", check.effect.value},
+                      {"interval", {check.effect.interval.low, check.effect.interval.high}},
+                      {"seeds", check.effect.count},
+                      {"detail", check.detail}});
+  }
+  return {{"claim", claim.text},
+          {"source", claim.source},
+          {"verdict", std::string(enum_name(claim.verdict))},
+          {"checks", std::move(checks)}};
+}
+
 }  // namespace
 
-report::Table figure_table(const Study& study, const std::vector<RowResult>& rows) {
+report::Table figure_table(const Study& study, const Outcome& outcome) {
+  const auto& rows = outcome.rows;
   report::Table table;
   table.header = {"recipe", "n"};
   std::vector<std::string> shown;
@@ -104,8 +254,12 @@ report::Table figure_table(const Study& study, const std::vector<RowResult>& row
     table.header.push_back(figure.title);
   }
   for (const auto& row : rows) {
-    if (row.runs.empty()) continue;
-    table.rows.push_back({page_label(row, rows), std::to_string(row.runs.size())});
+    const size_t count = row.folders().size();
+    if (count == 0) continue;
+    table.rows.push_back({page_label(row, rows),
+                          count == row.runs.seeds.size()
+                              ? std::to_string(count)
+                              : fmt::format("{} of {}", count, row.runs.seeds.size())});
     for (const auto& name : shown) {
       const auto& cell = row.cells.at(name);
       std::string text = report::figure_text(cell.ours);
@@ -116,12 +270,60 @@ report::Table figure_table(const Study& study, const std::vector<RowResult>& row
   return table;
 }
 
-report::Table claim_table(const std::vector<ClaimResult>& claims) {
-  report::Table table{{"verdict", "claim", "source"}, {}};
-  for (const auto& claim : claims) {
-    table.rows.push_back({std::string(enum_name(claim.verdict)), claim.text, claim.source});
+report::Table claim_table(const Outcome& outcome) {
+  report::Table table{{"claim", "verdict", "source", "effect and 95 % interval"}, {}};
+  for (const auto& claim : outcome.claims) {
+    table.rows.push_back(
+        {claim.text, std::string(enum_name(claim.verdict)), claim.source, claim.detail});
   }
   return table;
+}
+
+report::IntervalPlot claim_plot(const Outcome& outcome) {
+  static const std::map<Verdict, report::Mark> kMarks = {{Verdict::kHeld, report::Mark::kGood},
+                                                         {Verdict::kContradicted,
+                                                          report::Mark::kBad},
+                                                         {Verdict::kUndecided,
+                                                          report::Mark::kOpen}};
+  report::IntervalPlot plot;
+  plot.title = "Effect of each comparison with its 95 % interval, in widths of the interval";
+  plot.left = "as claimed";
+  plot.right = "against the claim";
+  for (const auto& claim : outcome.claims) {
+    for (const auto& check : claim.checks) {
+      if (check.verdict == Verdict::kNotTested) continue;
+      // Turned so that what is claimed lies on the left.
+      const double sign = check.below ? 1 : -1;
+      const Interval& at = check.effect.interval;
+      plot.rows.push_back({claim.text, check.text, sign * check.effect.value,
+                           sign * (check.below ? at.low : at.high),
+                           sign * (check.below ? at.high : at.low), kMarks.at(check.verdict),
+                           concat(enum_name(check.verdict), ": ", check.detail)});
+    }
+  }
+  return plot;
+}
+
+std::vector<report::StripPlot> seed_plots(const Study& study, const Outcome& outcome) {
+  std::vector<report::StripPlot> plots;
+  for_groups(outcome.rows, [&](size_t begin, size_t end) {
+    for (const auto& figure : study.figure) {
+      report::StripPlot plot;
+      plot.title = concat(group_of(outcome.rows[begin].name), ": ",
+                          block_title(figure, outcome.rows, begin, end));
+      for (size_t r = begin; r < end; ++r) {
+        const Cell& cell = outcome.rows[r].cells.at(figure.name);
+        if (cell.ours.count == 0) continue;
+        report::Strip strip{outcome.rows[r].label, {}, cell.paper, cell.reference};
+        for (const double value : cell.values) {
+          if (!std::isnan(value)) strip.values.push_back(value);
+        }
+        plot.strips.push_back(std::move(strip));
+      }
+      if (!plot.strips.empty()) plots.push_back(std::move(plot));
+    }
+  });
+  return plots;
 }
 
 std::string page_label(const RowResult& row, const std::vector<RowResult>& rows) {
@@ -130,92 +332,81 @@ std::string page_label(const RowResult& row, const std::vector<RowResult>& rows)
   return same > 1 ? fmt::format("{} ({})", row.label, row.name) : row.label;
 }
 
-std::string to_text(const Study& study, const std::vector<RowResult>& rows,
-                    const std::vector<ClaimResult>& claims) {
-  std::string out = study.title + "\n" + study.source + "\n";
+std::string to_text(const Study& study, const Outcome& outcome) {
+  std::string out;
+  for (const auto& note : outcome.notes) out += note + "\n";
+  out += study.title + "\n" + study.source + "\n";
   if (!study.reference.empty()) out += "reference: " + study.reference + "\n";
-  for_groups(rows, [&](size_t begin, size_t end) {
-    out += has_comparison(rows, begin, end) ? comparison_blocks(study.figure, rows, begin, end)
-                                            : compact_table(study.figure, rows, begin, end);
+  for_groups(outcome.rows, [&](size_t begin, size_t end) {
+    out += has_comparison(outcome.rows, begin, end)
+               ? comparison_blocks(study.figure, outcome.rows, begin, end)
+               : compact_table(study.figure, outcome.rows, begin, end);
   });
-  if (!claims.empty()) out += "\nclaims\n";
-  for (const auto& claim : claims) {
-    out += fmt::format("  [{}] {} ({})\n      {}\n", enum_name(claim.verdict), claim.text,
-                       claim.source, claim.detail);
+  const std::string tuning = tuning_text(outcome, "  {}: {} (of {} points)\n");
+  if (!tuning.empty()) out += "\nsettings that were searched\n" + tuning;
+  const std::string standings = describe_standings(outcome.rows);
+  if (!standings.empty()) out += "\n" + standings + "\n";
+  if (outcome.claims.empty()) return out;
+  out += "\nclaims\n";
+  for (const auto& claim : outcome.claims) {
+    out += fmt::format("  [{}] {} ({})\n", enum_name(claim.verdict), claim.text, claim.source);
+    for (const auto& check : claim.checks) {
+      out += fmt::format("      {}: {}\n", check.text, check.detail);
+    }
   }
-  return out;
+  return out + "\n" + describe(tally(outcome.claims), outcome.looks) + "\n";
 }
 
-std::string to_markdown(const Study& study, const std::vector<RowResult>& rows,
-                        const std::vector<ClaimResult>& claims, const std::string& command) {
-  std::string out =
-      fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, command);
+std::string to_markdown(const Study& study, const Outcome& outcome) {
+  std::string out;
+  for (const auto& note : outcome.notes) out += fmt::format("**{}**\n\n", note);
+  out += fmt::format("# {}\n\n{}\n\nCommand: `{}`\n", study.title, study.source, outcome.command);
+  if (const auto maker = maker_text(outcome); !maker.empty()) {
+    out += fmt::format("\nMade by {}.\n\n", maker);
+  }
   for (const auto& note : study.notes) out += fmt::format("- {}\n", note);
   out +=
-      "\nOurs: mean ± standard deviation (median) over n seeds, or the value of one. Paper: the "
-      "printed value. "
-      "Reference: " +
-      study.reference + "\n";
-  for_groups(rows, [&](size_t begin, size_t end) {
-    out += fmt::format("\n## {}\n", group_of(rows[begin].name));
-    for (const auto& figure : study.figure) {
-      std::string block;
-      const bool judged = figure.better != Better::kNone;
-      for (size_t r = begin; r < end; ++r) {
-        const Cell& cell = rows[r].cells.at(figure.name);
-        if (cell.ours.count == 0) continue;
-        block +=
-            fmt::format("| {} | {} | {} | {} | {} |{}\n", rows[r].label, reference_text(cell.paper),
-                        reference_text(cell.reference), ours_text(cell.ours), cell.ours.count,
-                        judged ? fmt::format(" {} |", cell.verdict) : "");
-      }
-      if (!block.empty()) {
-        out += fmt::format(
-            "\n### {}\n\n| row | paper | reference | ours | n |{}\n|---|---|---|---|---|{}\n{}",
-            figure.title, judged ? " verdict |" : "", judged ? "---|" : "", block);
-      }
-    }
-    for (size_t r = begin; r < end; ++r) {
-      if (rows[r].runs.empty()) {
-        out += fmt::format("\nNot run: {}{}\n", rows[r].label,
-                           rows[r].missing.empty() ? "" : ": " + rows[r].missing);
-      }
-    }
+      "\nOurs: mean ± standard deviation over n seeds, or the median where it says so, and in "
+      "brackets the 95 % interval (Student's t; bootstrap for medians; Clopper-Pearson for shares "
+      "of seeds). Paper: the printed value. ";
+  out += "Reference: " + study.reference + "\n";
+  const std::string standings = describe_standings(outcome.rows);
+  if (!standings.empty()) out += "\n" + standings + "\n";
+  for_groups(outcome.rows, [&](size_t begin, size_t end) {
+    out += fmt::format("\n## {}\n", group_of(outcome.rows[begin].name));
+    out += markdown_tables(study.figure, outcome.rows, begin, end);
   });
-  out += "\n## Claims\n\n| verdict | claim | source | numbers |\n|---|---|---|---|\n";
-  for (const auto& claim : claims) {
-    out += fmt::format("| **{}** | {} | {} | {} |\n", enum_name(claim.verdict), claim.text,
-                       claim.source, claim.detail);
+  out += markdown_trials(outcome);
+  if (outcome.claims.empty()) return out;
+  out += fmt::format("\n## Claims\n\n{}\n\n", describe(tally(outcome.claims), outcome.looks));
+  out += "| verdict | claim | source | effect, 95 % interval, seeds |\n|---|---|---|---|\n";
+  for (const auto& claim : outcome.claims) {
+    out += fmt::format("| **{}** | {} | {} | {} |\n", enum_name(claim.verdict),
+                       markdown_cell(claim.text), markdown_cell(claim.source),
+                       markdown_cell(claim.detail));
   }
   return out;
 }
 
-Json to_json(const Study& study, const std::vector<RowResult>& rows,
-             const std::vector<ClaimResult>& claims) {
-  Json out = {{"title", study.title}, {"source", study.source}};
+Json to_json(const Study& study, const Outcome& outcome) {
+  Json out = {{"title", study.title},     {"source", study.source},
+              {"command", outcome.command}, {"seeds", outcome.seeds},
+              {"looks", outcome.looks},   {"notes", outcome.notes}};
   out["rows"] = Json::array();
-  for (const auto& row : rows) {
-    Json item = {{"name", row.name}, {"label", row.label}, {"runs", row.runs}};
-    if (!row.missing.empty()) item["missing"] = row.missing;
+  for (const auto& row : outcome.rows) {
+    Json item = {{"name", row.name}, {"label", row.label}, {"data", row.runs.data}};
+    item["runs"] = Json::array();
+    for (const auto& folder : row.folders()) item["runs"].push_back(folder.string());
+    if (const auto missing = row.what_is_missing(); !missing.empty()) item["missing"] = missing;
+    if (row.trials > 0) item["tuned"] = {{"trials", row.trials}, {"set", row.tuned}};
     for (const auto& [name, cell] : row.cells) {
-      if (cell.ours.count == 0) continue;
-      Json& figure = item["figures"][name];
-      figure = {{"n", cell.ours.count}, {"mean", cell.ours.mean}};
-      if (cell.ours.count > 1) figure["std"] = cell.ours.std_dev;
-      figure.update({{"median", cell.ours.median}, {"min", cell.ours.min}, {"max", cell.ours.max}});
-      if (cell.paper) figure["paper"] = *cell.paper;
-      if (cell.reference) figure["reference"] = *cell.reference;
-      if (!cell.verdict.empty()) figure["verdict"] = cell.verdict;
+      if (cell.applies) item["figures"][name] = cell_json(cell);
     }
     out["rows"].push_back(std::move(item));
   }
   out["claims"] = Json::array();
-  for (const auto& claim : claims) {
-    out["claims"].push_back({{"claim", claim.text},
-                             {"source", claim.source},
-                             {"verdict", std::string(enum_name(claim.verdict))},
-                             {"numbers", claim.detail}});
-  }
+  for (const auto& claim : outcome.claims) out["claims"].push_back(claim_json(claim));
+  out["tally"] = describe(tally(outcome.claims), outcome.looks);
   return out;
 }
 

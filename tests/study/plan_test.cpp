@@ -52,12 +52,12 @@ class PlanTest : public testing::Test {
     write_file_atomic(folder_ / "r.toml", "seed = 1\n[data]\nname = \"here\"\n");
   }
   void TearDown() override { fs::remove_all(folder_); }
-  PlanOptions options(int64_t seeds) { return {"/bin/moekit", folder_, "/out", seeds}; }
+  PlanOptions options(int64_t seeds) { return {"/bin/moekit", folder_, "/out", seeds, 1}; }
   /// Everything but the data set "gone" is there.
-  static std::string check(const ConfigTree& recipe) {
+  static RecipeFacts check(const ConfigTree& recipe) {
     const std::string name = recipe.values["data"]["name"].get<std::string>();
     if (name == "bad") throw ArgumentError("bad data");
-    return name == "gone" ? "data set gone was not found" : "";
+    return {name == "gone" ? "data set gone was not found" : "", name};
   }
   fs::path folder_;
 };
@@ -116,6 +116,41 @@ TEST_F(PlanTest, RefusesMoreRunsThanAnyoneWants) {
   }
   std::vector<Row> rows(11, row("a"));
   EXPECT_THROW(make_plan(rows, options(10'000), check), ArgumentError);
+}
+
+TEST_F(PlanTest, TellsWhereDataAreNotThoseOfTheKnownValues) {
+  Row own = row("own");
+  own.set = {"data.name=own"};
+  auto common = options(1);
+  common.usual_set = {"data.name=usual"};
+  common.set = {"data.name=usual"};
+  EXPECT_TRUE(make_plan({own, row("a")}, common, check).usual_data.empty());
+  common.set = {"data.name=usual", "data.name=mine"};  // the last one wins
+  const auto plan = make_plan({own, row("a")}, common, check);
+  EXPECT_EQ(plan.data.at("a"), "mine");
+  EXPECT_EQ(plan.usual_data.at("a"), "usual");
+  EXPECT_EQ(plan.jobs[1].command.back(), "data.name=mine");
+}
+
+TEST_F(PlanTest, ARecipeIsAskedForAsTheJobRunsIt) {
+  Row one = row("g/a");
+  one.set = {"train.lr=0.1"};
+  one.cycle = {{"seed_of", {7, "x"}}};
+  auto common = options(1);
+  common.set = {"train.lr=0.2"};
+  const auto recipe = asked_recipe(one, 2, common).values;
+  EXPECT_EQ(recipe["train"]["lr"], 0.2);
+  EXPECT_EQ(recipe["seed_of"], "x");
+  EXPECT_EQ(recipe["seed"], 2);
+  EXPECT_EQ(recipe["threads"], 1);
+}
+
+TEST_F(PlanTest, SeedsMayBeginElsewhere) {
+  auto later = options(2);
+  later.first_seed = 11;
+  const auto plan = make_plan({row("a")}, later, check);
+  ASSERT_EQ(plan.jobs.size(), 2U);
+  EXPECT_EQ(plan.jobs[1].name, "a/seed12");
 }
 
 TEST_F(PlanTest, ARowMayTakeFewerSeeds) {

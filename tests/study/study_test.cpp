@@ -2,109 +2,139 @@
 
 #include <gtest/gtest.h>
 
-#include "moekit/core/files.h"
-#include "moekit/study/tables.h"
+#include <cmath>
+
+#include "tests/study/study_fixture.h"
 #include "tests/support/growth.h"
 
 namespace moekit::study {
 namespace {
 namespace fs = std::filesystem;
 
-class StudyTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / concat("moekit-study-", ::getpid());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  void summary(const std::string& row, int seed, double error) {
-    const fs::path run = folder_ / row / concat("seed", seed);
-    fs::create_directories(run);
-    write_file_atomic(run / "summary.json", Json{{"test", {{"error", error}}}}.dump());
-  }
-  Study read(const std::string& toml) const {
-    write_file_atomic(folder_ / "study.toml", toml);
-    return read_study(folder_ / "study.toml", {{"test_error", "test error", "/test/error"}});
-  }
-  fs::path folder_;
-};
+class StudyTest : public StudyFolder {};
 
-constexpr const char* kRows = R"(
-title = "t"
-[[row]]
-name = "g/a"
-tier = "quick"
-recipe = "a.toml"
-paper = { test_error = 0.5 }
-[[row]]
-name = "g/b"
-tier = "quick"
-recipe = "b.toml"
-[[claim]]
-text = "a beats b"
-source = "paper"
-tier = "quick"
-check = [{ left = "g/a.test_error", op = "<", right = "g/b.test_error" }]
-)";
-
-TEST_F(StudyTest, JudgesAClaimOnMeansOverSeeds) {
-  const Study study = read(kRows);
-  for (int seed = 1; seed <= 2; ++seed) {
-    summary("g/a", seed, 0.1 * seed);
-    summary("g/b", seed, 0.2 * seed);
-  }
-  std::vector<RowResult> rows;
-  for (const auto& row : study.row) rows.push_back(gather_row(row, study.figure, folder_, 3));
-  EXPECT_NEAR(rows[0].cells["test_error"].ours.mean, 0.15, 1e-12);
-  EXPECT_EQ(rows[0].cells["test_error"].ours.count, 2U);
-  EXPECT_EQ(*rows[0].cells["test_error"].paper, 0.5);
-  EXPECT_EQ(judge(study.claim[0], study.figure, rows).verdict, Verdict::kHeld);
-  std::swap(rows[0].cells, rows[1].cells);
-  EXPECT_EQ(judge(study.claim[0], study.figure, rows).verdict, Verdict::kNotHeld);
-  rows[1].cells.clear();
-  const auto untested = judge(study.claim[0], study.figure, rows);
-  EXPECT_EQ(untested.verdict, Verdict::kNotTested);
-  EXPECT_EQ(untested.detail, "g/b: not run");
+TEST_F(StudyTest, SumsUpARowOverItsSeeds) {
+  const Study study = read(kTwoRows);
+  for (int seed = 1; seed <= 2; ++seed) summary("g/a", seed, 0.1 * seed);
+  const RowResult row = gather(study, "g/a", 3);
+  const Cell& cell = row.cells.at("test_error");
+  EXPECT_NEAR(cell.ours.mean, 0.15, 1e-12);
+  EXPECT_EQ(cell.ours.count, 2U);
+  EXPECT_EQ(cell.missing(), 1U);
+  EXPECT_TRUE(std::isnan(cell.values.at(2)));
+  EXPECT_EQ(*cell.paper, 0.5);
+  EXPECT_EQ(row.what_is_missing(), "seed 3: not run");
+  EXPECT_EQ(row.folders().size(), 2U);
 }
 
-TEST_F(StudyTest, AppliesFactorAndOffset) {
-  const Study study = read(kRows);
-  summary("g/a", 1, 0.30);
-  summary("g/b", 1, 0.40);
-  std::vector<RowResult> rows;
-  for (const auto& row : study.row) rows.push_back(gather_row(row, study.figure, folder_, 1));
-  Claim claim = study.claim[0];
-  claim.check[0].factor = 0.7;
-  EXPECT_EQ(judge(claim, study.figure, rows).verdict, Verdict::kNotHeld);  // 0.28
-  claim.check[0].offset = 0.05;
-  EXPECT_EQ(judge(claim, study.figure, rows).verdict, Verdict::kHeld);  // 0.33
+TEST_F(StudyTest, ANullIsAMissingSeedAndNoKeyIsNoFigure) {
+  const Study study = read(kTwoRows);
+  summary("g/a", 1, 0.1);
+  summary("g/a", 2, nullptr);
+  const Cell cell = gather(study, "g/a", 2).cells.at("test_error");
+  EXPECT_EQ(cell.ours.count, 1U);
+  EXPECT_EQ(cell.missing(), 1U);
+  fs::create_directories(folder_ / "g/b/seed1");
+  write_json(folder_ / "g/b/seed1/summary.json", {{"other", 1}});
+  write_json(folder_ / "g/b/seed1/run.json", {{"moekit", "1"}});
+  const Cell none = gather(study, "g/b", 1).cells.at("test_error");
+  EXPECT_FALSE(none.applies);
+  EXPECT_EQ(none.missing(), 0U);
 }
 
-TEST_F(StudyTest, JudgesRowsAgainstThePaperAndCapsSeeds) {
+TEST_F(StudyTest, LeavesOutRunsThatAreNotWhatIsAskedForAndNamesThem) {
+  const Study study = read(kTwoRows);
+  for (int seed = 1; seed <= 3; ++seed) summary("g/a", seed, 0.1 * seed);
+  std::vector<int64_t> seeds;
+  const auto check = [&](const ConfigTree& asked, const fs::path& run) -> std::string {
+    EXPECT_EQ(asked.values["k"], 1);
+    EXPECT_EQ(asked.values["threads"], 1);
+    seeds.push_back(asked.values["seed"].get<int64_t>());
+    return run.filename() == "seed2" ? "made by another recipe" : "";
+  };
+  const RowResult row = summarize_row(
+      study.row[0], study.figure,
+      collect_runs(study.row[0], study.figure, options(3), Plan{}, {}, check));
+  EXPECT_EQ(seeds, (std::vector<int64_t>{1, 2, 3}));
+  EXPECT_NEAR(row.cells.at("test_error").ours.mean, 0.2, 1e-12);
+  EXPECT_EQ(row.cells.at("test_error").ours.count, 2U);
+  EXPECT_EQ(row.what_is_missing(), "seed 2: made by another recipe");
+}
+
+TEST_F(StudyTest, StandsAgainstThePaperThreeWays) {
   Study study = read(std::string(R"(
 figure = [{ name = "test_error", title = "error", pointer = "/test/error", better = "lower" }]
-)") + kRows);
-  for (int seed = 1; seed <= 4; ++seed) summary("g/a", seed, 0.48 + 0.02 * (seed % 2));
-  const auto verdict = [&](double paper) {
+)") + kTwoRows);
+  for (int seed = 1; seed <= 6; ++seed) summary("g/a", seed, 0.48 + 0.02 * (seed % 2));
+  const auto cell = [&](double paper, int64_t seeds = 6) {
     study.row[0].paper = {{"test_error", paper}};
-    return gather_row(study.row[0], study.figure, folder_, 4).cells["test_error"].verdict;
+    return gather(study, "g/a", seeds).cells.at("test_error");
   };
-  // Our mean is 0.49 with standard error 0.0058.
-  EXPECT_EQ(verdict(0.50), "reproduced: within 2 s.e.");
-  EXPECT_EQ(verdict(0.55), "reproduced: ours is better");
-  EXPECT_EQ(verdict(0.45), "not reproduced");
+  // Our mean is 0.49, the interval's half-width 2.571 * 0.01095 / sqrt(6) = 0.0115.
+  EXPECT_EQ(cell(0.501).standing, Standing::kReproduced);
+  EXPECT_EQ(cell(0.502).standing, Standing::kBetter);
+  EXPECT_EQ(cell(0.478).standing, Standing::kWorse);
+  EXPECT_TRUE(cell(0.478).against);
+  EXPECT_FALSE(cell(0.502).against);
+  EXPECT_EQ(cell(0.501, 4).standing, Standing::kUndecided);
+  study.row[0].expect = Expect::kWorse;
+  EXPECT_EQ(cell(0.502).standing, Standing::kBetter);
+  EXPECT_TRUE(cell(0.502).against);
+  EXPECT_FALSE(cell(0.478).against);
+  study.figure[0].margin = 0.01;
+  EXPECT_EQ(cell(0.511).standing, Standing::kReproduced);
+  EXPECT_EQ(cell(0.512).standing, Standing::kBetter);
+  study.figure[0].better = Better::kNone;
+  EXPECT_EQ(cell(0.6).standing, Standing::kDiffers);
   study.row[0].seeds = 2;
-  EXPECT_EQ(gather_row(study.row[0], study.figure, folder_, 4).runs.size(), 2U);
+  EXPECT_EQ(cell(0.6).values.size(), 2U);
+}
+
+TEST_F(StudyTest, CountsHowFiguresStand) {
+  Study study = read(std::string(R"(
+figure = [{ name = "test_error", title = "error", pointer = "/test/error", better = "lower" }]
+)") + kTwoRows);
+  for (int seed = 1; seed <= 5; ++seed) {
+    summary("g/a", seed, 0.48);
+    summary("g/b", seed, 0.7);
+  }
+  study.row[1].paper = {{"test_error", 0.6}};
+  const std::vector<RowResult> rows = {gather(study, "g/a", 5), gather(study, "g/b", 5)};
+  const auto text = describe_standings(rows);
+  EXPECT_NE(text.find("2 figures have a value of the paper: 0 reproduced"), std::string::npos);
+  EXPECT_NE(text.find("1 better, 1 worse; 1 of them speak against"), std::string::npos) << text;
+}
+
+TEST_F(StudyTest, ValuesOfOtherDataAreLeftOut) {
+  const Study study = read(kTwoRows);
+  for (int seed = 1; seed <= 5; ++seed) summary("g/a", seed, 0.48);
+  Plan plan;
+  plan.data["g/a"] = "kmnist";
+  plan.usual_data["g/a"] = "mnist";
+  Outcome outcome;
+  outcome.tier = "quick";
+  outcome.rows = {gather(study, "g/a", 5, plan, {})};
+  judge_all(study, outcome);
+  EXPECT_FALSE(outcome.rows[0].cells.at("test_error").paper);
+  const auto text = to_text(study, outcome);
+  EXPECT_EQ(text.rfind("Data set kmnist in place of mnist: ", 0), 0U) << text;
+  EXPECT_NE(to_markdown(study, outcome).find("test error (data: kmnist)"), std::string::npos);
 }
 
 TEST_F(StudyTest, PrintsTheSameFiguresAsTextMarkdownAndJson) {
-  const Study study = read(kRows);
+  const Study study = read(kTwoRows);
   summary("g/a", 1, 0.1234);
-  std::vector<RowResult> rows = {gather_row(study.row[0], study.figure, folder_, 1)};
-  const std::vector<ClaimResult> claims = {judge(study.claim[0], study.figure, rows)};
-  EXPECT_NE(to_text(study, rows, claims).find("0.1234"), std::string::npos);
-  EXPECT_NE(to_markdown(study, rows, claims, "cmd").find("0.1234"), std::string::npos);
-  const Json json = to_json(study, rows, claims);
+  Outcome outcome;
+  outcome.tier = "quick";
+  outcome.command = "moekit reproduce x --seeds 1";
+  outcome.rows = {gather(study, "g/a", 1)};
+  judge_all(study, outcome);
+  EXPECT_NE(to_text(study, outcome).find("0.1234"), std::string::npos);
+  const auto markdown = to_markdown(study, outcome);
+  EXPECT_NE(markdown.find("| g/a | 0.5000 | - | 0.1234 | 1 |"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("Command: `moekit reproduce x --seeds 1`"), std::string::npos);
+  EXPECT_NE(markdown.find("Made by moekit 1, libtorch 2, on m1."), std::string::npos);
+  const Json json = to_json(study, outcome);
   EXPECT_EQ(json["rows"][0]["figures"]["test_error"]["mean"], 0.1234);
   EXPECT_EQ(json["claims"][0]["verdict"], "not tested");
 }
@@ -195,42 +225,48 @@ TEST_F(StudyTest, RefusesValuesOfAnotherTypeWithFileLineAndKey) {
 }
 
 TEST_F(StudyTest, TakesTheCallersFiguresWhereItNamesNone) {
-  EXPECT_EQ(read(kRows).figure.size(), 1U);
-  EXPECT_EQ(read(kRows).figure[0].pointer, "/test/error");
+  EXPECT_EQ(read(kTwoRows).figure.size(), 1U);
+  EXPECT_EQ(read(kTwoRows).figure[0].pointer, "/test/error");
   const Study own = read(std::string(R"(
 figure = [{ name = "speed", pointer = "/speed" }, { name = "test_error", pointer = "/error" }]
-)") + kRows);
+)") + kTwoRows);
   ASSERT_EQ(own.figure.size(), 2U);
   EXPECT_EQ(own.figure[1].pointer, "/error");
 }
 
 TEST_F(StudyTest, TellsWhyARowHasNoRun) {
-  const Study study = read(kRows);
+  const Study study = read(kTwoRows);
   summary("g/a", 1, 0.25);
-  auto rows = study.row;
-  auto& hidden = rows.emplace_back(rows[0]);
-  hidden.name = "g/step";
-  hidden.auxiliary = true;
-  const auto results = gather_rows(rows, study.figure, folder_, 2, {{"g/b", "no data"}},
-                                   {{"g/a/seed2", "killed"}, {"g/step/seed1", "killed"}});
-  ASSERT_EQ(results.size(), 2U);
-  EXPECT_EQ(results[0].missing, "killed");
-  EXPECT_EQ(results[0].runs, std::vector<std::string>{(folder_ / "g/a/seed1").string()});
-  EXPECT_EQ(results[1].missing, "no data");
+  Plan plan;
+  plan.missing["g/b"] = "no data";
+  EXPECT_EQ(gather(study, "g/a", 2, plan, {{"g/a/seed2", "killed"}}).what_is_missing(),
+            "seed 2: failed: killed");
+  // A run of before does not count where a new one failed.
+  EXPECT_EQ(gather(study, "g/a", 1, plan, {{"g/a/seed1", "killed"}}).folders().size(), 0U);
+  EXPECT_EQ(gather(study, "g/b", 2, plan, {}).what_is_missing(), "no data");
 }
 
 TEST_F(StudyTest, APageShowsTheFiguresOfRowsThatWereRun) {
-  const Study study = read(kRows);
+  const Study study = read(kTwoRows);
   summary("g/a", 1, 0.25);
-  const auto results = gather_rows(study.row, study.figure, folder_, 1, {}, {});
-  const auto table = figure_table(study, results);
+  Outcome outcome;
+  outcome.tier = "quick";
+  outcome.rows = {gather(study, "g/a", 2), gather(study, "g/b", 2)};
+  judge_all(study, outcome);
+  const auto table = figure_table(study, outcome);
   EXPECT_EQ(table.header, (std::vector<std::string>{"recipe", "n", "test error"}));
   ASSERT_EQ(table.rows.size(), 1U);
-  EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a", "1", "0.2500 [0.5000]"}));
+  EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a", "1 of 2", "0.2500 [0.5000]"}));
+  const auto plots = seed_plots(study, outcome);
+  ASSERT_EQ(plots.size(), 1U);
+  ASSERT_EQ(plots[0].strips.size(), 1U);
+  EXPECT_EQ(plots[0].strips[0].values, std::vector<double>{0.25});
+  EXPECT_EQ(*plots[0].strips[0].paper, 0.5);
+  EXPECT_TRUE(claim_plot(outcome).rows.empty());  // not tested
 }
 
 TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
-  const std::string text = kRows;
+  const std::string text = kTwoRows;
   const auto with = [&](const std::string& from, const std::string& to) {
     std::string changed = text;
     changed.replace(changed.find(from), from.size(), to);
@@ -239,6 +275,15 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   EXPECT_THROW(read(with("right = \"g/b.", "right = \"g/c.")), ArgumentError);
   EXPECT_THROW(read(with("g/a.test_error", "g/a.speed")), ArgumentError);
   EXPECT_THROW(read(with("\"<\"", "\"~\"")), ArgumentError);
+  for (const char* tune :
+       {"rows = []\ngrid = { k = [1] }", "rows = [\"g/c\"]\ngrid = { k = [1] }",
+        "rows = [\"g/a\"]", "rows = [\"g/a\"]\ngrid = { k = 1 }",
+        "rows = [\"g/a\", \"g/a\"]\ngrid = { k = [1] }"}) {
+    EXPECT_THROW(read(concat("figure = [{ name = \"test_error\", pointer = \"/test/error\", better "
+                             "= \"lower\" }]\n", text, "[[tune]]\nfigure = \"test_error\"\n", tune)),
+                 ArgumentError)
+        << tune;
+  }
   EXPECT_THROW(read(with("tier = \"quick\"", "tier = \"slow\"")), ArgumentError);
   EXPECT_THROW(read(with("title", "titel")), ArgumentError);
   EXPECT_THROW(read(with("test_error = 0.5", "test_error = \"low\"")), ArgumentError);

@@ -47,7 +47,10 @@ RunData make_run_data(const Config& config, const data::ImageDataset& dataset) {
 
 RunData load_run_data(const Config& config, const std::string& folder) {
   const data::DatasetSite site{folder, static_cast<uint64_t>(config.seed)};
-  return make_run_data(config, *data::load_images(config.data.set, site));
+  const auto dataset = data::load_images(config.data.set, site);
+  RunData out = make_run_data(config, *dataset);
+  if (!config.data.set.row().generated()) out.checksum = data::checksum(*dataset);
+  return out;
 }
 
 }  // namespace moekit::classification

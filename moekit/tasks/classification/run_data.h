@@ -18,6 +18,7 @@ struct RunData {
   std::vector<std::string> class_names;
   models::InputShape input;
   std::map<std::string, torch::Tensor> directions;  ///< of generated data, else empty
+  std::string checksum;  ///< of the whole data set; empty where it is generated
 };
 
 /// @param folder  --data flag, may be empty

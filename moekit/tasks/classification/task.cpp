@@ -20,6 +20,11 @@ Config bind(const ConfigTree& recipe) {
   return config;
 }
 
+run::RunRecipe recipe_of(const Config& config, std::string data) {
+  return {to_json(config), config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data)};
+}
+
 /// The data set a recipe needs in a folder; empty for one that is generated.
 std::string needed_set(const Config& config) {
   const auto& row = config.data.set.row();
@@ -32,6 +37,15 @@ class ClassificationTask : public run::Task {
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
   void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override { return needed_set(bind(recipe)); }
+  run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
+    const Config config = bind(recipe);
+    const std::string needed = needed_set(config);
+    if (needed.empty()) return recipe_of(config, "");
+    // The whole study holds its runs against a few data sets.
+    std::string& sum = checksums_[{needed, data_folder}];
+    if (sum.empty()) sum = data::checksum(*data::load_images(config.data.set, {data_folder, 1}));
+    return recipe_of(config, sum);
+  }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
     return run_recipe(bind(recipe), options);
   }
@@ -83,6 +97,7 @@ class ClassificationTask : public run::Task {
  private:
   mutable std::shared_ptr<data::ImageDataset> loaded_;  // pages show many runs of one data set
   mutable std::string loaded_from_;
+  mutable std::map<std::pair<std::string, std::string>, std::string> checksums_;  // by set, folder
 };
 
 }  // namespace
@@ -107,8 +122,7 @@ run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) 
   config.train.callbacks.check(site, "train");
   const train::TrainConfig& loop = config.train.loop;
   run::RunPlan plan;
-  plan.recipe = {recipe, config_keys(config),
-                 [](const ConfigTree& tree) { return to_json(bind(tree)); }};
+  plan.recipe = recipe_of(config, problem.data().checksum);
   plan.seed = config.seed;
   plan.threads = config.threads;
   plan.events = config.events;

@@ -24,6 +24,11 @@ Config bind(const ConfigTree& recipe) {
   return config;
 }
 
+run::RunRecipe recipe_of(const Config& config) {
+  return {to_json(config), config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); }, {}};
+}
+
 /// summary.json, checked before anything is made of it.
 Json read_run_summary(const fs::path& run) {
   static const Schema kSchema = Schema::object({{"loss_trained", Schema::figure()},
@@ -78,6 +83,9 @@ class SoftRoutedTask : public run::Task {
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
   void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
   std::string data_set(const ConfigTree&) const override { return {}; }
+  run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
+    return recipe_of(bind(recipe));
+  }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
     const Config config = bind(recipe);
     at::set_num_threads(static_cast<int>(config.threads));
@@ -88,8 +96,7 @@ class SoftRoutedTask : public run::Task {
                               [&] { return std::make_unique<SoftRoutedProblem>(config); });
     SoftRoutedProblem& problem = *held;
     run::RunPlan plan;
-    plan.recipe = {recipe_json, config_keys(config),
-                   [](const ConfigTree& tree) { return to_json(bind(tree)); }};
+    plan.recipe = recipe_of(config);
     plan.seed = config.seed;
     plan.threads = config.threads;
     plan.events = config.events;

@@ -1,0 +1,190 @@
+#include "moekit/study/record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "moekit/core/schema.h"
+
+namespace moekit::study {
+namespace {
+
+// Tables show four digits behind the point, and two digits of what is smaller.
+constexpr double kRounding = 1e-4;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+Json runs_json(const RowResult& row) {
+  Json out = {{"data", row.runs.data}, {"values", Json::object()}};
+  if (!row.runs.usual_data.empty()) out["usual_data"] = row.runs.usual_data;
+  if (!row.runs.missing.empty()) out["missing"] = row.runs.missing;
+  Json seeds = Json::array();
+  Json missing = Json::object();
+  for (const auto& run : row.runs.seeds) {
+    seeds.push_back(run.seed);
+    if (!run.missing.empty()) missing[std::to_string(run.seed)] = run.missing;
+  }
+  out["seeds"] = std::move(seeds);
+  if (!missing.empty()) out["missing_seeds"] = std::move(missing);
+  for (const auto& [name, cell] : row.cells) {
+    if (cell.applies) out["values"][name] = cell.values;  // NaN is written as null
+  }
+  return out;
+}
+
+Json trial_json(const Trial& trial) {
+  Json out = {{"row", trial.row},
+              {"set", trial.set},
+              {"seeds", trial.figure.count},
+              {"value", trial.figure.value},
+              {"chosen", trial.chosen}};
+  if (!trial.missing.empty()) out["missing"] = trial.missing;
+  return out;
+}
+
+const Schema& record_schema() {
+  static const Schema kRow = Schema::object(
+      {{"data", Schema::text()},
+       {"seeds", Schema::list(Schema::count())},
+       {"values", Schema::map(Schema::list(Schema::figure()))},
+       {"missing", Schema::text(), false},
+       {"usual_data", Schema::text(), false},
+       {"missing_seeds", Schema::map(Schema::text()), false}});
+  static const Schema kTrial = Schema::object({{"row", Schema::text()},
+                                               {"set", Schema::list(Schema::text())},
+                                               {"seeds", Schema::count()},
+                                               {"value", Schema::figure()},
+                                               {"missing", Schema::text(), false},
+                                               {"chosen", Schema::boolean()}});
+  static const Schema kMaker = Schema::object(
+      {{"version", Schema::text()}, {"libtorch", Schema::text()}, {"machine", Schema::text()}});
+  static const Schema kRecord = Schema::object({{"command", Schema::text()},
+                                                {"set", Schema::list(Schema::text())},
+                                                {"tier", Schema::text()},
+                                                {"seeds", Schema::count()},
+                                                {"looks", Schema::count()},
+                                                {"allow_missing", Schema::boolean()},
+                                                {"maker", kMaker},
+                                                {"rows", Schema::map(kRow)},
+                                                {"trials", Schema::list(kTrial)}});
+  return kRecord;
+}
+
+/// @param where  file and row, for messages
+RowRuns read_runs(const Json& json, const Maker& maker, const std::string& where) {
+  RowRuns runs{{}, json.value("missing", ""), json["data"].get<std::string>(),
+               json.value("usual_data", "")};
+  for (const auto& seed : json["seeds"]) {
+    SeedRun& run = runs.seeds.emplace_back();
+    run.seed = seed.get<int64_t>();
+    run.maker = maker;
+    const std::string key = std::to_string(run.seed);
+    if (json.contains("missing_seeds") && json["missing_seeds"].contains(key)) {
+      run.missing = json["missing_seeds"][key].get<std::string>();
+    }
+  }
+  for (const auto& [figure, values] : json["values"].items()) {
+    if (values.size() != runs.seeds.size()) {
+      throw FormatError(concat(where, ": values.", figure, " has ", values.size(), " numbers for ",
+                               runs.seeds.size(), " seeds"));
+    }
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (runs.seeds[i].missing.empty()) runs.seeds[i].values[figure] = figure_value(values[i]);
+    }
+  }
+  return runs;
+}
+
+}  // namespace
+
+Json to_record(const Outcome& outcome) {
+  const auto makers = makers_of(outcome.rows);
+  if (makers.size() > 1) {
+    throw ArgumentError(concat("the runs were not made by one version on one machine (",
+                               text_of(makers[0]), "; ", text_of(makers[1]),
+                               "): no table is written of them; run them again in another --out"));
+  }
+  const Maker maker = makers.empty() ? Maker{} : makers.front();
+  Json out = {{"command", outcome.command},
+              {"set", outcome.set},
+              {"tier", outcome.tier},
+              {"seeds", outcome.seeds},
+              {"looks", outcome.looks},
+              {"allow_missing", outcome.allow_missing},
+              {"maker",
+               {{"version", maker.version},
+                {"libtorch", maker.libtorch},
+                {"machine", maker.machine}}},
+              {"rows", Json::object()},
+              {"trials", Json::array()}};
+  for (const auto& row : outcome.rows) out["rows"][row.name] = runs_json(row);
+  for (const auto& trial : outcome.trials) out["trials"].push_back(trial_json(trial));
+  return out;
+}
+
+Outcome read_record(const Study& study, const std::filesystem::path& file) {
+  const Json json = read_json(file);
+  record_schema().check(json, file.string());
+  Outcome outcome;
+  outcome.command = json["command"].get<std::string>();
+  outcome.set = json["set"].get<std::vector<std::string>>();
+  outcome.tier = json["tier"].get<std::string>();
+  outcome.seeds = json["seeds"].get<int64_t>();
+  outcome.looks = json["looks"].get<size_t>();
+  outcome.allow_missing = json["allow_missing"].get<bool>();
+  const Json& by = json["maker"];
+  const Maker maker{by["version"].get<std::string>(), by["libtorch"].get<std::string>(),
+                    by["machine"].get<std::string>()};
+  // In the study's order.
+  size_t known = 0;
+  for (const auto& row : study.row) {
+    const auto found = json["rows"].find(row.name);
+    if (found == json["rows"].end()) continue;
+    ++known;
+    outcome.rows.push_back(summarize_row(
+        row, study.figure, read_runs(*found, maker, concat(file.string(), ": row ", row.name))));
+  }
+  MOEKIT_CHECK(known == json["rows"].size(), file.string(),
+               ": tells of rows that the study does not have");
+  for (const auto& item : json["trials"]) {
+    Trial& trial = outcome.trials.emplace_back();
+    trial.row = item["row"].get<std::string>();
+    trial.set = item["set"].get<std::vector<std::string>>();
+    trial.figure.count = item["seeds"].get<size_t>();
+    trial.figure.value = figure_value(item["value"]);
+    trial.missing = item.value("missing", "");
+    trial.chosen = item["chosen"].get<bool>();
+  }
+  judge_all(study, outcome);
+  return outcome;
+}
+
+std::vector<Deviation> deviations(const Outcome& recorded, const std::vector<RowResult>& again) {
+  std::vector<Deviation> out;
+  for (const auto& row : again) {
+    const auto old = std::find_if(recorded.rows.begin(), recorded.rows.end(),
+                                  [&](const RowResult& known) { return known.name == row.name; });
+    if (old == recorded.rows.end()) continue;
+    for (const auto& run : row.runs.seeds) {
+      const auto before =
+          std::find_if(old->runs.seeds.begin(), old->runs.seeds.end(),
+                       [&](const SeedRun& known) { return known.seed == run.seed; });
+      if (before == old->runs.seeds.end() || !before->missing.empty()) continue;
+      const bool same = before->maker == run.maker;
+      for (const auto& [name, value] : before->values) {
+        const Cell& cell = old->cells.at(name);
+        const double rounding = kRounding * std::max(1.0, std::abs(value));
+        const double allowed =
+            same ? rounding : std::max(rounding, 2 * cell.ours.standard_error());
+        const auto found = run.values.find(name);
+        const double now = found == run.values.end() ? kNaN : found->second;
+        const bool both_missing = std::isnan(now) && std::isnan(value);
+        if (both_missing || std::abs(now - value) <= allowed) continue;
+        out.push_back({run_name(row.name, run.seed), name, value, now, allowed});
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace moekit::study

@@ -1,0 +1,220 @@
+#include "moekit/study/reproduction.h"
+
+#include "moekit/study/check_tables.h"
+#include "moekit/study/record.h"
+#include "tests/study/study_fixture.h"
+
+namespace moekit::study {
+namespace {
+namespace fs = std::filesystem;
+
+/// Stands for `moekit train`: row a has value k + 0.1 seed, row b adds a term that changes its sign
+/// with the seed. FILE "machine" beside it says what made the run, "shift" moves all values.
+constexpr const char* kProgram = R"(#!/bin/sh
+k=0
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seed) seed=$2; shift ;;
+    --out) out=$2; shift ;;
+    --set) case $2 in k=*) k=${2#k=} ;; esac; shift ;;
+  esac
+  shift
+done
+here=$(dirname "$0")
+[ -f "$here/fail-$seed" ] && { echo "broke at seed $seed" >&2; exit 1; }
+[ -f "$out/summary.json" ] && exit 0
+echo "$out" >> "$here/trained"
+mkdir -p "$out"
+shift=$(cat "$here/shift" 2>/dev/null || echo 0)
+value=$(awk -v k="$k" -v s="$seed" -v d="$shift" -v out="$out" 'BEGIN {
+  wave = out ~ /g\/b/ ? (s % 2 ? 1 : -1) * 0.5 + 0.4 : 0
+  printf "%.17g", k + 0.1 * s + wave + d }')
+echo "{\"moekit\": \"1\", \"libtorch\": \"2\", \"machine\": \"$(cat "$here/machine")\"}" > "$out/run.json"
+echo 'k = 1' > "$out/config.toml"
+echo "{\"test\": {\"error\": $value}}" > "$out/summary.json"
+)";
+
+class ReproductionTest : public StudyFolder {
+ protected:
+  void SetUp() override {
+    StudyFolder::SetUp();
+    write_file_atomic(folder_ / "train.sh", kProgram);
+    fs::permissions(folder_ / "train.sh", fs::perms::owner_all);
+    write_file_atomic(folder_ / "machine", "m1");
+  }
+  ReproductionOptions options(int64_t seeds, const std::string& out = "out") const {
+    ReproductionOptions made;
+    made.seeds = seeds;
+    made.parallel = 2;
+    made.quiet = true;
+    made.plan.program = folder_ / "train.sh";
+    made.plan.folder = folder_;
+    made.plan.out = folder_ / out;
+    return made;
+  }
+  static RecipeKnowledge recipes() {
+    return {[](const ConfigTree&) { return RecipeFacts{}; },
+            [](const ConfigTree&, const fs::path&) { return std::string(); }};
+  }
+  std::string read_text(const std::string& name) const { return read_file(folder_ / name, 1 << 20); }
+};
+
+TEST_F(ReproductionTest, RunsRowsAndJudgesThem) {
+  const Study study = read(kTwoRows);
+  const Outcome outcome = reproduce(study, options(5), recipes());
+  ASSERT_EQ(outcome.rows.size(), 2U);
+  EXPECT_EQ(outcome.seeds, 5);
+  EXPECT_NEAR(outcome.rows[0].cells.at("test_error").ours.mean, 0.3, 1e-12);
+  ASSERT_EQ(outcome.claims.size(), 1U);
+  EXPECT_EQ(outcome.claims[0].verdict, Verdict::kUndecided);
+  auto table_only = options(5);
+  table_only.table_only = true;
+  fs::remove(folder_ / "trained");
+  EXPECT_EQ(to_markdown(study, reproduce(study, table_only, recipes())),
+            to_markdown(study, outcome));
+  EXPECT_FALSE(fs::exists(folder_ / "trained"));
+}
+
+TEST_F(ReproductionTest, AddsSeedsUntilAllIsDecidedWithTheResultOfAskingForThemAtOnce) {
+  const Study study = read(kTwoRows);
+  auto adding = options(5);
+  adding.until_decided = true;
+  adding.max_seeds = 40;
+  const Outcome outcome = reproduce(study, adding, recipes());
+  EXPECT_EQ(outcome.claims[0].verdict, Verdict::kHeld);
+  EXPECT_GT(outcome.seeds, 5);
+  EXPECT_LT(outcome.seeds, 40);
+  EXPECT_GT(outcome.looks, 1U);
+  Outcome at_once = reproduce(study, options(outcome.seeds, "other"), recipes());
+  at_once.looks = outcome.looks;
+  EXPECT_EQ(to_markdown(study, at_once), to_markdown(study, outcome));
+  auto few = options(5, "few");
+  few.until_decided = true;
+  few.max_seeds = 6;
+  const Outcome spent = reproduce(study, few, recipes());
+  EXPECT_EQ(spent.seeds, 6);
+  EXPECT_EQ(spent.claims[0].verdict, Verdict::kUndecided);
+}
+
+TEST_F(ReproductionTest, AFailedSeedIsNamedAndItsClaimNotTested) {
+  const Study study = read(kTwoRows);
+  write_file_atomic(folder_ / "fail-3", "");
+  const Outcome outcome = reproduce(study, options(5), recipes());
+  EXPECT_EQ(outcome.failures.size(), 2U);
+  EXPECT_EQ(outcome.rows[0].what_is_missing(), "seed 3: failed: broke at seed 3");
+  EXPECT_EQ(outcome.claims[0].verdict, Verdict::kNotTested);
+  auto allowed = options(7);
+  allowed.allow_missing = true;
+  EXPECT_EQ(reproduce(study, allowed, recipes()).claims[0].checks[0].effect.count, 6U);
+}
+
+TEST_F(ReproductionTest, SearchesSettingsFirst) {
+  const Study study = read(concat(
+      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
+      kTwoRows,
+      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = 2\n"));
+  const Outcome outcome = reproduce(study, options(5), recipes());
+  EXPECT_EQ(outcome.rows[0].tuned, "k=3");
+  EXPECT_EQ(outcome.rows[0].trials, 3);
+  EXPECT_NEAR(outcome.rows[0].cells.at("test_error").ours.mean, 3.3, 1e-12);
+  EXPECT_TRUE(fs::exists(folder_ / "out/tune/g/a/3/seed10002"));
+  const auto text = to_markdown(study, outcome);
+  EXPECT_NE(text.find("| g/a | `k=3` | 1003.1500 | 2 | **chosen** |"), std::string::npos) << text;
+  EXPECT_NE(text.find("UNEQUAL TUNING: 3 against 0 trials"), std::string::npos);
+}
+
+class RecordTest : public ReproductionTest {
+ protected:
+  /// Writes results.md and results.json of five seeds.
+  Study commit() {
+    Study study = read(kTwoRows);
+    Outcome outcome = reproduce(study, options(5), recipes());
+    outcome.command = "moekit reproduce x --quick --seeds 5";
+    write_file_atomic(folder_ / "results.json", dump_text(to_record(outcome), 1));
+    write_file_atomic(folder_ / "results.md", to_markdown(study, outcome));
+    return study;
+  }
+  TableCheck check(const Study& study, size_t sample = 4) {
+    fs::remove_all(folder_ / "again");
+    std::mt19937_64 generator(1);
+    return check_tables(study, folder_ / "results.md", options(1, "again"), recipes(), sample,
+                        generator);
+  }
+};
+
+TEST_F(RecordTest, GivesTheTableAgain) {
+  const Study study = commit();
+  const Outcome told = read_record(study, folder_ / "results.json");
+  EXPECT_EQ(to_markdown(study, told), read_text("results.md"));
+  EXPECT_EQ(to_record(told), read_json(folder_ / "results.json"));
+  const TableCheck found = check(study);
+  EXPECT_TRUE(found.sound()) << found.trouble;
+  EXPECT_EQ(found.repeated.size(), 4U);
+  EXPECT_EQ(check(study, 100).repeated.size(), 10U);
+}
+
+TEST_F(RecordTest, ATableThatWasEditedIsNotSound) {
+  const Study study = commit();
+  std::string text = read_text("results.md");
+  const auto at = text.find("0.3000");
+  ASSERT_NE(at, std::string::npos);
+  text[at + 2] = '9';
+  write_file_atomic(folder_ / "results.md", text);
+  const TableCheck found = check(study);
+  EXPECT_FALSE(found.sound());
+  EXPECT_NE(found.trouble.find("0.9000"), std::string::npos) << found.trouble;
+}
+
+TEST_F(RecordTest, ARunThatGivesOtherFiguresIsNotSound) {
+  const Study study = commit();
+  write_file_atomic(folder_ / "shift", "0.01");
+  const TableCheck found = check(study);
+  ASSERT_FALSE(found.sound());
+  EXPECT_EQ(found.deviations.size(), 4U);
+  EXPECT_NEAR(found.deviations[0].found - found.deviations[0].recorded, 0.01, 1e-9);
+  // Elsewhere two standard errors are allowed: 2 * 0.158 / sqrt(5) = 0.14 for row a.
+  write_file_atomic(folder_ / "machine", "m2");
+  EXPECT_TRUE(check(study, 10).sound());
+  write_file_atomic(folder_ / "shift", "5");
+  EXPECT_EQ(check(study, 10).deviations.size(), 10U);
+}
+
+TEST_F(RecordTest, RunsOfTwoMachinesMakeNoTable) {
+  const Study study = read(kTwoRows);
+  reproduce(study, options(3), recipes());
+  write_file_atomic(folder_ / "machine", "m2");
+  fs::remove_all(folder_ / "out/g/b/seed2");
+  Outcome outcome = reproduce(study, options(3), recipes());
+  EXPECT_EQ(makers_of(outcome.rows).size(), 2U);
+  EXPECT_THROW(to_record(outcome), ArgumentError);
+}
+
+TEST_F(RecordTest, DamagedRecordsAreRefusedWithFileAndKey) {
+  const Study study = commit();
+  const Json good = read_json(folder_ / "results.json");
+  const auto refused = [&](const Json& json) -> std::string {
+    write_json(folder_ / "results.json", json);
+    try {
+      read_record(study, folder_ / "results.json");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refused(good), "");
+  for (const char* key : {"/command", "/rows", "/rows/g~1a/seeds", "/rows/g~1a/values", "/maker",
+                          "/maker/machine", "/looks", "/trials"}) {
+    Json damaged = good;
+    damaged[Json::json_pointer(key)] = -1;
+    EXPECT_NE(refused(damaged).find("results.json"), std::string::npos) << key;
+  }
+  Json longer = good;
+  longer["rows"]["g/a"]["values"]["test_error"].push_back(1);
+  EXPECT_NE(refused(longer).find("6 numbers for 5 seeds"), std::string::npos);
+  Json foreign = good;
+  foreign["rows"]["g/x"] = good["rows"]["g/a"];
+  EXPECT_NE(refused(foreign).find("rows that the study does not have"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace moekit::study
