@@ -14,6 +14,8 @@ namespace moekit::metrics {
 
 namespace {
 
+constexpr double kTiny = 1e-30;  // of a token without an expert the share is 0, not 0 / 0
+
 /// The labels of a name, checked against the layer and their number; undefined when not recorded.
 torch::Tensor labels_of(const LayerTrace& layer, const RoutingTrace& trace, const std::string& name,
                         int64_t num_labels) {
@@ -60,9 +62,16 @@ Json specialization_summary(const LayerTrace& layer, const RoutingTrace& trace, 
     out[key] = label_alignment(table).mutual_information;
   };
   by_label("predicted", "mutual_information");
+  by_label("selected", "mutual_information_selected");
   by_label("label", "mutual_information_true");
   out["sample_entropy"] = hard ? 0.0 : sample_entropy(layer.probs);
   out["usage_entropy"] = load.entropy_bits;
+  if (const double k = layer.mean_top_k(); !hard && k > 1 && k < static_cast<double>(experts)) {
+    const auto kept = layer.probs * layer.active();
+    const auto masked = kept / kept.sum(1, true).clamp_min(kTiny);
+    out["sample_entropy_top_k"] = sample_entropy(masked);
+    out["usage_entropy_top_k"] = entropy(masked.sum(0));
+  }
   if (const auto labels = labels_of(layer, trace, "label", num_classes); labels.defined()) {
     const auto mass = label_expert_mass(labels, layer.probs, num_classes);
     out["label_entropy_over_experts"] = class_entropy(mass);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "moekit/core/schema.h"
 
@@ -70,8 +71,10 @@ const Schema& record_schema() {
   return kRecord;
 }
 
+/// @param conditional  figures that some runs do not tell
 /// @param where  file and row, for messages
-RowRuns read_runs(const Json& json, const Maker& maker, const std::string& where) {
+RowRuns read_runs(const Json& json, const Maker& maker, const std::set<std::string>& conditional,
+                  const std::string& where) {
   RowRuns runs{{}, json.value("missing", ""), json["data"].get<std::string>(),
                json.value("usual_data", "")};
   for (const auto& seed : json["seeds"]) {
@@ -89,7 +92,9 @@ RowRuns read_runs(const Json& json, const Maker& maker, const std::string& where
                                runs.seeds.size(), " seeds"));
     }
     for (size_t i = 0; i < values.size(); ++i) {
-      if (runs.seeds[i].missing.empty()) runs.seeds[i].values[figure] = figure_value(values[i]);
+      if (!runs.seeds[i].missing.empty()) continue;
+      const double value = figure_value(values[i]);
+      if (!std::isnan(value) || !conditional.contains(figure)) runs.seeds[i].values[figure] = value;
     }
   }
   return runs;
@@ -135,6 +140,10 @@ Outcome read_record(const Study& study, const std::filesystem::path& file) {
   const Json& by = json["maker"];
   const Maker maker{by["version"].get<std::string>(), by["libtorch"].get<std::string>(),
                     by["machine"].get<std::string>()};
+  std::set<std::string> conditional;
+  for (const auto& figure : study.figure) {
+    if (figure.conditional) conditional.insert(figure.name);
+  }
   // In the study's order.
   size_t known = 0;
   for (const auto& row : study.row) {
@@ -142,7 +151,7 @@ Outcome read_record(const Study& study, const std::filesystem::path& file) {
     if (found == json["rows"].end()) continue;
     ++known;
     outcome.rows.push_back(summarize_row(
-        row, study.figure, read_runs(*found, maker, concat(file.string(), ": row ", row.name))));
+        row, study.figure, read_runs(*found, maker, conditional, concat(file.string(), ": row ", row.name))));
   }
   MOEKIT_CHECK(known == json["rows"].size(), file.string(),
                ": tells of rows that the study does not have");

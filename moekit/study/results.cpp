@@ -60,6 +60,7 @@ Cell make_cell(const Row& row, const Figure& figure, const RowRuns& runs) {
     const auto found = run.values.find(figure.name);
     const bool told = run.missing.empty() && found != run.values.end();
     cell.applies = cell.applies || told;
+    if (run.missing.empty() && !told && figure.conditional) ++cell.excepted;
     cell.values.push_back(told && std::isfinite(found->second) ? found->second : kNaN);
     if (!std::isnan(cell.values.back())) there.push_back(cell.values.back());
   }

@@ -57,8 +57,9 @@ enum class Standing {
 
 /// A figure of one row over its seeds.
 struct Cell {
-  std::vector<double> values;  ///< one a seed of the row; NaN: missing
+  std::vector<double> values;  ///< one a seed of the row; NaN: none
   bool applies = false;        ///< some run tells it
+  std::size_t excepted = 0;    ///< finished runs that a conditional figure is not told of
   Summary ours;                ///< of those there are
   Estimate estimate;           ///< by the figure's statistic
   std::optional<double> paper;
@@ -66,7 +67,7 @@ struct Cell {
   Standing standing = Standing::kNone;
   bool against = false;  ///< better where the row is to be worse, or the reverse
 
-  std::size_t missing() const { return applies ? values.size() - ours.count : 0; }
+  std::size_t missing() const { return applies ? values.size() - excepted - ours.count : 0; }
 };
 struct RowResult {
   std::string name;

@@ -94,6 +94,7 @@ struct Figure {
   /// The paper's value is reproduced when it lies this near the interval of ours, in the figure's
   /// unit.
   double margin = 0;
+  bool conditional = false;  ///< runs whose summary does not tell it do not count for it
 
   template <typename Field>
   void visit(Field&& field) {
@@ -103,6 +104,7 @@ struct Figure {
     field("better", better, "");
     field("statistic", statistic, "");
     field("margin", margin, "", at_least(0));
+    field("conditional", conditional, "");
   }
 };
 

@@ -45,9 +45,9 @@ std::string ours_text(const Cell& cell, const Figure& figure) {
   return interval.empty() ? text : text + " " + interval;
 }
 
-/// "5", or "4 of 5" where some are missing.
+/// "5", or "4 of 5" where some are missing or do not tell it.
 std::string count_text(const Cell& cell) {
-  return cell.missing() == 0 ? std::to_string(cell.ours.count)
+  return cell.ours.count == cell.values.size() ? std::to_string(cell.ours.count)
                              : fmt::format("{} of {}", cell.ours.count, cell.values.size());
 }
 

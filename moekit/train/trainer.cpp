@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
@@ -79,7 +80,7 @@ void Trainer::step() {
     torch::nn::utils::clip_grad_norm_(problem_.module().parameters(), options_.clip_norm);
   }
   for (auto* callback : callbacks_) callback->before_optimizer(*this, totals.report);
-  problem_.update(optimizer_.get());
+  if (!std::exchange(skip_update_, false)) problem_.update(optimizer_.get());
   for (auto* callback : callbacks_) callback->after_optimizer(*this, totals.report);
   const auto samples = static_cast<double>(totals.report.samples);
   state.loss_sum += totals.loss * samples;

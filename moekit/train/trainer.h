@@ -40,6 +40,8 @@ class Trainer {
   bool run();
   /// Ends the run after the running epoch's callbacks.
   void stop_early() { state.stopped_early = true; }
+  /// For before_optimizer: the weights stay as they are in this step.
+  void skip_update() { skip_update_ = true; }
   /// Leaves run() before the next step; a later call goes on.
   void pause() { paused_ = true; }
   bool is_over() const { return state.step >= problem_.total_steps() || state.stopped_early; }
@@ -76,6 +78,7 @@ class Trainer {
   std::vector<double> base_lr_;
   std::vector<std::shared_ptr<nn::ExpertsImpl>> banks_;
   bool paused_ = false;
+  bool skip_update_ = false;
 };
 
 }  // namespace moekit::train

@@ -44,12 +44,29 @@ TOML
 cd ../..
 export MOEKIT_RECIPES="$PWD/recipes" XDG_CACHE_HOME="$PWD/cache"
 unset MOEKIT_DATA
-expect 0 "[held] students" "$moekit" reproduce tiny --jobs 2 --out out --quiet
+expect 0 "[undecided] students" "$moekit" reproduce tiny --jobs 2 --out out --quiet
+expect 0 "2 seeds; a verdict takes 5" "$moekit" reproduce tiny --out out --table-only
+expect 0 "[held] students" "$moekit" reproduce tiny --seeds 5 --jobs 2 --out out --quiet
 expect 0 "[not tested] absent" "$moekit" reproduce tiny --out out --table-only
 expect 0 "data set usps was not found" "$moekit" reproduce tiny --out out --table-only
-expect 0 '"verdict": "held"' "$moekit" reproduce tiny --out out --table-only --json
+expect 0 '"verdict": "held"' "$moekit" reproduce tiny --seeds 5 --out out --table-only --json
+expect 0 "[not tested] students" "$moekit" reproduce tiny --seeds 6 --out out --table-only
+expect 0 "t/teacher.test_error: 1 of 6 seeds are missing" "$moekit" reproduce tiny --seeds 6 \
+  --out out --table-only
+expect 0 "[held] students" "$moekit" reproduce tiny --seeds 6 --out out --table-only --allow-missing
 expect 0 "out/report.html" "$moekit" reproduce tiny --out out --table-only --markdown t.md
 grep -q "| teacher | 0.2500 |" t.md || fail "the Markdown table lacks the paper's figure"
+# A table is what its record gives, and a run gives the same again.
+expect 0 "sound" "$moekit" reproduce tiny --check t.md --sample 1 --out again --quiet
+sed 's/| teacher | 0.2500 |/| teacher | 0.2600 |/' t.md > edited.md
+cp t.json edited.json
+expect 1 "NOT sound" "$moekit" reproduce tiny --check edited.md --sample 0 --out again --quiet
+expect 1 "edited.json" sh -c 'echo "{}" > edited.json; exec "$0" "$@"' "$moekit" reproduce tiny \
+  --check edited.md --sample 0 --out again --quiet
+# Runs of another recipe are named and left out.
+expect 0 "made by another recipe: data.train_limit was" "$moekit" reproduce tiny --out out \
+  --table-only --set data.train_limit=50
+expect 1 "--max-seeds" "$moekit" reproduce tiny --until-decided --out out
 # A mistake in a recipe is refused before any run; a run that fails takes its followers along.
 expect 2 "train.lr must be positive" "$moekit" reproduce tiny --out out2 --quiet --set train.lr=0
 [ ! -e out2 ] || fail "a refused study left a folder"

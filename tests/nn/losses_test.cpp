@@ -78,6 +78,32 @@ Routing two_sequences() {
   return routing;
 }
 
+TEST(LogitBalanceLoss, IsTheShareOfEachExpertTimesItsMeanLogit) {
+  auto logits = torch::tensor({{1.0, 4.0}, {2.0, 0.0}, {3.0, 5.0}, {0.0, -1.0}}, torch::kDouble)
+                    .requires_grad_();
+  const auto expert = torch::tensor({1, 0, 1, 1}, torch::kLong);
+  const auto loss = logit_balance_loss(logits, expert);
+  EXPECT_DOUBLE_EQ(value(loss), 2 * (0.25 * 1.5 + 0.75 * 2.0));
+  loss.backward();
+  EXPECT_DOUBLE_EQ(logits.grad()[2][1].item<double>(), 2 * 0.75 / 4);
+  EXPECT_EQ(value(logit_balance_loss(logits, torch::zeros({0}, torch::kLong))), 0);
+}
+
+TEST(BalanceLoss, TakesLogitsWhereItIsAskedTo) {
+  const auto routing = route(torch::tensor({{2.0, -1.0}, {0.5, 1.0}, {3.0, 2.0}}), {1});
+  const auto samples = torch::zeros({3, 1});
+  BalanceLossOptions options;
+  options.balance = 0.5;
+  const auto of_probs = make_balance_loss(options, {}).value({routing, samples});
+  options.balance_of = BalanceOf::kLogits;
+  const auto of_logits = make_balance_loss(options, {}).value({routing, samples});
+  EXPECT_NEAR(value(of_probs), 0.5 * value(load_balance_loss(routing.probs, routing.expert)), 1e-6);
+  EXPECT_NEAR(value(of_logits), 0.5 * value(logit_balance_loss(routing.logits, routing.expert)),
+              1e-6);
+  options.balance = 0;
+  EXPECT_THROW(check_balance_loss(options, {}, "loss"), ArgumentError);
+}
+
 TEST(SequenceBalanceLoss, SeesWhatIsBalancedOverTheBatchAlone) {
   const auto routing = two_sequences();
   // Batch: f = P = [1/2, 1/2]. A sequence: f = [1, 0], P = [0.9, 0.1], so 2 * 0.9.

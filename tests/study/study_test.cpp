@@ -37,6 +37,13 @@ TEST_F(StudyTest, ANullIsAMissingSeedAndNoKeyIsNoFigure) {
   fs::create_directories(folder_ / "g/b/seed1");
   write_json(folder_ / "g/b/seed1/summary.json", {{"other", 1}});
   write_json(folder_ / "g/b/seed1/run.json", {{"moekit", "1"}});
+  Study conditional = study;
+  conditional.figure[0].conditional = true;
+  fs::create_directories(folder_ / "g/a/seed3");
+  write_json(folder_ / "g/a/seed3/summary.json", {{"other", 1}});
+  write_json(folder_ / "g/a/seed3/run.json", {{"moekit", "1"}});
+  EXPECT_EQ(gather(study, "g/a", 3).cells.at("test_error").missing(), 2U);
+  EXPECT_EQ(gather(conditional, "g/a", 3).cells.at("test_error").missing(), 1U);
   const Cell none = gather(study, "g/b", 1).cells.at("test_error");
   EXPECT_FALSE(none.applies);
   EXPECT_EQ(none.missing(), 0U);

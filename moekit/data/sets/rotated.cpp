@@ -3,6 +3,29 @@
 #include <cmath>
 
 namespace moekit::data {
+
+enum class Interpolation { kBilinear, kNearest };
+
+struct RotationOptions {
+  Interpolation interpolation = Interpolation::kBilinear;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("interpolation", interpolation, "of rotated images: bilinear, or nearest as released");
+  }
+};
+
+}  // namespace moekit::data
+
+template <>
+struct moekit::EnumNames<moekit::data::Interpolation> {
+  static constexpr std::array<std::pair<data::Interpolation, std::string_view>, 2> kTable{{
+      {data::Interpolation::kBilinear, "bilinear"},
+      {data::Interpolation::kNearest, "nearest"},
+  }};
+};
+
+namespace moekit::data {
 namespace {
 
 constexpr double kDegrees = 30;
@@ -17,7 +40,7 @@ torch::Tensor crop_and_resize(const torch::Tensor& images) {
   return torch::upsample_bilinear2d(middle, {side, side}, /*align_corners=*/false);
 }
 
-torch::Tensor rotate(const torch::Tensor& images) {
+torch::Tensor rotate(const torch::Tensor& images, bool nearest) {
   const double angle = kDegrees * M_PI / 180;
   const auto matrix = torch::tensor({{std::cos(angle), -std::sin(angle), 0.0},
                                      {std::sin(angle), std::cos(angle), 0.0}},
@@ -25,7 +48,8 @@ torch::Tensor rotate(const torch::Tensor& images) {
                           .unsqueeze(0)
                           .expand({images.size(0), 2, 3});
   const auto grid = torch::affine_grid_generator(matrix, images.sizes(), /*align_corners=*/false);
-  return torch::grid_sampler(images, grid, /*bilinear*/ 0, /*zeros*/ 0, /*align_corners=*/false);
+  // ATen's numbers of its modes: 0 bilinear, 1 nearest; 0 zeros outside.
+  return torch::grid_sampler(images, grid, nearest ? 1 : 0, 0, /*align_corners=*/false);
 }
 
 torch::Tensor gauss_taps(int64_t taps) {
@@ -45,12 +69,12 @@ torch::Tensor blur(const torch::Tensor& images) {
                        at::IntArrayRef{0, 0}, at::IntArrayRef{1, 1}, channels);
 }
 
-ImageSet rotated_set(const ImageSet& set, bool blurred) {
+ImageSet rotated_set(const ImageSet& set, bool blurred, bool nearest) {
   std::vector<torch::Tensor> parts;
   for (int64_t begin = 0; begin < set.size(); begin += kRotateAtOnce) {
     const auto images =
         set.images.slice(0, begin, std::min(begin + kRotateAtOnce, set.size())).to(torch::kFloat32);
-    auto pair = torch::stack({crop_and_resize(images), crop_and_resize(rotate(images))}, 1);
+    auto pair = torch::stack({crop_and_resize(images), crop_and_resize(rotate(images, nearest))}, 1);
     pair = pair.flatten(0, 1);
     if (blurred) pair = blur(pair);
     parts.push_back(pair.round_().clamp_(0, 255).to(torch::kUInt8));
@@ -59,17 +83,19 @@ ImageSet rotated_set(const ImageSet& set, bool blurred) {
   return {torch::cat(parts), label, set.labels.repeat_interleave(2)};
 }
 
-std::shared_ptr<Dataset> make_cifar10_rotate(const NoOptions&, const DatasetSite& site) {
-  return std::make_shared<ImageDataset>(make_rotation_task(*load_images("cifar10", site)));
+std::shared_ptr<Dataset> make_cifar10_rotate(const RotationOptions& options, const DatasetSite& site) {
+  return std::make_shared<ImageDataset>(
+      make_rotation_task(*load_images("cifar10", site),
+                         options.interpolation == Interpolation::kNearest));
 }
 
 }  // namespace
 
-ImageDataset make_rotation_task(const ImageDataset& source) {
+ImageDataset make_rotation_task(const ImageDataset& source, bool nearest) {
   ImageDataset out;
   out.name = source.name + "-rotate";
-  out.train = rotated_set(source.train, /*blurred=*/true);
-  out.test = rotated_set(source.test, /*blurred=*/false);
+  out.train = rotated_set(source.train, /*blurred=*/true, nearest);
+  out.test = rotated_set(source.test, /*blurred=*/false, nearest);
   out.class_names = {"as it is", "rotated"};
   out.normalization = source.normalization;
   out.source = source.source;

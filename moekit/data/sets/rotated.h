@@ -10,7 +10,9 @@ namespace moekit::data {
 /// the middle of the released code's random range [inferred]). The original classes are kept as
 /// the true clusters.
 /// Source: Chen et al. 2022, arXiv:2208.02813, CIFAR-10-Rotate, as in the released code.
-ImageDataset make_rotation_task(const ImageDataset& source);
+/// @param nearest  pixels of a rotated image are those nearest to where they come from, as in the
+///                 released code (torchvision's default); else bilinear between four
+ImageDataset make_rotation_task(const ImageDataset& source, bool nearest = false);
 
 /// "cifar10-rotate"
 DatasetRow cifar10_rotate_row();

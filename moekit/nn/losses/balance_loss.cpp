@@ -26,17 +26,27 @@ void check_shapes(const torch::Tensor& probs, const torch::Tensor& expert) {
                " and ", expert.sizes());
 }
 
+/// E * sum_i f_i mean(values_i). @param values [N, E]
+torch::Tensor balance_of(const torch::Tensor& values, const torch::Tensor& expert) {
+  const int64_t num_experts = values.size(1);
+  const auto v = at_least_float(values);
+  if (expert.size(0) == 0) return v.sum() * 0;
+  const auto counts = torch::bincount(expert, {}, num_experts);
+  const auto fraction = counts.to(v.scalar_type()) / static_cast<double>(expert.numel());
+  return static_cast<double>(num_experts) * (fraction * v.mean(0)).sum();
+}
+
 }  // namespace
 
 torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert) {
   check_shapes(probs, expert);
-  const int64_t num_experts = probs.size(1);
-  const auto p = at_least_float(probs);
-  if (expert.size(0) == 0) return p.sum() * 0;
-  check_rows(probs);
-  const auto counts = torch::bincount(expert, {}, num_experts);
-  const auto fraction = counts.to(p.scalar_type()) / static_cast<double>(expert.numel());
-  return static_cast<double>(num_experts) * (fraction * p.mean(0)).sum();
+  if (expert.size(0) > 0) check_rows(probs);
+  return balance_of(probs, expert);
+}
+
+torch::Tensor logit_balance_loss(const torch::Tensor& logits, const torch::Tensor& expert) {
+  check_shapes(logits, expert);
+  return balance_of(logits, expert);
 }
 
 torch::Tensor sequence_balance_loss(const Routing& routing) {
@@ -68,14 +78,19 @@ torch::Tensor sequence_balance_loss(const Routing& routing) {
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
                         const std::string& where) {
   check_router_learns(options.balance, site, where + ".balance");
+  MOEKIT_CHECK(options.balance > 0 || options.balance_of == BalanceOf::kProbs, where,
+               ".balance_of has no effect while balance is 0");
+  MOEKIT_CHECK(!options.per_sequence || options.balance_of == BalanceOf::kProbs, where,
+               ".balance_of: the balance within sequences is of probs");
 }
 
 AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& /*site*/) {
-  return make_aux_loss(
-      "balance", options.balance, [per_sequence = options.per_sequence](const AuxLossInput& in) {
-        return per_sequence ? sequence_balance_loss(in.routing)
-                            : load_balance_loss(in.routing.probs, in.routing.expert);
-      });
+  return make_aux_loss("balance", options.balance, [options](const AuxLossInput& in) {
+    if (options.per_sequence) return sequence_balance_loss(in.routing);
+    return options.balance_of == BalanceOf::kLogits
+               ? logit_balance_loss(in.routing.logits, in.routing.expert)
+               : load_balance_loss(in.routing.probs, in.routing.expert);
+  });
 }
 
 }  // namespace moekit::nn

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "moekit/core/enum_names.h"
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/losses/aux_loss.h"
 
@@ -18,6 +19,12 @@ namespace moekit::nn {
 /// mistake).
 torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert);
 
+/// The same with the mean of the logits in place of probabilities, noise included, unbounded below:
+/// it lowers the logits of experts that get more. Source: the released code of Chen et al. 2022,
+/// arXiv:2208.02813, for its synthetic data.
+/// @param logits [N, E] @param expert [A] int64, the expert of every assignment. 0 without any.
+torch::Tensor logit_balance_loss(const torch::Tensor& logits, const torch::Tensor& expert);
+
 /// The same of each sequence alone, with f_i and P_i over its tokens, mean over the sequences that
 /// have any: balanced within every sequence, and not only over the batch. Masked tokens are in
 /// none. Source: DeepSeek-AI 2024, arXiv:2412.19437, eq. 17-20, normalized by the number of
@@ -25,9 +32,12 @@ torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor&
 /// @throws ArgumentError unless the routing is of tokens [B, T, D]; as load_balance_loss()
 torch::Tensor sequence_balance_loss(const Routing& routing);
 
-/// Its key in a recipe's section `loss`.
+enum class BalanceOf { kProbs, kLogits };
+
+/// Its keys in a recipe's section `loss`.
 struct BalanceLossOptions {
   double balance = 0;  ///< coefficient
+  BalanceOf balance_of = BalanceOf::kProbs;
   /// sequence_balance_loss() in place of load_balance_loss(). No recipe's key: the networks of
   /// recipes take images, which are no sequences.
   bool per_sequence = false;
@@ -35,6 +45,8 @@ struct BalanceLossOptions {
   template <typename Field>
   void visit(Field&& field) {
     field("balance", balance, "load-balance loss (Fedus et al. 2021)", at_least(0));
+    field("balance_of", balance_of,
+          "what it is the mean of: probs, or logits with their noise (Chen et al. 2022)");
   }
 };
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
@@ -42,3 +54,11 @@ void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
 AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& site);
 
 }  // namespace moekit::nn
+
+template <>
+struct moekit::EnumNames<moekit::nn::BalanceOf> {
+  static constexpr std::array<std::pair<nn::BalanceOf, std::string_view>, 2> kTable{{
+      {nn::BalanceOf::kProbs, "probs"},
+      {nn::BalanceOf::kLogits, "logits"},
+  }};
+};

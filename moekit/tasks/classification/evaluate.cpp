@@ -8,6 +8,11 @@ namespace moekit::classification {
 namespace {
 constexpr int64_t kEvalBatch = 1000;
 
+/// The class that each sample's most probable expert predicts. @param by_expert [E, N] int64
+torch::Tensor selected_classes(const torch::Tensor& by_expert, const metrics::LayerTrace& layer) {
+  return by_expert.gather(0, layer.top1().unsqueeze(0)).squeeze(0);
+}
+
 }  // namespace
 
 Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
@@ -18,6 +23,7 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
   Evaluation out;
   std::vector<torch::Tensor> predicted;
   std::vector<torch::Tensor> expert_outputs;
+  std::vector<torch::Tensor> by_expert;  // [E, N] classes
   metrics::TraceRecorder recorder;
   double loss_sum = 0;
   int64_t wrong = 0;
@@ -36,6 +42,9 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
     wrong += predicted.back().ne(part.labels).sum().item<int64_t>();
     recorder.add(output.layers);
     for (const auto& layer : output.layers) out.dropped += layer.dropped;
+    if (output.expert_log_probs.defined()) {
+      by_expert.push_back(output.expert_log_probs.argmax(2));
+    }
     if (options.keep_outputs && output.expert_log_probs.defined()) {
       expert_outputs.push_back(output.expert_log_probs);
     }
@@ -47,6 +56,10 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
   out.trace.layers = recorder.finish();
   out.trace.labels["label"] = set.labels;
   if (!predicted.empty()) out.trace.labels["predicted"] = torch::cat(predicted);
+  if (!by_expert.empty()) {  // a classical mixture: its one layer
+    out.trace.labels["selected"] =
+        selected_classes(torch::cat(by_expert, 1), out.trace.layers.at(0));
+  }
   if (set.clusters.defined()) out.trace.labels["cluster"] = set.clusters;
   if (!expert_outputs.empty()) out.trace.expert_log_probs = torch::cat(expert_outputs, 1);
   return out;

@@ -127,6 +127,11 @@ Json ClassificationProblem::finish(const train::LoopState& state,
   summary["test"] = summarize(test);
   const auto train = classification::evaluate(*model_, data_.train, data_.normalization);
   summary["train"] = {{"error", train.error}, {"loss", train.loss}};
+  if (data_.validation.size() > 0) {
+    const auto validation =
+        classification::evaluate(*model_, data_.validation, data_.normalization);
+    summary["validation"] = {{"error", validation.error}, {"loss", validation.loss}};
+  }
   if (auto aligned = alignments(*model_, data_, test.trace); !aligned.empty()) {
     summary["alignment"] = std::move(aligned);
   }

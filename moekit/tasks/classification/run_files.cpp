@@ -16,6 +16,7 @@ Schema evaluation() {
       Schema::object({{"counts", Schema::list(Schema::list(Schema::number(0)))}});
   const Schema layer = Schema::object({{"usage", Schema::list(Schema::figure())},
                                        {"mutual_information", Schema::figure(), kOptional},
+                                       {"mutual_information_selected", Schema::figure(), kOptional},
                                        {"usage_entropy", Schema::figure()},
                                        {"sample_entropy", Schema::figure()},
                                        {"cluster", cluster, kOptional}});

@@ -89,9 +89,15 @@ class ClassificationTask : public run::Task {
     return {{"train_error", "train error", "/train/error"},
             {"train_loss", "train loss", "/train/loss"},
             {"test_error", "test error", "/test/error"},
-            {"information", "I(E;Y)", "/test/layers/mixture/mutual_information"},
+            {"information", "I(E;Y), Y of the mixture", "/test/layers/mixture/mutual_information"},
+            {"information_selected", "I(E;Y), Y of the selected expert",
+             "/test/layers/mixture/mutual_information_selected"},
             {"sample_entropy", "H_s", "/test/layers/mixture/sample_entropy"},
-            {"usage_entropy", "H_u", "/test/layers/mixture/usage_entropy"}};
+            {"usage_entropy", "H_u", "/test/layers/mixture/usage_entropy"},
+            {"sample_entropy_top_k", "H_s, its k experts alone",
+             "/test/layers/mixture/sample_entropy_top_k"},
+            {"usage_entropy_top_k", "H_u, its k experts alone",
+             "/test/layers/mixture/usage_entropy_top_k"}};
   }
 
  private:

@@ -32,5 +32,24 @@ TEST(RotationTask, PairsEveryImageWithItsRotation) {
   EXPECT_FALSE(torch::equal(task.train.images[0], task.test.images[0]));
 }
 
+TEST(RotationTask, TakesTheNearestPixelWhereItIsAskedTo) {
+  ImageDataset source;
+  source.name = "s";
+  auto images = torch::zeros({1, 3, 32, 32}, torch::kUInt8);
+  images.slice(2, 14, 18).fill_(200);
+  source.train = {images, torch::tensor({3}), {}};
+  source.test = source.train;
+  source.normalization = {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}};
+  const auto smooth = make_rotation_task(source).test.images[1];
+  const auto nearest = make_rotation_task(source, true).test.images[1];
+  EXPECT_FALSE(torch::equal(smooth, nearest));
+  // Values between dark and bright come of the resizing alone: fewer than with both.
+  const auto between = [](const torch::Tensor& image) {
+    return image.gt(20).logical_and(image.lt(180)).sum().item<int64_t>();
+  };
+  EXPECT_LT(between(nearest), between(smooth));
+  EXPECT_GT(nearest[0][15][15].item<int64_t>(), 150);
+}
+
 }  // namespace
 }  // namespace moekit::data
