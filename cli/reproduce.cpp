@@ -38,8 +38,7 @@ std::string why_other(const ConfigTree& asked, const fs::path& run,
 }
 
 /// What the study itself sets in every row: in the quick tier, the first of its small data sets.
-std::vector<std::string> own_overrides(const study::Study& study, bool full,
-                                       const std::string& name) {
+std::vector<std::string> own_overrides(bool full, const std::string& name) {
   if (full || name.empty()) return {};
   return {"data.name=" + name};
 }
@@ -71,9 +70,9 @@ study::ReproductionOptions options_of(const study::Study& study, const Reproduce
                                                         flags.check.empty() ? options.tier : "check")
                        : fs::path(flags.out));
   options.plan.data_folder = flags.data;
-  options.plan.usual_set = own_overrides(
-      study, flags.full, study.quick_data.empty() ? "" : study.quick_data.front());
-  options.plan.set = own_overrides(study, flags.full, quick_data(study, flags.data));
+  options.plan.usual_set =
+      own_overrides(flags.full, study.quick_data.empty() ? "" : study.quick_data.front());
+  options.plan.set = own_overrides(flags.full, quick_data(study, flags.data));
   // The user's come last: they win.
   options.plan.set.insert(options.plan.set.end(), flags.set.begin(), flags.set.end());
   return options;

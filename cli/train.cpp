@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "cli/command.h"
@@ -35,6 +36,31 @@ void list_keys(bool markdown) {
   }
 }
 
+/// Of a run that is to be extended: refuses another value of a key that has to stay, by name and with
+/// both. The recipe check could not: another kind has other keys than the run's own config.toml.
+void refuse_fixed_changes(const TrainFlags& flags) {
+  if (!flags.resume || !flags.recipe.empty() || flags.set.empty()) return;
+  const ConfigTree before = read_toml(fs::path(flags.out) / "config.toml");
+  const run::Task& task = tasks::of_run(flags.out);
+  std::string refused;
+  for (const auto& key : task.keys()) {
+    std::string pointer = "/" + key.path;
+    std::replace(pointer.begin(), pointer.end(), '.', '/');
+    const Json::json_pointer at(pointer);
+    if (key.rule.on_resume || !before.values.contains(at)) continue;
+    const bool set = std::any_of(flags.set.begin(), flags.set.end(), [&](const auto& assignment) {
+      return assignment.rfind(key.path + "=", 0) == 0;
+    });
+    if (!set || !flags.tree.values.contains(at)) continue;
+    const Json& now = flags.tree.values[at];
+    if (now == before.values[at]) continue;
+    refused += concat(refused.empty() ? "" : "\n", key.path, " was ", before.values[at].dump(),
+                      ", now ", dump_text(now));
+  }
+  MOEKIT_CHECK(refused.empty(), flags.out,
+               " was made by another recipe; --resume wants the same:\n", refused);
+}
+
 /// A path as a word of the command that a user may copy; one in front of which a dash stands would
 /// be a flag.
 std::string path_word(const std::string& path) {
@@ -48,6 +74,7 @@ int run(const TrainFlags& flags) {
     list_keys(flags.markdown);
     return 0;
   }
+  refuse_fixed_changes(flags);
   const ConfigTree& recipe = flags.tree;
   const run::Task& task = tasks::check_recipe(recipe);
   fs::path out = flags.out;

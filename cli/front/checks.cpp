@@ -16,8 +16,9 @@ ConfigTree read_recipe(const TrainFlags& flags) {
   const bool own_recipe = flags.recipe.empty();
   MOEKIT_CHECK(!own_recipe || (flags.resume && !flags.out.empty()),
                "train: give a recipe, or --resume with --out RUN");
-  ConfigTree tree =
-      read_toml(own_recipe ? fs::path(flags.out) / "config.toml" : fs::path(flags.recipe));
+  // A recipe may come through a pipe, a run's own lies in its folder.
+  ConfigTree tree = own_recipe ? read_toml(fs::path(flags.out) / "config.toml")
+                               : read_toml(flags.recipe, FileKind::kAny);
   for (const auto& assignment : flags.set) apply_override(tree, assignment);
   if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
   if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));
@@ -29,9 +30,9 @@ void check_isa() { kernels::default_isa(); }
 
 void check_run(const std::string& folder) {
   std::error_code error;
-  if (!fs::exists(fs::path(folder) / "config.toml", error)) {
-    throw IoError(concat(folder, ": is no run folder"));
-  }
+  if (fs::exists(fs::path(folder) / "config.toml", error)) return;
+  throw IoError(error ? concat("cannot read ", folder, ": ", error.message())
+                      : concat(folder, ": is no run folder"));
 }
 
 }  // namespace

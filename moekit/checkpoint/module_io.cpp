@@ -9,27 +9,43 @@ std::string described(const TensorInfo& info) {
   return concat(torch::IntArrayRef(info.shape), " ", info.dtype);
 }
 
+/// What does not fit, a line each: the first few, and how many more there are.
+class Problems {
+ public:
+  void add(const std::string& problem) {
+    constexpr int64_t kShown = 20;
+    if (++count_ <= kShown) text_ += "\n  " + problem;
+    if (count_ > kShown) rest_ = concat("\n  and ", count_ - kShown, " more");
+  }
+  std::string text() const { return text_ + rest_; }
+
+ private:
+  int64_t count_ = 0;
+  std::string text_;
+  std::string rest_;
+};
+
 /// What keeps the tensors of `source` under `prefix` from being exactly `wanted`, a line each.
 std::string misfits(const TensorSource& wanted, const TensorSource& source,
                     const std::string& prefix) {
-  std::string problems;
+  Problems problems;
   for (const auto& name : wanted.names()) {
     const TensorInfo& want = wanted.info(name);
     if (!source.contains(prefix + name)) {
-      problems += concat("\n  missing ", name, " ", torch::IntArrayRef(want.shape));
+      problems.add(concat("missing ", name, " ", torch::IntArrayRef(want.shape)));
       continue;
     }
     const TensorInfo& given = source.info(prefix + name);
     if (given.shape != want.shape || given.dtype != want.dtype) {
-      problems += concat("\n  ", name, " is ", described(given), ", wanted ", described(want));
+      problems.add(concat(name, " is ", described(given), ", wanted ", described(want)));
     }
   }
   for (const auto& name : source.names()) {
     if (name.rfind(prefix, 0) != 0 || wanted.contains(name.substr(prefix.size()))) continue;
-    problems += concat("\n  unexpected ", name.substr(prefix.size()), " ",
-                       torch::IntArrayRef(source.info(name).shape));
+    problems.add(concat("unexpected ", name.substr(prefix.size()), " ",
+                        torch::IntArrayRef(source.info(name).shape)));
   }
-  return problems;
+  return problems.text();
 }
 
 }  // namespace

@@ -32,8 +32,12 @@ std::map<std::string, FieldNames> names_by_parameter(const TensorSource& source,
 /// Reads and checks the state of one parameter.
 class StateReader {
  public:
-  StateReader(const TensorSource& source, std::string name, torch::Tensor parameter)
-      : source_(source), name_(std::move(name)), parameter_(std::move(parameter)) {}
+  StateReader(const TensorSource& source, std::string name, torch::Tensor parameter,
+              int64_t steps_taken)
+      : source_(source),
+        name_(std::move(name)),
+        parameter_(std::move(parameter)),
+        steps_taken_(steps_taken) {}
 
   torch::Tensor moment(const MomentField& field) const {
     const auto tensor = read(field.name, parameter_.sizes(), parameter_.scalar_type());
@@ -44,16 +48,19 @@ class StateReader {
   }
   torch::Tensor step() const {
     auto tensor = read("step", {}, torch::kLong);
-    MOEKIT_CHECK_FORMAT(tensor.item<int64_t>() >= 1, where("step"), " must be at least 1; got ",
-                        tensor.item<int64_t>());
+    const auto step = tensor.item<int64_t>();
+    MOEKIT_CHECK_FORMAT(step >= 1 && step <= steps_taken_, where("step"), " must be 1..",
+                        steps_taken_, ", the steps of the run; got ", step);
     return tensor;
   }
   torch::Tensor row_steps() const {
     MOEKIT_CHECK_FORMAT(parameter_.dim() >= 1, where(kRowSteps),
                         ": the parameter is a single number and has no rows");
     auto tensor = read(kRowSteps, {parameter_.size(0)}, torch::kLong);
-    MOEKIT_CHECK_FORMAT(tensor.ge(0).all().item<bool>(), where(kRowSteps),
-                        " must be at least 0; got ", tensor.min().item<int64_t>());
+    MOEKIT_CHECK_FORMAT(tensor.ge(0).logical_and(tensor.le(steps_taken_)).all().item<bool>(),
+                        where(kRowSteps), " must be 0..", steps_taken_,
+                        ", the steps of the run; got ", tensor.min().item<int64_t>(), "..",
+                        tensor.max().item<int64_t>());
     return tensor;
   }
   std::string where(const std::string& field) const {
@@ -75,6 +82,7 @@ class StateReader {
   const TensorSource& source_;
   std::string name_;
   torch::Tensor parameter_;
+  int64_t steps_taken_;
 };
 
 /// The state of one parameter, checked; null where it took no step.
@@ -120,7 +128,7 @@ MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer,
 }
 
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
-                            const TensorSource& source) {
+                            const TensorSource& source, int64_t steps_taken) {
   const OptimizerKind& kind = optimizer_kind(optimizer);
   auto names = names_by_parameter(source, model);
   std::vector<std::pair<torch::Tensor, std::unique_ptr<torch::optim::OptimizerParamState>>> states;
@@ -132,7 +140,7 @@ void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn:
                           " is of a parameter that the optimizer has not");
       continue;
     }
-    const StateReader reader(source, item.key(), item.value());
+    const StateReader reader(source, item.key(), item.value(), steps_taken);
     states.emplace_back(item.value(), read_state(kind, group->options(), reader,
                                                  own.empty() ? FieldNames() : own.mapped()));
   }

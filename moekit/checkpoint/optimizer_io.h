@@ -3,6 +3,8 @@
 #include <torch/nn/module.h>
 #include <torch/optim/optimizer.h>
 
+#include <limits>
+
 #include "moekit/checkpoint/memory_tensors.h"
 
 namespace moekit::checkpoint {
@@ -16,9 +18,11 @@ MemoryTensors optimizer_tensors(torch::optim::Optimizer& optimizer, const torch:
 /// Puts the state back as copies. The whole of it is checked first: each parameter of the model
 /// that the optimizer holds has just the fields that the optimizer's kind and the options of its
 /// group ask for, moments of the parameter's shape and dtype with sound values, steps that are
-/// whole numbers from 1.
+/// whole numbers from 1 to those that the run has taken.
+/// @param steps_taken  of the run
 /// @throws FormatError naming source, entry and what was wanted; nothing is changed then.
 void load_optimizer_tensors(torch::optim::Optimizer& optimizer, const torch::nn::Module& model,
-                            const TensorSource& source);
+                            const TensorSource& source,
+                            int64_t steps_taken = std::numeric_limits<int64_t>::max());
 
 }  // namespace moekit::checkpoint

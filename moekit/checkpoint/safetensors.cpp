@@ -71,7 +71,7 @@ class MappedTensors::HeaderReader {
       refuse("needs dtype, shape and two data_offsets");
     }
     const auto bytes = tensor_bytes(*dtype, entry.info.shape);
-    if (!bytes) refuse(concat("shape ", torch::IntArrayRef(entry.info.shape), " is too large"));
+    if (!bytes) refuse(concat("shape of ", entry.info.shape.size(), " sizes is too large"));
     const auto begin = static_cast<uint64_t>(offsets_[0]);
     const auto end = static_cast<uint64_t>(offsets_[1]);
     if (begin > end || end - begin != *bytes) {

@@ -137,8 +137,8 @@ ConfigTree parse_toml(std::string_view text, const std::string& name) {
   }
 }
 
-ConfigTree read_toml(const std::filesystem::path& path) {
-  ConfigTree tree = parse_toml(read_file(path, kMaxTomlBytes), path.string());
+ConfigTree read_toml(const std::filesystem::path& path, FileKind kind) {
+  ConfigTree tree = parse_toml(read_file(path, kMaxTomlBytes, kind), path.string());
   MOEKIT_CHECK(!tree.values.empty(), path.string(), ": holds no key");
   return tree;
 }
@@ -184,15 +184,20 @@ void apply_override(ConfigTree& tree, std::string_view assignment) {
   Json value = override_value(std::string(assignment.substr(equals + 1)), flag);
   Json* node = &tree.values;
   std::string parent;
+  std::vector<std::string> made;  // tables that only this flag asks for
   for (const std::string& key : split_path(path, flag)) {
     MOEKIT_CHECK(node->is_object(), flag, ": ", parent, " is no table");
     node = &(*node)[key];
     parent += parent.empty() ? key : "." + key;
-    if (node->is_null() && parent != path) *node = Json::object();
+    if (node->is_null() && parent != path) {
+      *node = Json::object();
+      made.push_back(parent);
+    }
   }
   *node = std::move(value);
   forget_origins(tree, path);
   tree.origins[path] = flag;
+  for (const auto& table : made) tree.origins[table] = flag;
 }
 
 std::string to_toml(const Json& values) {

@@ -15,6 +15,7 @@
 #include "moekit/core/enum_names.h"
 #include "moekit/core/error.h"
 #include "moekit/core/field_rule.h"
+#include "moekit/core/files.h"
 #include "moekit/core/json.h"
 
 namespace moekit {
@@ -29,10 +30,10 @@ struct ConfigTree {
 /// Recipes and studies are written by hand: a larger file is none.
 inline constexpr std::uint64_t kMaxTomlBytes = std::uint64_t{1} << 20;
 
-/// Parses a TOML file; a pipe will do. @throws IoError; FormatError above `kMaxTomlBytes`;
+/// Parses a TOML file. @throws IoError; FormatError above `kMaxTomlBytes`;
 /// ArgumentError with file, line and column for text that is no TOML or is nested too deep, and for
 /// a file without any key.
-ConfigTree read_toml(const std::filesystem::path& path);
+ConfigTree read_toml(const std::filesystem::path& path, FileKind kind = FileKind::kRegular);
 
 /// As `read_toml`, from text; `name` stands for the file in messages.
 ConfigTree parse_toml(std::string_view text, const std::string& name);

@@ -10,7 +10,7 @@ namespace moekit {
 inline constexpr double kMostOfAnything = 1e9;
 
 /// Limits of two keys that every task has: any seed of 64 bits; more threads than a machine has.
-inline constexpr double kAnySeed = 9223372036854775807.0;
+inline constexpr double kAnySeed = 4611686018427387904.0;
 inline constexpr double kMostThreads = 1024;  // as kernels::ThreadPool
 
 /// What a field takes, and when: the last argument of field(). It holds for each number of a list.

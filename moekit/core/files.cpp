@@ -66,15 +66,20 @@ fs::path regular_target(const fs::path& path) {
 
 }  // namespace
 
-std::string read_file(const fs::path& path, std::uint64_t max_bytes) {
+std::string read_file(const fs::path& path, std::uint64_t max_bytes, FileKind kind) {
   constexpr std::uint64_t kChunk = 1 << 16;
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Without O_NONBLOCK, a pipe would be waited for until somebody writes into it.
+  const int wait = kind == FileKind::kRegular ? O_NONBLOCK : 0;
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | wait));
   struct stat status {};
   if (fd.get() < 0 || ::fstat(fd.get(), &status) != 0) {
     throw IoError(concat("cannot open ", path.string(), ": ", reason()));
   }
   if (S_ISDIR(status.st_mode)) {
     throw IoError(concat("cannot read ", path.string(), ": it is a folder"));
+  }
+  if (kind == FileKind::kRegular && !S_ISREG(status.st_mode)) {
+    throw IoError(concat("cannot read ", path.string(), ": it is ", kind_of(status.st_mode)));
   }
   // A pipe or a device announces nothing: it is read until it ends or becomes too long.
   const auto announced = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;

@@ -7,10 +7,14 @@
 
 namespace moekit {
 
-/// Reads a whole file; of a pipe or a device, what comes until it ends.
-/// @throws IoError naming the path; FormatError above `max_bytes`.
+/// What may be read: a regular file, or also a pipe or a device, which a user names on purpose and
+/// which gives what comes until it ends.
+enum class FileKind { kRegular, kAny };
+
+/// Reads a whole file. @throws IoError naming the path; FormatError above `max_bytes`.
 std::string read_file(const std::filesystem::path& path,
-                      std::uint64_t max_bytes = std::uint64_t{1} << 34);
+                      std::uint64_t max_bytes = std::uint64_t{1} << 34,
+                      FileKind kind = FileKind::kRegular);
 
 /// Writes `path` piece by piece, so that a reader sees the old file or the new one and nothing
 /// between: the bytes go to `path.tmp`, small pieces gathered, and commit() syncs and renames it.

@@ -52,6 +52,20 @@ void check_counters(const train::LoopState& loop, const train::Problem& problem,
   MOEKIT_CHECK_FORMAT((loop.seen > 0) == (loop.batch > 0), where, ": trainer.seen must be ",
                       loop.batch > 0 ? "above 0" : "0", " after ", loop.batch,
                       " steps of an epoch; got ", loop.seen);
+  MOEKIT_CHECK_FORMAT(loop.seen > 0 || (loop.loss_sum == 0 && loop.aux_sum == 0), where,
+                      ": trainer.loss_sum and trainer.aux_sum must be 0 between epochs; got ",
+                      loop.loss_sum, " and ", loop.aux_sum);
+}
+
+/// Refuses lines that no run has written by this step.
+void check_metrics(const Json& lines, int64_t step, const std::string& where) {
+  int64_t before = -1;
+  for (const auto& line : lines) {
+    const auto at = line["step"].get<int64_t>();
+    MOEKIT_CHECK_FORMAT(at > before && at <= step, where, ": metrics must stand at rising steps up ",
+                        "to ", step, "; got ", at, " after ", before);
+    before = at;
+  }
 }
 
 /// Reads and checks all of a checkpoint; changes nothing.
@@ -60,7 +74,8 @@ Checkpoint open_checkpoint(const fs::path& path, int64_t step, train::Trainer& t
       Schema::object({{"trainer", schema_of<train::LoopState>()},
                       {"problem", Schema::map(Schema::any())},
                       {"callbacks", Schema::map(Schema::map(Schema::any()))},
-                      {"metrics", Schema::list(Schema::map(Schema::any()))}});
+                      {"metrics", Schema::list(Schema::object({{"step", Schema::count()},
+                                                               {"epoch", Schema::count(), false}}))}});
   static const Schema kSums = Schema::map(Schema::number());
   Checkpoint out;
   out.path = path;
@@ -71,6 +86,7 @@ Checkpoint open_checkpoint(const fs::path& path, int64_t step, train::Trainer& t
   bind_state(out.state["trainer"], concat(where, ": trainer"), out.loop);
   kSums.check(out.loop.sums, concat(where, ": trainer.sums"));
   check_counters(out.loop, trainer.problem(), step, where);
+  check_metrics(out.state["metrics"], step, where);
   out.description = read_json(path / "config.json");
   out.model = checkpoint::open_tensors(path / "model.safetensors");
   if (trainer.optimizer() != nullptr) {
@@ -93,7 +109,8 @@ void take_over(const Checkpoint& from, train::Trainer& trainer, std::vector<Json
   problem.restore(from.description, (from.path / "config.json").string());
   checkpoint::load_module_tensors(problem.module(), *from.model);
   if (from.optimizer) {
-    checkpoint::load_optimizer_tensors(*trainer.optimizer(), problem.module(), *from.optimizer);
+    checkpoint::load_optimizer_tensors(*trainer.optimizer(), problem.module(), *from.optimizer,
+                                       from.loop.step);
   }
 }
 
@@ -146,7 +163,10 @@ void load_newest_checkpoint(const fs::path& folder, train::Trainer& trainer,
   std::vector<fs::path> damaged;
   for (auto at = found.rbegin(); at != found.rend() && !sound; ++at) {
     try {
-      sound = open_checkpoint(at->second, at->first, trainer);
+      auto opened = open_checkpoint(at->second, at->first, trainer);
+      // What one that turns out not to fit has left behind, the next one replaces.
+      take_over(opened, trainer, metrics);
+      sound = std::move(opened);
     } catch (const Error& error) {
       problems.emplace_back(error.what());
       damaged.push_back(at->second);
@@ -155,7 +175,6 @@ void load_newest_checkpoint(const fs::path& folder, train::Trainer& trainer,
   if (found.empty()) return;
   MOEKIT_CHECK_FORMAT(sound, folder.string(), ": no checkpoint is sound; to train anew, remove ",
                       (folder / "checkpoints").string(), ". The newest: ", problems.front());
-  take_over(*sound, trainer, metrics);
   for (const auto& path : damaged) set_aside(path);
   if (!notice) return;
   for (const auto& problem : problems) notice(problem);

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 #include <regex>
+#include <set>
 
 #include "moekit/core/schema.h"
 #include "moekit/core/statistics.h"
@@ -174,7 +175,11 @@ std::string recipe_name(const fs::path& run) {
 
 std::vector<RunGroup> group_by_recipe(const std::vector<fs::path>& runs) {
   std::vector<RunGroup> groups;
+  std::set<fs::path> known;
   for (const auto& run : runs) {
+    std::error_code error;
+    MOEKIT_CHECK(known.insert(fs::weakly_canonical(run, error)).second, "report: ", run.string(),
+                 " is given twice; a run counts once");
     const std::string name = recipe_name(run);
     auto found = std::find_if(groups.begin(), groups.end(),
                               [&](const RunGroup& group) { return group.name == name; });

@@ -142,10 +142,13 @@ void warn_of_silence(const RunOptions& options, const std::vector<std::string>& 
 /// Of a run that is to be extended. @param step, stopped  where it stands
 void check_something_is_left(const RunPlan& plan, const RunOptions& options, int64_t step,
                              bool stopped) {
-  MOEKIT_CHECK(step < plan.problem->total_steps() && !stopped, options.folder.string(),
-               ": has taken ", step, " steps", stopped ? " and stopped early" : "",
-               "; the changed recipe has ", plan.problem->total_steps(),
-               " and leaves nothing to do");
+  const int64_t total = plan.problem->total_steps();
+  // At the end itself, only what is done there is done again: judging, say.
+  MOEKIT_CHECK(step <= total && !(stopped && step < total), options.folder.string(), ": has taken ",
+               step, " steps", stopped ? " and stopped early" : "", "; the changed recipe has ",
+               total, " and leaves nothing to do");
+  MOEKIT_CHECK(step >= 0 || !fs::exists(options.folder / "summary.json"), options.folder.string(),
+               ": is finished and keeps no checkpoint from which it could go on");
 }
 
 int64_t newest_step(const fs::path& folder) {

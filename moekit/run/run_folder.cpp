@@ -132,6 +132,12 @@ Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
                  " holds a run already; give --resume to go on with it, or another --out");
     return compare_recipes(file, recipe, options);
   }
+  // What a run of before has left would be taken for this one's.
+  for (const char* name : {"checkpoints", "model", "summary.json", "metrics.jsonl"}) {
+    std::error_code error;
+    MOEKIT_CHECK(!fs::exists(options.folder / name, error), options.folder.string(), " holds ",
+                 name, " of a run, but no config.toml; give another --out");
+  }
   create_folders(options.folder);
   write_json(options.folder / "run.json", {{"moekit", std::string(version())},
                                            {"libtorch", TORCH_VERSION},

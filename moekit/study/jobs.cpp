@@ -56,6 +56,14 @@ std::string last_line(const std::filesystem::path& log) {
   return cut == std::string::npos ? text : text.substr(cut + 1);
 }
 
+/// Why a job failed: what it said last, or by which signal it ended.
+std::string how_it_ended(int status, const std::string& said) {
+  if (WIFSIGNALED(status)) {
+    return concat("killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)), ")");
+  }
+  return said.empty() ? concat("ended with code ", WEXITSTATUS(status), " and said nothing") : said;
+}
+
 /// Jobs on their way: waiting, running, done or failed.
 class JobRunner {
  public:
@@ -127,7 +135,7 @@ class JobRunner {
       done_.insert(job.name);
       views_[found->second].state = JobView::State::kEnded;
     } else {
-      fail(found->second, last_line(job.log));
+      fail(found->second, how_it_ended(status, last_line(job.log)));
     }
     running_.erase(found);
   }

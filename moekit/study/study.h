@@ -163,7 +163,7 @@ inline constexpr int64_t kMaxSeeds = 10'000;
 inline constexpr int64_t kMaxTrials = 1'000;
 
 /// Whether runs can lie in OUT/NAME: parts between slashes without "." and "..", without control
-/// characters, none of them "logs" or "tune" at the start or "seedN", which OUT has of its own.
+/// characters, none of them "logs", "tune" or "report.html" at the start or "seedN", which OUT has of its own.
 bool is_row_name(const std::string& name);
 
 /// @param default_figures  of a study that names none

@@ -74,6 +74,12 @@ TEST_F(ManifestTest, NamesWhatIsMissingCutOrNoManifest) {
   EXPECT_NE(with(Json::object()).find("lacks files"), std::string::npos);
   write_file_atomic(folder_ / "manifest.json", "{");
   EXPECT_NE(refusal().find("is no JSON"), std::string::npos);
+  // A link that leads nowhere, or in a circle, is no missing manifest.
+  for (const char* target : {"nowhere", "manifest.json"}) {
+    fs::remove(folder_ / "manifest.json");
+    fs::create_symlink(target, folder_ / "manifest.json");
+    EXPECT_THROW(check_manifest(folder_), IoError) << target;
+  }
 }
 
 }  // namespace

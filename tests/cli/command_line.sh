@@ -80,6 +80,9 @@ expect 2 "holds a run already" "$moekit" train small.toml --quiet --out a-seed1
 expect 0 "a-seed1" "$moekit" train --resume --out a-seed1
 expect 2 "another recipe" "$moekit" train small.toml --resume --out a-seed1 --seed 5
 expect 2 "train.lr was 0.01, now 0.5" "$moekit" train --resume --out a-seed1 --set train.lr=0.5
+expect 2 'train.optimizer was "adam", now "sgd"' "$moekit" train --resume --out a-seed1 \
+  --set train.optimizer=sgd
+expect 2 "set trian" "$moekit" train small.toml --out nothing --set trian.epochs=3
 expect 2 "to extend the run, set that without a recipe" \
   "$moekit" train small.toml --resume --out a-seed1 --set train.epochs=9
 cp -r a-seed1 grown

@@ -63,11 +63,26 @@ TEST_F(FilesTest, ReadsAPipeToItsEndAndADeviceToTheLimit) {
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   const std::string bytes(300'000, 'x');  // more than a pipe holds
   std::thread writer([&] { std::ofstream(pipe) << bytes; });
-  EXPECT_EQ(read_file(pipe), bytes);
+  EXPECT_EQ(read_file(pipe, 1 << 20, FileKind::kAny), bytes);
   writer.join();
-  EXPECT_THROW(read_file("/dev/zero", 1 << 20), FormatError);
-  EXPECT_EQ(read_file("/dev/null"), "");
+  EXPECT_THROW(read_file("/dev/zero", 1 << 20, FileKind::kAny), FormatError);
+  EXPECT_EQ(read_file("/dev/null", 1, FileKind::kAny), "");
   EXPECT_FALSE(read_file("/proc/self/status").empty());  // its size is given as 0
+}
+
+TEST_F(FilesTest, DoesNotWaitForAPipeWhereAFileIsWanted) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const fs::path& path : {pipe, fs::path("/dev/zero"), fs::path("/dev/null")}) {
+    try {
+      read_file(path, 1 << 20);
+      ADD_FAILURE() << path;
+    } catch (const IoError& error) {
+      EXPECT_NE(std::string(error.what()).find("cannot read " + path.string() + ": it is a "),
+                std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 TEST_F(FilesTest, RefusesALoopOfLinksAndALinkToNothing) {

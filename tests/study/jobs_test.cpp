@@ -57,6 +57,14 @@ TEST_F(JobsTest, AFailedJobIsReportedWithItsLastLineAndTakesItsFollowersAlong) {
   EXPECT_THROW(run_jobs({next}, 1, true), ArgumentError);
 }
 
+TEST_F(JobsTest, AJobThatEndsWithoutAWordHasAReason) {
+  const Job killed{"killed", {"/bin/sh", "-c", "kill -9 $$"}, {}, folder_ / "l"};
+  const Job silent{"silent", {"/bin/sh", "-c", "exit 3"}, {}, folder_ / "l2"};
+  const auto failures = run_jobs({killed, silent}, 1, true);
+  EXPECT_EQ(failures.at("killed"), "killed by signal 9 (Killed)");
+  EXPECT_EQ(failures.at("silent"), "ended with code 3 and said nothing");
+}
+
 TEST_F(JobsTest, WhatAJobToldOfItselfIsRemovedWithIt) {
   const fs::path status = folder_ / "a.status";
   write_file_atomic(status, "left by one that was killed");

@@ -167,7 +167,7 @@ TEST_F(StudyTest, RefusesWhatCannotBeRunWithFileAndLine) {
   };
   EXPECT_EQ(refusal(study_of({"name = \"g/a-b.1 x\""})), "no error");
   for (const char* name : {"../../x", "/x", "a/../b", "a//b", "a/", ".", "a\\tb", "a\\\\b",
-                           "logs/a", "a/seed3/b", "seed1"}) {
+                           "logs/a", "tune/a", "report.html", "a/seed3/b", "seed1"}) {
     SCOPED_TRACE(name);
     const auto message = refusal(study_of({concat("name = \"", name, "\"").c_str()}));
     EXPECT_EQ(message.rfind(file + ":1: row name \"", 0), 0U) << message;

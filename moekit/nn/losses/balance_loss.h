@@ -37,10 +37,10 @@ enum class BalanceOf { kProbs, kLogits };
 /// Its keys in a recipe's section `loss`.
 struct BalanceLossOptions {
   double balance = 0;  ///< coefficient
-  BalanceOf balance_of = BalanceOf::kProbs;
   /// sequence_balance_loss() in place of load_balance_loss(). No recipe's key: the networks of
   /// recipes take images, which are no sequences.
   bool per_sequence = false;
+  BalanceOf balance_of = BalanceOf::kProbs;
 
   template <typename Field>
   void visit(Field&& field) {

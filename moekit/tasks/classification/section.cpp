@@ -293,7 +293,7 @@ report::ModelSection make_section(const std::string& title, const fs::path& fold
   for (const auto& layer : trace.layers) {
     const Json::json_pointer at("/test/layers/" + layer.name + "/mutual_information");
     if (!summary.contains(at)) continue;
-    section.subtitle += fmt::format(", I(E;Y) {:.2f} bit", figure_value(summary[at]));
+    section.subtitle += fmt::format(", I(E;Y) {:.3g} bit", figure_value(summary[at]));
   }
   section.place = fmt::format("{}, seed {}, {}", inspected["data"].get<std::string>(),
                               inspected["seed"].get<int64_t>(), folder.string());

@@ -77,9 +77,23 @@ TEST_F(RunTest, WhatMayNotChangeOnResumeIsRefusedByNameWithBothValues) {
   expect_part(refusal({"train.optimizer=sgd"}), "train.beta1 was 0.9, now not there");
   expect_part(refusal({"seed=2"}), "seed was 1, now 2");
   expect_part(refusal({"train.epochs=0"}), "has taken 18 steps; the changed recipe has 0");
-  expect_part(refusal({"train.keep_every=2"}), "leaves nothing to do");
   expect_part(refusal({"train.epochs=3"}, /*extend=*/false), "train.epochs was 1, now 3");
   EXPECT_EQ(refusal({}), "accepted");  // the same recipe, finished
+}
+
+TEST_F(RunTest, AFinishedRunTakesKeysThatMayChangeAndIsJudgedAgain) {
+  config_.train.loop.epochs = 1;
+  ASSERT_EQ(run_recipe(config_, options("a")), RunStatus::kFinished);
+  const auto model = bytes("a", "model/model.safetensors");
+  auto out = options("a", true);
+  out.extend = true;
+  const auto changed = recipe(kImages, {"train.epochs=1", "train.keep_every=2", "events=false"});
+  ASSERT_EQ(run_recipe(changed, out), RunStatus::kFinished);
+  EXPECT_EQ(read_config(folder_ / "a").train.loop.keep_every, 2);
+  EXPECT_FALSE(read_config(folder_ / "a").events);
+  EXPECT_EQ(bytes("a", "model/model.safetensors"), model);
+  EXPECT_EQ(read_metrics(folder_ / "a").size(), 1U);
+  EXPECT_EQ(read_summary(folder_ / "a")["epochs"], 1);
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 #include <functional>
 
 #include "moekit/checkpoint/manifest.h"
+#include "moekit/checkpoint/memory_tensors.h"
+#include "moekit/checkpoint/safetensors.h"
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/json.h"
@@ -113,6 +116,86 @@ TEST_F(RunFilesTest, ADamagedNewestCheckpointFallsBackToTheOneBefore) {
     EXPECT_TRUE(fs::exists(damaged.string() + ".damaged"));
     expect_as_whole(name);
   }
+}
+
+TEST_F(RunFilesTest, ANewestCheckpointThatDoesNotFitFallsBackToo) {
+  run("whole");
+  const auto edit_state = [](const fs::path& path, const char* pointer, const Json& value) {
+    Json state = read_json(path / "state.json");
+    state[Json::json_pointer(pointer)] = value;
+    write_json(path / "state.json", state);
+  };
+  const std::vector<std::pair<const char*, std::function<void(const fs::path&)>>> damages = {
+      {"no-moments",
+       [](const fs::path& path) {
+         checkpoint::write_safetensors(path / "optimizer.safetensors", checkpoint::MemoryTensors());
+       }},
+      {"no-weights",
+       [](const fs::path& path) {
+         checkpoint::write_safetensors(path / "model.safetensors", checkpoint::MemoryTensors());
+       }},
+      {"no-description", [](const fs::path& path) { write_json(path / "config.json", {3}); }},
+      {"a-line-without-step",
+       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"epoch", 1}}}); }},
+      {"a-line-of-the-future",
+       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"step", 6}}}); }},
+      {"a-line-twice",
+       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"step", 4}}, {{"step", 4}}}); }},
+      {"a-negative-epoch", [&](const fs::path& path) {
+         edit_state(path, "/metrics", {{{"step", 4}, {"epoch", -5}}});
+       }}};
+  for (const auto& [name, damage] : damages) {
+    run_interrupted(name, 5);
+    const fs::path damaged = newest(name);
+    damage(damaged);
+    checkpoint::write_manifest(damaged);  // its files are what it says: they do not fit
+    notices_.clear();
+    ASSERT_EQ(finish(name), RunStatus::kFinished) << name;
+    EXPECT_NE(notices_.find("going on from " + (damaged.parent_path() / "step-4").string()),
+              std::string::npos)
+        << name << ": " << notices_;
+    expect_as_whole(name);
+  }
+}
+
+TEST_F(RunFilesTest, AFolderWithTheRestOfARunIsNotNew) {
+  run("a");
+  fs::remove(folder_ / "a/config.toml");
+  for (const bool resume : {false, true}) {
+    try {
+      run("a", resume);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const ArgumentError& error) {
+      EXPECT_NE(std::string(error.what()).find("of a run, but no config.toml"), std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "a/summary.json") && fs::exists(folder_ / "a/model"));
+}
+
+TEST_F(RunFilesTest, OptimizerStepsBeyondTheRunsAreRefused) {
+  run_interrupted("a", 3);
+  const fs::path path = newest("a");
+  checkpoint::MemoryTensors changed;
+  {
+    const auto source = checkpoint::open_tensors(path / "optimizer.safetensors");
+    for (const auto& name : source->names()) {
+      auto tensor = source->read(name).clone();
+      if (name.ends_with(".step")) tensor.fill_(4);
+      changed.add(name, tensor);
+    }
+  }
+  checkpoint::write_safetensors(path / "optimizer.safetensors", changed);
+  checkpoint::write_manifest(path);
+  finish("a");
+  EXPECT_NE(notices_.find("must be 1..3, the steps of the run; got 4"), std::string::npos)
+      << notices_;
+}
+
+TEST_F(RunFilesTest, ReportCountsARunOnce) {
+  run("a");
+  EXPECT_THROW(run::group_by_recipe({folder_ / "a", folder_ / "." / "a"}), ArgumentError);
+  EXPECT_EQ(run::group_by_recipe({folder_ / "a"}).size(), 1U);
 }
 
 TEST_F(RunFilesTest, RefusesWhenNoCheckpointIsSound) {
@@ -228,6 +311,7 @@ TEST_F(RunFilesTest, RefusesCountersThatNoRunHas) {
   refused("/trainer/stopped_early", 1, "trainer.stopped_early must be true or false; got 1");
   refused("/trainer", {{"step", 3}}, "lacks trainer.epoch");
   refused("/metrics", {{"a", 1}}, "metrics must be a list");
+  refused("/metrics", {{{"step", 1}}, {{"step", 9}}}, "metrics must stand at rising steps up to 3");
   refused("/metrics", Json::array({3}), "metrics[0] must be an object; got 3");
   refused("/callbacks/patience/tests", -1, "callbacks.patience: tests must be");
   refused("/callbacks/patience", Json::object(), "callbacks.patience: lacks tests");
