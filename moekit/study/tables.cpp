@@ -66,7 +66,8 @@ std::string block_title(const Figure& figure, const std::vector<RowResult>& rows
                         size_t end) {
   std::set<std::string> data;
   for (size_t r = begin; r < end; ++r) {
-    if (!rows[r].runs.data.empty()) data.insert(rows[r].runs.data);
+    const bool shown = rows[r].cells.at(figure.name).ours.count > 0;
+    if (shown && !rows[r].runs.data.empty()) data.insert(rows[r].runs.data);
   }
   std::string names;
   for (const auto& name : data) names += (names.empty() ? "" : ", ") + name;

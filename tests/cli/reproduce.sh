@@ -51,7 +51,7 @@ expect 0 "[not tested] absent" "$moekit" reproduce tiny --out out --table-only
 expect 0 "data set usps was not found" "$moekit" reproduce tiny --out out --table-only
 expect 0 '"verdict": "held"' "$moekit" reproduce tiny --seeds 5 --out out --table-only --json
 expect 0 "[not tested] students" "$moekit" reproduce tiny --seeds 6 --out out --table-only
-expect 0 "t/teacher.test_error: 1 of 6 seeds are missing" "$moekit" reproduce tiny --seeds 6 \
+expect 0 "t/student.test_error: 1 of 6 seeds are missing" "$moekit" reproduce tiny --seeds 6 \
   --out out --table-only
 expect 0 "[held] students" "$moekit" reproduce tiny --seeds 6 --out out --table-only --allow-missing
 expect 0 "out/report.html" "$moekit" reproduce tiny --out out --table-only --markdown t.md

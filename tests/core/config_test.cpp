@@ -147,6 +147,8 @@ TEST(Config, PutsThePlaceInFrontOfAMessageThatBeginsWithAKey) {
   EXPECT_EQ(located(tree, "train.rate must be 2"), "train.toml:2: train.rate must be 2");
   EXPECT_EQ(located(tree, "data.options.x must be 2"),
             "--set data.options.x: data.options.x must be 2");
+  // A table that only the flag asks for is the flag's, not the file's.
+  EXPECT_EQ(origin_of(tree, "data"), "--set data.options.x");
   EXPECT_EQ(located(tree, "runs/x holds a run"), "runs/x holds a run");
   EXPECT_EQ(located(tree, "model: bad", "train.toml"), "train.toml: model: bad");
   const std::string once = "train.toml:3: unknown key train.x";
@@ -186,9 +188,10 @@ TEST(Config, CostsAsMuchAsTheRecipeIsLong) {
 
 TEST(Config, RefusesAFileWithoutAKey) {
   for (const char* file : {"/dev/null", "/proc/self/cmdline"}) {
-    EXPECT_THROW(read_toml(file), ArgumentError) << file;
+    EXPECT_THROW(read_toml(file, FileKind::kAny), ArgumentError) << file;
   }
-  EXPECT_THROW(read_toml("/dev/zero"), FormatError);
+  EXPECT_THROW(read_toml("/dev/zero", FileKind::kAny), FormatError);
+  EXPECT_THROW(read_toml("/dev/null"), IoError);
 }
 
 TEST(Config, ReadsAllOfAnOverrideOrRefusesIt) {

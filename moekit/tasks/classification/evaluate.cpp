@@ -42,7 +42,7 @@ Evaluation evaluate(models::ClassifierImpl& model, const data::ImageSet& set,
     wrong += predicted.back().ne(part.labels).sum().item<int64_t>();
     recorder.add(output.layers);
     for (const auto& layer : output.layers) out.dropped += layer.dropped;
-    if (output.expert_log_probs.defined()) {
+    if (output.expert_log_probs.defined() && !output.layers.empty()) {
       by_expert.push_back(output.expert_log_probs.argmax(2));
     }
     if (options.keep_outputs && output.expert_log_probs.defined()) {
