@@ -140,13 +140,14 @@ std::string claims_html(const Page& page) {
 std::string seeds_html(const Page& page) {
   if (page.seeds.empty()) return {};
   std::string out =
-      "<section><h2>Seed by seed</h2><p class=\"note\">A dot is a seed; the bar is the paper's "
-      "value, the dashed one the reference's.</p>";
+      "<section><h2>Seed by seed</h2><details class=\"model\"><summary><b>Every seed of every row"
+      "</b></summary><p class=\"note\">A dot is a seed; the bar is the paper's value, the dashed "
+      "one the reference's.</p>";
   for (const auto& plot : page.seeds) {
-    out += fmt::format("<details><summary><b>{}</b></summary><div class=\"scroll\">{}</div></details>",
-                       escape_html(plot.title), strip_plot_svg(plot));
+    out += fmt::format("<h3>{}</h3><div class=\"scroll\">{}</div>", escape_html(plot.title),
+                       strip_plot_svg(plot));
   }
-  return out + "</section>";
+  return out + "</details></section>";
 }
 
 /// JSON inside <script>: "</script>" in a name must not end it.

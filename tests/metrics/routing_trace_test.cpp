@@ -245,5 +245,34 @@ TEST_F(RoutingTraceTest, HardRoutingTakesTheHistogramOfTheArgmax) {
   EXPECT_NEAR(soft["usage"][0].get<double>(), 0.52, 1e-6);
 }
 
+TEST(SpecializationSummary, TellsPredictedSelectedAndTrueClassesApart) {
+  // Two experts; the class that the whole predicts follows the expert, what the selected expert
+  // says follows it half, the true class not at all.
+  LayerTrace layer{"mixture", torch::arange(4), torch::tensor({0, 0, 1, 1}),
+                   torch::tensor({{0.9, 0.1}, {0.8, 0.2}, {0.3, 0.7}, {0.4, 0.6}})};
+  RoutingTrace trace;
+  trace.labels = {{"predicted", torch::tensor({0, 0, 1, 1})},
+                  {"selected", torch::tensor({0, 1, 1, 1})},
+                  {"label", torch::tensor({0, 1, 0, 1})}};
+  const auto summary = specialization_summary(layer, trace, 2, false);
+  EXPECT_NEAR(summary["mutual_information"].get<double>(), 1, 1e-9);
+  // H(E) + H(Y) - H(E, Y) of the counts {1, 1; 0, 2}: 1 + 0.811278 - 1.5.
+  EXPECT_NEAR(summary["mutual_information_selected"].get<double>(), 0.3112781, 1e-6);
+  EXPECT_NEAR(summary["mutual_information_true"].get<double>(), 0, 1e-9);
+  EXPECT_FALSE(summary.contains("sample_entropy_top_k"));  // one expert a token
+}
+
+TEST(SpecializationSummary, OfSeveralExpertsAlsoTheirOwnShares) {
+  // Tokens go to two of three experts.
+  LayerTrace layer = make_layer_trace("mixture", torch::tensor({{0, 1}, {1, 2}}),
+                                      torch::tensor({{0.4, 0.4, 0.2}, {0.5, 0.375, 0.125}}));
+  const auto summary = specialization_summary(layer, {}, 2, false);
+  // Shares {1/2, 1/2, 0} and {0, 3/4, 1/4}: 1 and 0.811278 bits; mean {1/4, 5/8, 1/8}.
+  EXPECT_NEAR(summary["sample_entropy_top_k"].get<double>(), (1 + 0.8112781) / 2, 1e-6);
+  EXPECT_NEAR(summary["usage_entropy_top_k"].get<double>(),
+              0.25 * 2 + 0.625 * std::log2(1.6) + 0.125 * 3, 1e-6);
+  EXPECT_GT(summary["sample_entropy"], summary["sample_entropy_top_k"]);
+}
+
 }  // namespace
 }  // namespace moekit::metrics

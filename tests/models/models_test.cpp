@@ -161,6 +161,26 @@ TEST(Models, GiveADistributionAndTheRoutingOfTheirLayer) {
   }
 }
 
+TEST(Models, ADoubleSoftmaxCanNeverBeSure) {
+  const std::string toml =
+      "kind=\"sparse_mixture\"\nnum_experts=4\nrouter={top_k=2}\n"
+      "expert={kind=\"mlp\", intermediate_size=5, activation=\"tanh\"}\n";
+  const auto probs = [&](const std::string& loss) {
+    const auto section = section_of(toml + loss);
+    auto model = section->make(kInput);
+    model->reset_parameters(1, 2);
+    const torch::NoGradGuard no_grad;
+    model->eval();
+    return model->forward(1000 * images(), context()).log_probs.exp();
+  };
+  const auto once = probs("");
+  const auto twice = probs("output_loss=\"double_softmax\"\n");
+  EXPECT_TRUE(torch::allclose(twice, torch::softmax(once, 1), 1e-5, 1e-6));
+  // e / (e + C - 1) at most.
+  EXPECT_LE(twice.max().item<double>(), std::exp(1.0) / (std::exp(1.0) + 2) + 1e-6);
+  EXPECT_GT(once.max().item<double>(), 0.6);
+}
+
 TEST(Models, DrawRouterAndTheRestFromSeedsOfTheirOwn) {
   for (const auto& of : cases()) {
     SCOPED_TRACE(of.toml);

@@ -81,5 +81,34 @@ TEST(ConvExperts, TheMnistExpertHasAsManyParametersAsThePaperSays) {
   EXPECT_EQ(count, 1382);
 }
 
+TEST(ConvTrunk, EndsInAReluOnlyWhereItIsAskedTo) {
+  torch::manual_seed(5);
+  ConvTrunk plain(with_batch_norm(1), false);
+  ConvTrunk cut(with_batch_norm(1), true);
+  for (const auto& item : plain->named_parameters()) {
+    const torch::NoGradGuard no_grad;
+    cut->named_parameters()[item.key()].copy_(item.value());
+  }
+  plain->eval();
+  cut->eval();
+  const auto images = torch::randn({16, 1, 14, 14});
+  const auto values = plain->forward(images);
+  EXPECT_LT(values.min().item<double>(), -1e-3);
+  EXPECT_TRUE(torch::allclose(cut->forward(images), torch::relu(values)));
+}
+
+TEST(ConvExperts, TellTheirFeaturesBeforeTheActivation) {
+  torch::manual_seed(5);
+  ConvExperts experts(ConvExpertsOptions(with_batch_norm(3), 2));
+  experts->eval();
+  const auto images = torch::randn({16, 1, 14, 14});
+  const auto output = experts->forward_all(images);
+  EXPECT_LT(output.features.min().item<double>(), -1e-3);
+  // What the class layer takes of them is cut at zero.
+  const auto want = torch::baddbmm(experts->bias.unsqueeze(1), torch::relu(output.features),
+                                   experts->weight.transpose(1, 2));
+  EXPECT_TRUE(torch::allclose(output.values, want, 1e-4, 1e-5));
+}
+
 }  // namespace
 }  // namespace moekit::nn

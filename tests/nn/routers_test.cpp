@@ -29,6 +29,22 @@ TEST(LinearRouter, ZeroInitGivesUniformProbabilities) {
       torch::allclose(router->forward(torch::randn({2, 3}), {}).probs, torch::full({2, 4}, 0.25)));
 }
 
+TEST(LinearRouter, ItsNoiseHasTheSizeItIsGiven) {
+  const auto x = torch::randn({4000, 3});
+  LinearRouter uniform(LinearRouterOptions(3, 4).noise(RouterNoise::kUniform).noise_scale(2));
+  auto routing = uniform->forward(x, training(1));
+  const auto drawn = routing.logits - routing.clean_logits;
+  EXPECT_GE(drawn.min().item<double>(), -1e-5);
+  EXPECT_LT(drawn.min().item<double>(), 0.01);
+  EXPECT_LE(drawn.max().item<double>(), 2 + 1e-5);
+  EXPECT_GT(drawn.max().item<double>(), 1.99);
+  LinearRouter gaussian(LinearRouterOptions(3, 4).noise(RouterNoise::kGaussian));
+  routing = gaussian->forward(x, training(1));
+  const auto standard = (routing.logits - routing.clean_logits) / routing.noise_std;
+  EXPECT_NEAR(standard.std().item<double>(), 1, 0.02);
+  EXPECT_NEAR(standard.mean().item<double>(), 0, 0.03);
+}
+
 TEST(LinearRouter, AddsNoiseInTrainingOnlyFromTheGeneratorHandedIn) {
   for (const auto noise : {RouterNoise::kGaussian, RouterNoise::kUniform}) {
     LinearRouter router(LinearRouterOptions(3, 4).noise(noise).top_k(2));

@@ -39,6 +39,8 @@ TEST(ClusterPatch, EverySampleHoldsItsSignalCentreAndFeatureNoise) {
   const auto sum = set.train.images.squeeze(1).sum(1) / options.input_scale;  // [N, d]
   const auto along_v = sum.matmul(v.t());
   const auto along_c = sum.matmul(c.t());
+  int64_t positive = 0;
+  int64_t negative = 0;
   for (int64_t n = 0; n < 200; ++n) {
     const int64_t k = set.train.clusters[n].item<int64_t>();
     const double sign = set.train.labels[n].item<int64_t>() == 1 ? 1 : -1;
@@ -49,8 +51,13 @@ TEST(ClusterPatch, EverySampleHoldsItsSignalCentreAndFeatureNoise) {
     // Exactly one other cluster's label vector is in it, of either sign.
     const auto others = along_v[n].abs().gt(0.4).sum().item<int64_t>();
     EXPECT_EQ(others, 2);
+    const double gamma = along_v[n].sum().item<double>() - along_v[n][k].item<double>();
+    EXPECT_TRUE(std::abs(gamma) > 0.5 - 1e-4 && std::abs(gamma) < 3 + 1e-4) << gamma;
+    (gamma > 0 ? positive : negative) += 1;
     EXPECT_EQ(along_c[n].abs().gt(1e-4).sum().item<int64_t>(), 1);
   }
+  EXPECT_GT(positive, 70);  // of 200, five standard deviations below half
+  EXPECT_GT(negative, 70);
   // Each of the four places holds the centre about as often, and labels tell nothing of clusters.
   const auto place = set.train.images.squeeze(1).matmul(c.t()).abs().amax(2).argmax(1);
   EXPECT_TRUE(torch::bincount(place, {}, 4).gt(650).all().item<bool>());

@@ -114,5 +114,24 @@ TEST_F(MnistTest, RefusesFilesThatHoldOtherThanTheSetIsKnownToHave) {
             " mnist, training part: none of 60000 images is of class 1 (1)");
 }
 
+/// Normalised with its own constants, a training part has mean 0 and deviation 1.
+TEST(Normalization, IsThatOfTheTrainingImages) {
+  const char* folder = MOEKIT_TEST_DATA;
+  int found = 0;
+  for (const char* name : {"mnist", "fashion-mnist", "cifar10"}) {
+    const auto& row = dataset_row(name);
+    if (!find_dataset(row, folder)) continue;
+    ++found;
+    const auto set = load_images(name, {folder, 1});
+    const auto images = set->train.images.slice(0, 0, 10'000);  // enough to tell constants apart
+    const auto pixels = normalize(images, set->normalization).transpose(0, 1).flatten(1);
+    for (int64_t c = 0; c < pixels.size(0); ++c) {
+      EXPECT_NEAR(pixels[c].mean().item<double>(), 0, 2e-2) << name << " " << c;
+      EXPECT_NEAR(pixels[c].std().item<double>(), 1, 2e-2) << name << " " << c;
+    }
+  }
+  if (found == 0) GTEST_SKIP() << "no data set of a known normalization was found";
+}
+
 }  // namespace
 }  // namespace moekit::data

@@ -107,6 +107,15 @@ TEST_F(RunTest, TrainsASparseMixtureOnClustersAndTellsItsAlignment) {
   EXPECT_EQ(summary["alignment"]["router"]["centre"][0].size(), 4U);
   EXPECT_TRUE(summary["noisy_train"]["layers"]["moe"].contains("cluster"));
   EXPECT_NE(summary["noisy_test"]["loss"], summary["test"]["loss"]);
+  const auto samples = [&](const char* part) {
+    double sum = 0;
+    for (const auto& row : summary[part]["layers"]["moe"]["cluster"]["counts"]) {
+      for (const auto& count : row) sum += count.get<double>();
+    }
+    return sum;
+  };
+  EXPECT_EQ(samples("noisy_train"), 1000);  // each judged on its own part
+  EXPECT_EQ(samples("noisy_test"), 500);
   const auto section = task().section("a", folder_ / "a", "");
   EXPECT_NE(std::count_if(
                 section.heat_maps.begin(), section.heat_maps.end(),
