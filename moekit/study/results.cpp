@@ -12,31 +12,6 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-Maker read_maker(const fs::path& run) {
-  const fs::path file = run / "run.json";
-  const Json json = read_json(file);
-  Schema::map(Schema::any()).check(json, file.string());
-  const auto text = [&](const char* key) {
-    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "unknown";
-  };
-  return {text("moekit"), text("libtorch"), text("machine")};
-}
-
-std::map<std::string, double> read_values(const fs::path& run, const std::vector<Figure>& figures) {
-  const fs::path file = run / "summary.json";
-  const Json summary = read_json(file);
-  Schema::map(Schema::any()).check(summary, file.string());
-  std::map<std::string, double> values;
-  for (const auto& figure : figures) {
-    const Json::json_pointer pointer(figure.pointer);
-    if (!summary.contains(pointer)) continue;
-    const Json& value = summary[pointer];
-    // NaN and infinity are written as null.
-    values[figure.name] = value.is_number() ? value.get<double>() : kNaN;
-  }
-  return values;
-}
-
 /// Whether the row's own point is missed by a value on that side of the paper's.
 bool speaks_against(Standing standing, Expect expect) {
   return standing == (expect == Expect::kBetter ? Standing::kWorse : Standing::kBetter);
@@ -83,6 +58,31 @@ Cell make_cell(const Row& row, const Figure& figure, const RowRuns& runs) {
 }
 
 }  // namespace
+
+Maker read_maker(const fs::path& run) {
+  const fs::path file = run / "run.json";
+  const Json json = read_json(file);
+  Schema::map(Schema::any()).check(json, file.string());
+  const auto text = [&](const char* key) {
+    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "unknown";
+  };
+  return {text("moekit"), text("libtorch"), text("machine")};
+}
+
+std::map<std::string, double> read_values(const fs::path& run, const std::vector<Figure>& figures) {
+  const fs::path file = run / "summary.json";
+  const Json summary = read_json(file);
+  Schema::map(Schema::any()).check(summary, file.string());
+  std::map<std::string, double> values;
+  for (const auto& figure : figures) {
+    const Json::json_pointer pointer(figure.pointer);
+    if (!summary.contains(pointer)) continue;
+    const Json& value = summary[pointer];
+    // NaN and infinity are written as null.
+    values[figure.name] = value.is_number() ? value.get<double>() : kNaN;
+  }
+  return values;
+}
 
 std::string text_of(const Maker& maker) {
   return concat("moekit ", maker.version, ", libtorch ", maker.libtorch, ", on ", maker.machine);

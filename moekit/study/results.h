@@ -87,6 +87,12 @@ struct RowResult {
 /// nothing.
 using RunCheck = std::function<std::string(const ConfigTree& asked, const std::filesystem::path&)>;
 
+/// What made a finished run, by its run.json, and the figures that its summary.json tells.
+/// @throws IoError; FormatError naming the file
+Maker read_maker(const std::filesystem::path& run);
+std::map<std::string, double> read_values(const std::filesystem::path& run,
+                                          const std::vector<Figure>& figures);
+
 /// Reads the runs of a row. @param plan  says what could not be run
 /// @param failures  of the jobs that were run just now
 /// @throws FormatError naming file and key of a summary.json or run.json that is none

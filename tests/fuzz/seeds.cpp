@@ -43,6 +43,20 @@ void write_tensors(const fs::path& corpus) {
                         "weight_map": {"a": "one", "b": "two", "c": "one"}})");
 }
 
+void write_records(const fs::path& corpus) {
+  create_folders(corpus / "record");
+  write_file_atomic(corpus / "record" / "two_rows", R"({
+    "command": "moekit reproduce x", "set": ["k=1"], "tier": "quick", "seeds": 6, "looks": 1,
+    "allow_missing": true, "maker": {"version": "1", "libtorch": "2", "machine": "m"},
+    "rows": {"g/a": {"data": "d", "seeds": [1, 2, 3, 4, 5, 6], "missing_seeds": {"6": "killed"},
+                     "values": {"a": [1, 2, 3, 4, 5, null], "b": [1, 0, 1, null, 1, null]}},
+             "g/b": {"data": "d", "usual_data": "e", "seeds": [1, 2, 3, 4, 5],
+                     "values": {"a": [2, 3, 4.5, 5, 6]}}},
+    "trials": [{"row": "g/a", "set": ["k=2"], "seeds": 2, "value": 1.5, "chosen": true},
+               {"row": "g/a", "set": ["k=3"], "seeds": 0, "value": null, "chosen": false,
+                "missing": "not run"}]})");
+}
+
 void write_traces(const fs::path& corpus) {
   create_folders(corpus / "trace");
   const auto index = torch::tensor({{0, 1}, {2, 0}, {1, 2}});
@@ -140,6 +154,7 @@ int main(int argc, char** argv) try {
   const std::filesystem::path corpus = argv[1];
   moekit::fuzz::write_tensors(corpus);
   moekit::fuzz::write_traces(corpus);
+  moekit::fuzz::write_records(corpus);
   moekit::fuzz::write_run(corpus);
   moekit::fuzz::write_images(corpus);
   moekit::fuzz::copy_texts(corpus, argv[2]);
