@@ -4,8 +4,9 @@ JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 FUZZ_RUNS ?= 1000000
 FUZZ_TARGETS ?=
+MUTATE ?=
 
-.PHONY: all demo test build packages bench asan tsan fuzz format tidy clean
+.PHONY: all demo test build packages bench asan tsan fuzz figures mutate format tidy clean
 
 all: build
 
@@ -37,6 +38,16 @@ fuzz:
 	@sh scripts/install-packages.sh build fuzz
 	@cmake --preset fuzz > build-fuzz.configure.log && cmake --build --preset fuzz -j $(JOBS)
 	@sh scripts/fuzz.sh build-fuzz $(FUZZ_RUNS) $(FUZZ_TARGETS)
+
+# The pictures of README and docs, made again.
+figures: build
+	@sh scripts/install-packages.sh browser
+	@sh scripts/figures.sh $(BUILD)/bin/moekit
+
+# MUTATE="study --sample 40" takes this module and number alone.
+mutate:
+	@sh scripts/install-packages.sh build test shell
+	@python3 scripts/mutate.py $(MUTATE)
 
 format:
 	@git ls-files '*.h' '*.cpp' | xargs clang-format -i

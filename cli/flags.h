@@ -68,7 +68,7 @@ struct ReproduceFlags {
   bool until_decided = false;
   std::int64_t max_seeds = 0;  ///< 0: not given
   bool allow_missing = false;
-  std::string check;         ///< a committed table to be held against new runs, or empty
+  std::string check;                   ///< a committed table to be held against new runs, or empty
   std::optional<std::int64_t> sample;  ///< runs that `check` repeats
 };
 

@@ -17,7 +17,8 @@ constexpr std::size_t kMostShown = 4000;
 int fail(std::string what, int code) {
   if (what.size() > kMostShown) {
     std::size_t end = kMostShown;
-    while (end > 0 && (static_cast<unsigned char>(what[end]) & 0xc0) == 0x80) --end;  // no half letter
+    while (end > 0 && (static_cast<unsigned char>(what[end]) & 0xc0) == 0x80)
+      --end;  // no half letter
     what = concat(what.substr(0, end), "... (", what.size() - end, " bytes more)");
   }
   std::fprintf(stderr, "moekit: %s\n", what.c_str());

@@ -65,10 +65,10 @@ study::ReproductionOptions options_of(const study::Study& study, const Reproduce
   options.plan.program = fs::read_symlink("/proc/self/exe");
   options.plan.folder = flags.folder;
   options.plan.out =
-      fs::absolute(flags.out.empty()
-                       ? fs::path("runs") / fmt::format("{}-{}", flags.paper,
-                                                        flags.check.empty() ? options.tier : "check")
-                       : fs::path(flags.out));
+      fs::absolute(flags.out.empty() ? fs::path("runs") /
+                                           fmt::format("{}-{}", flags.paper,
+                                                       flags.check.empty() ? options.tier : "check")
+                                     : fs::path(flags.out));
   options.plan.data_folder = flags.data;
   options.plan.usual_set =
       own_overrides(flags.full, study.quick_data.empty() ? "" : study.quick_data.front());
@@ -80,8 +80,8 @@ study::ReproductionOptions options_of(const study::Study& study, const Reproduce
 
 /// The command that gives these tables, whole.
 std::string command_of(const ReproduceFlags& flags, const study::Outcome& outcome) {
-  std::string text = fmt::format("moekit reproduce {} --{} --seeds {}", flags.paper, outcome.tier,
-                                 outcome.seeds);
+  std::string text =
+      fmt::format("moekit reproduce {} --{} --seeds {}", flags.paper, outcome.tier, outcome.seeds);
   if (flags.rows != "*") text += " --rows " + shell_quoted(flags.rows);
   for (const auto& set : flags.set) text += " --set " + shell_quoted(set);
   // The folder's name, not its path: it is another on every machine.
@@ -102,11 +102,10 @@ void write_page(const study::Study& study, const study::Outcome& outcome,
   auto page =
       run::make_report(groups, &tasks::of_run, flags.data, study::figure_table(study, outcome));
   page.title = study.title;
-  const bool compared =
-      std::any_of(outcome.rows.begin(), outcome.rows.end(), [](const auto& row) {
-        return std::any_of(row.cells.begin(), row.cells.end(),
-                           [](const auto& cell) { return cell.second.paper.has_value(); });
-      });
+  const bool compared = std::any_of(outcome.rows.begin(), outcome.rows.end(), [](const auto& row) {
+    return std::any_of(row.cells.begin(), row.cells.end(),
+                       [](const auto& cell) { return cell.second.paper.has_value(); });
+  });
   page.legend += (compared ? " In brackets: the paper's value. " : " ") + study.source + ".";
   for (const auto& note : outcome.notes) page.lead = note + " " + page.lead;
   page.claims = study::claim_plot(outcome);
@@ -138,9 +137,9 @@ int check(const study::Study& study, const study::ReproductionOptions& options,
   constexpr int64_t kSample = 3;
   std::random_device device;  // another sample every time: what is committed cannot know it
   std::mt19937_64 generator((uint64_t{device()} << 32) | device());
-  const auto found = study::check_tables(study, flags.check, options, recipes,
-                                         static_cast<size_t>(flags.sample.value_or(kSample)),
-                                         generator);
+  const auto found =
+      study::check_tables(study, flags.check, options, recipes,
+                          static_cast<size_t>(flags.sample.value_or(kSample)), generator);
   if (found.interrupted) return kInterruptedExit;
   fmt::print("{}: {}\n", flags.check, found.maker);
   if (!found.trouble.empty()) fmt::print("not what its record gives: {}\n", found.trouble);

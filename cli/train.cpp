@@ -36,8 +36,9 @@ void list_keys(bool markdown) {
   }
 }
 
-/// Of a run that is to be extended: refuses another value of a key that has to stay, by name and with
-/// both. The recipe check could not: another kind has other keys than the run's own config.toml.
+/// Of a run that is to be extended: refuses another value of a key that has to stay, by name and
+/// with both. The recipe check could not: another kind has other keys than the run's own
+/// config.toml.
 void refuse_fixed_changes(const TrainFlags& flags) {
   if (!flags.resume || !flags.recipe.empty() || flags.set.empty()) return;
   const ConfigTree before = read_toml(fs::path(flags.out) / "config.toml");

@@ -65,7 +65,7 @@ struct Page {
   std::string title;
   std::string lead;  ///< what is to be seen, and what was found
   std::vector<std::pair<std::string, Table>> tables;
-  std::string legend;  ///< of the first table
+  std::string legend;   ///< of the first table
   IntervalPlot claims;  ///< drawn where it has rows
   std::string claims_text;
   std::vector<StripPlot> seeds;  ///< folded

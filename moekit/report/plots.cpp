@@ -37,9 +37,8 @@ const char* class_of(Mark mark) {
 std::string interval_svg(const IntervalRow& row) {
   const double low = std::isfinite(row.low) ? row.low : row.value;
   const double high = std::isfinite(row.high) ? row.high : row.value;
-  const double reach =
-      std::max({std::abs(low), std::abs(high), std::abs(row.value),
-                std::numeric_limits<double>::min()});
+  const double reach = std::max(
+      {std::abs(low), std::abs(high), std::abs(row.value), std::numeric_limits<double>::min()});
   const double middle = kIntervalWidth / 2.0;
   const auto x = [&](double value) { return middle + (middle - 8) * value / reach; };
   const double y = kIntervalHeight / 2.0;
@@ -93,9 +92,10 @@ std::string strip_svg(const Strip& strip, const Scale& scale, int y) {
                "reference: " + short_number(*strip.reference));
   }
   for (const double value : strip.values) {
-    out += fmt::format("<circle class=\"seed\" cx=\"{:.1f}\" cy=\"{}\" r=\"4\"><title>{}</title>"
-                       "</circle>",
-                       scale.x(value), y + kStripHeight / 2, short_number(value));
+    out += fmt::format(
+        "<circle class=\"seed\" cx=\"{:.1f}\" cy=\"{}\" r=\"4\"><title>{}</title>"
+        "</circle>",
+        scale.x(value), y + kStripHeight / 2, short_number(value));
   }
   return out;
 }
@@ -110,10 +110,10 @@ std::string interval_plot_html(const IntervalPlot& plot) {
       escape_html(plot.title), escape_html(plot.left), escape_html(plot.right));
   std::string before;
   for (const auto& row : plot.rows) {
-    const std::string name =
-        row.claim == before ? "" : "<b>" + escape_html(row.claim) + "</b><br>";
+    const std::string name = row.claim == before ? "" : "<b>" + escape_html(row.claim) + "</b><br>";
     out += fmt::format(
-        "<tr><td class=\"text\">{}<span>{}</span></td><td>{}</td><td class=\"text {}\">{}</td></tr>",
+        "<tr><td class=\"text\">{}<span>{}</span></td><td>{}</td><td class=\"text "
+        "{}\">{}</td></tr>",
         name, escape_html(row.comparison), interval_svg(row), class_of(row.mark),
         escape_html(row.verdict));
     before = row.claim;

@@ -15,7 +15,7 @@ struct IntervalRow {
   std::string claim;
   std::string comparison;
   double value = 0;
-  double low = 0;   ///< may be infinite, as `high`
+  double low = 0;  ///< may be infinite, as `high`
   double high = 0;
   Mark mark = Mark::kOpen;
   std::string verdict;  ///< in words, with numbers
@@ -24,7 +24,7 @@ struct IntervalRow {
 /// A forest plot: comparisons below each other, each on a scale of its own.
 struct IntervalPlot {
   std::string title;
-  std::string left;   ///< what lies left of the middle
+  std::string left;  ///< what lies left of the middle
   std::string right;
   std::vector<IntervalRow> rows;
 };

@@ -62,20 +62,21 @@ void check_metrics(const Json& lines, int64_t step, const std::string& where) {
   int64_t before = -1;
   for (const auto& line : lines) {
     const auto at = line["step"].get<int64_t>();
-    MOEKIT_CHECK_FORMAT(at > before && at <= step, where, ": metrics must stand at rising steps up ",
-                        "to ", step, "; got ", at, " after ", before);
+    MOEKIT_CHECK_FORMAT(at > before && at <= step, where,
+                        ": metrics must stand at rising steps up ", "to ", step, "; got ", at,
+                        " after ", before);
     before = at;
   }
 }
 
 /// Reads and checks all of a checkpoint; changes nothing.
 Checkpoint open_checkpoint(const fs::path& path, int64_t step, train::Trainer& trainer) {
-  static const Schema kState =
-      Schema::object({{"trainer", schema_of<train::LoopState>()},
-                      {"problem", Schema::map(Schema::any())},
-                      {"callbacks", Schema::map(Schema::map(Schema::any()))},
-                      {"metrics", Schema::list(Schema::object({{"step", Schema::count()},
-                                                               {"epoch", Schema::count(), false}}))}});
+  static const Schema kState = Schema::object(
+      {{"trainer", schema_of<train::LoopState>()},
+       {"problem", Schema::map(Schema::any())},
+       {"callbacks", Schema::map(Schema::map(Schema::any()))},
+       {"metrics", Schema::list(Schema::object(
+                       {{"step", Schema::count()}, {"epoch", Schema::count(), false}}))}});
   static const Schema kSums = Schema::map(Schema::number());
   Checkpoint out;
   out.path = path;

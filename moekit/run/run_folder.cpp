@@ -6,11 +6,11 @@
 #include <regex>
 
 #include "moekit/core/files.h"
-#include "moekit/core/schema.h"
 #include "moekit/core/machine.h"
+#include "moekit/core/schema.h"
 #include "moekit/core/version.h"
-#include "moekit/kernels/common/isa.h"
 #include "moekit/events/event_log.h"
+#include "moekit/kernels/common/isa.h"
 
 namespace moekit::run {
 namespace fs = std::filesystem;
@@ -87,8 +87,8 @@ std::string machine_name() {
 
 /// run.json: who made the run, and of what data.
 Json read_run_facts(const fs::path& folder) {
-  static const Schema kFacts = Schema::object(
-      {{"moekit", Schema::text()}, {"data", Schema::text(), false}});
+  static const Schema kFacts =
+      Schema::object({{"moekit", Schema::text()}, {"data", Schema::text(), false}});
   const fs::path file = folder / "run.json";
   Json facts = read_json(file);
   kFacts.check(facts, file.string());

@@ -105,10 +105,10 @@ TableCheck check_tables(const Study& study, const fs::path& table,
   if (out.interrupted) return out;
   std::vector<RowResult> again;
   for (const auto& repeat : repeats) {
-    const RowResult& row = again.emplace_back(summarize_row(
-        repeat.row, study.figure,
-        collect_runs(repeat.row, study.figure, repeat.options, repeat.plan, failures,
-                     recipes.why_other)));
+    const RowResult& row =
+        again.emplace_back(summarize_row(repeat.row, study.figure,
+                                         collect_runs(repeat.row, study.figure, repeat.options,
+                                                      repeat.plan, failures, recipes.why_other)));
     const std::string name = run_name(row.name, repeat.options.first_seed);
     out.repeated.push_back(name);
     if (const auto missing = row.what_is_missing(); !missing.empty()) {

@@ -11,10 +11,10 @@ namespace moekit::study {
 
 /// What was found of a committed table.
 struct TableCheck {
-  std::string maker;                 ///< what made it, and by which command
-  std::string trouble;               ///< where the text is not what its record gives, or empty
+  std::string maker;                  ///< what made it, and by which command
+  std::string trouble;                ///< where the text is not what its record gives, or empty
   std::vector<std::string> repeated;  ///< runs that were trained again
-  std::vector<std::string> failed;   ///< those of them that could not be, with the reason
+  std::vector<std::string> failed;    ///< those of them that could not be, with the reason
   std::vector<Deviation> deviations;
   bool interrupted = false;
 

@@ -78,8 +78,10 @@ Estimate estimate(const std::vector<double>& values, Statistic statistic) {
 
 Estimate estimate_effect(const std::vector<double>& left, const std::vector<double>& right,
                          double factor, double offset, Statistic statistic) {
-  MOEKIT_CHECK(right.empty() || right.size() == left.size(), "an effect wants the same seeds of "
-               "both rows; got ", left.size(), " and ", right.size());
+  MOEKIT_CHECK(right.empty() || right.size() == left.size(),
+               "an effect wants the same seeds of "
+               "both rows; got ",
+               left.size(), " and ", right.size());
   if (statistic != Statistic::kProportion) {
     std::vector<double> differences = left;
     for (std::size_t i = 0; i < left.size(); ++i) {
@@ -107,8 +109,8 @@ std::size_t seeds_to_decide(const Estimate& effect) {
   // Two rows of means that are equal by chance would ask for any number.
   constexpr double kMost = 1e6;
   const double gap = std::abs(effect.value);
-  const double reach = effect.value > 0 ? effect.value - effect.interval.low
-                                        : effect.interval.high - effect.value;
+  const double reach =
+      effect.value > 0 ? effect.value - effect.interval.low : effect.interval.high - effect.value;
   if (!(gap > 0) || !std::isfinite(reach)) return 0;
   const double seeds = std::ceil(static_cast<double>(effect.count) * (reach / gap) * (reach / gap));
   if (!(seeds <= kMost)) return 0;

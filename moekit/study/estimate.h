@@ -27,8 +27,8 @@ struct Interval {
 /// A value of all seeds, as a sample of them tells it.
 struct Estimate {
   std::size_t count = 0;
-  double value = 0;    ///< NaN for no seed
-  Interval interval;   ///< infinite on both sides where one seed cannot tell (a proportion's can)
+  double value = 0;   ///< NaN for no seed
+  Interval interval;  ///< infinite on both sides where one seed cannot tell (a proportion's can)
 };
 
 /// @param values  one a seed, finite

@@ -18,10 +18,10 @@ std::vector<Row> choose_rows(const Study& study, const std::string& tier,
                              const std::string& pattern);
 
 struct PlanOptions {
-  std::filesystem::path program;      ///< run as `PROGRAM train RECIPE --seed N ...`
-  std::filesystem::path folder;       ///< of the study; its recipes lie below it
-  std::filesystem::path out;          ///< runs go to OUT/ROW/seedN, their logs to OUT/logs
-  int64_t seeds = 1;                  ///< a row: first_seed .. first_seed + seeds - 1
+  std::filesystem::path program;  ///< run as `PROGRAM train RECIPE --seed N ...`
+  std::filesystem::path folder;   ///< of the study; its recipes lie below it
+  std::filesystem::path out;      ///< runs go to OUT/ROW/seedN, their logs to OUT/logs
+  int64_t seeds = 1;              ///< a row: first_seed .. first_seed + seeds - 1
   int64_t first_seed = 1;
   std::vector<std::string> set = {};  ///< overrides of every row, "key=value"; the last one wins
   /// What `set` would hold if nobody had asked for anything else and all data were here: the values
@@ -32,9 +32,9 @@ struct PlanOptions {
 
 /// What is to be run, and which rows cannot be.
 struct Plan {
-  std::vector<Job> jobs;                       ///< seed after seed; rows in their order
-  std::map<std::string, std::string> missing;  ///< row -> reason
-  std::map<std::string, std::string> data;     ///< row -> name of its data set, where it has one
+  std::vector<Job> jobs;                          ///< seed after seed; rows in their order
+  std::map<std::string, std::string> missing;     ///< row -> reason
+  std::map<std::string, std::string> data;        ///< row -> name of its data set, where it has one
   std::map<std::string, std::string> usual_data;  ///< row -> that of `usual_set`, where it differs
 };
 

@@ -44,13 +44,13 @@ Json trial_json(const Trial& trial) {
 }
 
 const Schema& record_schema() {
-  static const Schema kRow = Schema::object(
-      {{"data", Schema::text()},
-       {"seeds", Schema::list(Schema::count())},
-       {"values", Schema::map(Schema::list(Schema::figure()))},
-       {"missing", Schema::text(), false},
-       {"usual_data", Schema::text(), false},
-       {"missing_seeds", Schema::map(Schema::text()), false}});
+  static const Schema kRow =
+      Schema::object({{"data", Schema::text()},
+                      {"seeds", Schema::list(Schema::count())},
+                      {"values", Schema::map(Schema::list(Schema::figure()))},
+                      {"missing", Schema::text(), false},
+                      {"usual_data", Schema::text(), false},
+                      {"missing_seeds", Schema::map(Schema::text()), false}});
   static const Schema kTrial = Schema::object({{"row", Schema::text()},
                                                {"set", Schema::list(Schema::text())},
                                                {"seeds", Schema::count()},
@@ -75,8 +75,8 @@ const Schema& record_schema() {
 /// @param where  file and row, for messages
 RowRuns read_runs(const Json& json, const Maker& maker, const std::set<std::string>& conditional,
                   const std::string& where) {
-  RowRuns runs{{}, json.value("missing", ""), json["data"].get<std::string>(),
-               json.value("usual_data", "")};
+  RowRuns runs{
+      {}, json.value("missing", ""), json["data"].get<std::string>(), json.value("usual_data", "")};
   for (const auto& seed : json["seeds"]) {
     SeedRun& run = runs.seeds.emplace_back();
     run.seed = seed.get<int64_t>();
@@ -110,18 +110,17 @@ Json to_record(const Outcome& outcome) {
                                "): no table is written of them; run them again in another --out"));
   }
   const Maker maker = makers.empty() ? Maker{} : makers.front();
-  Json out = {{"command", outcome.command},
-              {"set", outcome.set},
-              {"tier", outcome.tier},
-              {"seeds", outcome.seeds},
-              {"looks", outcome.looks},
-              {"allow_missing", outcome.allow_missing},
-              {"maker",
-               {{"version", maker.version},
-                {"libtorch", maker.libtorch},
-                {"machine", maker.machine}}},
-              {"rows", Json::object()},
-              {"trials", Json::array()}};
+  Json out = {
+      {"command", outcome.command},
+      {"set", outcome.set},
+      {"tier", outcome.tier},
+      {"seeds", outcome.seeds},
+      {"looks", outcome.looks},
+      {"allow_missing", outcome.allow_missing},
+      {"maker",
+       {{"version", maker.version}, {"libtorch", maker.libtorch}, {"machine", maker.machine}}},
+      {"rows", Json::object()},
+      {"trials", Json::array()}};
   for (const auto& row : outcome.rows) out["rows"][row.name] = runs_json(row);
   for (const auto& trial : outcome.trials) out["trials"].push_back(trial_json(trial));
   return out;
@@ -151,7 +150,8 @@ Outcome read_record(const Study& study, const std::filesystem::path& file) {
     if (found == json["rows"].end()) continue;
     ++known;
     outcome.rows.push_back(summarize_row(
-        row, study.figure, read_runs(*found, maker, conditional, concat(file.string(), ": row ", row.name))));
+        row, study.figure,
+        read_runs(*found, maker, conditional, concat(file.string(), ": row ", row.name))));
   }
   MOEKIT_CHECK(known == json["rows"].size(), file.string(),
                ": tells of rows that the study does not have");
@@ -183,8 +183,7 @@ std::vector<Deviation> deviations(const Outcome& recorded, const std::vector<Row
       for (const auto& [name, value] : before->values) {
         const Cell& cell = old->cells.at(name);
         const double rounding = kRounding * std::max(1.0, std::abs(value));
-        const double allowed =
-            same ? rounding : std::max(rounding, 2 * cell.ours.standard_error());
+        const double allowed = same ? rounding : std::max(rounding, 2 * cell.ours.standard_error());
         const auto found = run.values.find(name);
         const double now = found == run.values.end() ? kNaN : found->second;
         const bool both_missing = std::isnan(now) && std::isnan(value);

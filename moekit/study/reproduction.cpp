@@ -29,10 +29,9 @@ class Reproducer {
   }
 
   Outcome run() {
-    const int64_t least =
-        options_.seeds > 0
-            ? options_.seeds
-            : (options_.tier == "full" ? study_.full_seeds : study_.quick_seeds);
+    const int64_t least = options_.seeds > 0
+                              ? options_.seeds
+                              : (options_.tier == "full" ? study_.full_seeds : study_.quick_seeds);
     const int64_t most = options_.until_decided ? std::max(options_.max_seeds, least) : least;
     if (!search()) return stopped();
     outcome_.seeds = least;
@@ -68,10 +67,9 @@ class Reproducer {
     if (!run_plan(plan)) return false;
     std::vector<RowResult> results;
     for (const auto& trial : trials) {
-      results.push_back(summarize_row(
-          trial, study_.figure,
-          collect_runs(trial, study_.figure, plan_options, plan, outcome_.failures,
-                       recipes_.why_other)));
+      results.push_back(summarize_row(trial, study_.figure,
+                                      collect_runs(trial, study_.figure, plan_options, plan,
+                                                   outcome_.failures, recipes_.why_other)));
     }
     outcome_.trials = choose_trials(study_, rows_, results);
     for (auto& row : rows_) row = tuned_row(std::move(row), outcome_.trials);
@@ -87,10 +85,9 @@ class Reproducer {
     outcome_.rows.clear();
     for (const auto& row : rows_) {
       if (row.auxiliary) continue;
-      outcome_.rows.push_back(summarize_row(
-          row, study_.figure,
-          collect_runs(row, study_.figure, plan_options, plan, outcome_.failures,
-                       recipes_.why_other)));
+      outcome_.rows.push_back(summarize_row(row, study_.figure,
+                                            collect_runs(row, study_.figure, plan_options, plan,
+                                                         outcome_.failures, recipes_.why_other)));
     }
     judge_all(study_, outcome_);
     return true;

@@ -13,8 +13,8 @@ namespace moekit::study {
 
 struct ReproductionOptions {
   std::string tier = "quick";
-  std::string pattern = "*";  ///< of row names
-  int64_t seeds = 0;          ///< 0: as many as the study says
+  std::string pattern = "*";   ///< of row names
+  int64_t seeds = 0;           ///< 0: as many as the study says
   bool until_decided = false;  ///< adds seeds while a claim is undecided,
   int64_t max_seeds = 0;       ///< up to so many
   bool allow_missing = false;  ///< also judges rows that lack seeds

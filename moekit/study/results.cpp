@@ -25,7 +25,7 @@ Standing standing_of(const Estimate& ours, double paper, const Figure& figure) {
   }
   if (figure.better == Better::kNone) return Standing::kDiffers;
   return (ours.value > paper) == (figure.better == Better::kHigher) ? Standing::kBetter
-                                                                     : Standing::kWorse;
+                                                                    : Standing::kWorse;
 }
 
 Cell make_cell(const Row& row, const Figure& figure, const RowRuns& runs) {

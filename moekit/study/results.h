@@ -20,9 +20,9 @@ inline constexpr std::size_t kLeastSeeds = 5;
 
 /// By what a run was made.
 struct Maker {
-  std::string version;   ///< of moekit
+  std::string version;  ///< of moekit
   std::string libtorch;
-  std::string machine;   ///< processor and instruction set
+  std::string machine;  ///< processor and instruction set
   friend bool operator==(const Maker&, const Maker&) = default;
 };
 
@@ -39,10 +39,10 @@ struct SeedRun {
 
 /// What there is of a row.
 struct RowRuns {
-  std::vector<SeedRun> seeds;      ///< all that were asked for, in order
-  std::string missing;             ///< why none could be run, or empty
-  std::string data;                ///< name of the data set, or empty
-  std::string usual_data = {};     ///< where the known values are of another one: its name
+  std::vector<SeedRun> seeds;   ///< all that were asked for, in order
+  std::string missing;          ///< why none could be run, or empty
+  std::string data;             ///< name of the data set, or empty
+  std::string usual_data = {};  ///< where the known values are of another one: its name
 };
 
 /// How a figure stands against the paper's value.

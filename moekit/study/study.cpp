@@ -151,7 +151,8 @@ bool is_row_name(const std::string& name) {
     });
     // 255: the system's limit, and what keeps the expression's recursion short.
     if (!plain || part.empty() || part.size() > 255 || part == "." || part == ".." ||
-        (first && (part == "logs" || part == "tune" || part == "report.html")) || std::regex_match(part, kSeed)) {
+        (first && (part == "logs" || part == "tune" || part == "report.html")) ||
+        std::regex_match(part, kSeed)) {
       return false;
     }
     first = false;

@@ -88,8 +88,8 @@ struct Claim {
 struct Figure {
   std::string name;
   std::string title;
-  std::string pointer;             ///< JSON pointer
-  Better better = Better::kNone;   ///< with a direction, other values are better or worse
+  std::string pointer;                     ///< JSON pointer
+  Better better = Better::kNone;           ///< with a direction, other values are better or worse
   Statistic statistic = Statistic::kMean;  ///< what is told of its seeds, and claims look at
   /// The paper's value is reproduced when it lies this near the interval of ours, in the figure's
   /// unit.
@@ -136,7 +136,7 @@ struct Study {
   /// The first of these data sets that is found is used, unless the user sets another. The values
   /// of paper and reference are of the first.
   std::vector<std::string> quick_data;
-  std::vector<Figure> figure;           ///< columns; without any, those read_study() is given
+  std::vector<Figure> figure;  ///< columns; without any, those read_study() is given
   std::vector<Row> row;
   std::vector<Tune> tune;
   std::vector<Claim> claim;
@@ -163,7 +163,8 @@ inline constexpr int64_t kMaxSeeds = 10'000;
 inline constexpr int64_t kMaxTrials = 1'000;
 
 /// Whether runs can lie in OUT/NAME: parts between slashes without "." and "..", without control
-/// characters, none of them "logs", "tune" or "report.html" at the start or "seedN", which OUT has of its own.
+/// characters, none of them "logs", "tune" or "report.html" at the start or "seedN", which OUT has
+/// of its own.
 bool is_row_name(const std::string& name);
 
 /// @param default_figures  of a study that names none

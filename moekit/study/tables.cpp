@@ -47,8 +47,9 @@ std::string ours_text(const Cell& cell, const Figure& figure) {
 
 /// "5", or "4 of 5" where some are missing or do not tell it.
 std::string count_text(const Cell& cell) {
-  return cell.ours.count == cell.values.size() ? std::to_string(cell.ours.count)
-                             : fmt::format("{} of {}", cell.ours.count, cell.values.size());
+  return cell.ours.count == cell.values.size()
+             ? std::to_string(cell.ours.count)
+             : fmt::format("{} of {}", cell.ours.count, cell.values.size());
 }
 
 std::string reference_text(const std::optional<double>& value) {
@@ -89,8 +90,7 @@ std::string compact_table(const std::vector<Figure>& figures, const std::vector<
     for (const auto& figure : figures) {
       const Cell& cell = rows[r].cells.at(figure.name);
       n = std::max(n, cell.ours.count);
-      out += fmt::format(" {:>12}",
-                         cell.ours.count > 0 ? short_number(cell.estimate.value) : "");
+      out += fmt::format(" {:>12}", cell.ours.count > 0 ? short_number(cell.estimate.value) : "");
     }
     const std::string missing = rows[r].what_is_missing();
     out += fmt::format(" {:>3}{}\n", n, missing.empty() ? "" : " " + missing);
@@ -199,10 +199,10 @@ std::string markdown_trials(const Outcome& outcome) {
   for (const auto& trial : outcome.trials) {
     std::string set;
     for (const auto& part : trial.set) set += (set.empty() ? "" : ", ") + part;
-    out += fmt::format("| {} | `{}` | {} | {} | {} |\n", trial.row, set,
-                       trial.figure.count > 0 ? short_number(trial.figure.value) : "",
-                       trial.figure.count,
-                       trial.chosen ? "**chosen**" : markdown_cell(trial.missing));
+    out +=
+        fmt::format("| {} | `{}` | {} | {} | {} |\n", trial.row, set,
+                    trial.figure.count > 0 ? short_number(trial.figure.value) : "",
+                    trial.figure.count, trial.chosen ? "**chosen**" : markdown_cell(trial.missing));
   }
   return out;
 }
@@ -257,10 +257,10 @@ report::Table figure_table(const Study& study, const Outcome& outcome) {
   for (const auto& row : rows) {
     const size_t count = row.folders().size();
     if (count == 0) continue;
-    table.rows.push_back({page_label(row, rows),
-                          count == row.runs.seeds.size()
-                              ? std::to_string(count)
-                              : fmt::format("{} of {}", count, row.runs.seeds.size())});
+    table.rows.push_back(
+        {page_label(row, rows), count == row.runs.seeds.size()
+                                    ? std::to_string(count)
+                                    : fmt::format("{} of {}", count, row.runs.seeds.size())});
     for (const auto& name : shown) {
       const auto& cell = row.cells.at(name);
       std::string text = report::figure_text(cell.ours);
@@ -281,11 +281,10 @@ report::Table claim_table(const Outcome& outcome) {
 }
 
 report::IntervalPlot claim_plot(const Outcome& outcome) {
-  static const std::map<Verdict, report::Mark> kMarks = {{Verdict::kHeld, report::Mark::kGood},
-                                                         {Verdict::kContradicted,
-                                                          report::Mark::kBad},
-                                                         {Verdict::kUndecided,
-                                                          report::Mark::kOpen}};
+  static const std::map<Verdict, report::Mark> kMarks = {
+      {Verdict::kHeld, report::Mark::kGood},
+      {Verdict::kContradicted, report::Mark::kBad},
+      {Verdict::kUndecided, report::Mark::kOpen}};
   report::IntervalPlot plot;
   plot.title = "Effect of each comparison with its 95 % interval, in widths of the interval";
   plot.left = "as claimed";
@@ -390,9 +389,8 @@ std::string to_markdown(const Study& study, const Outcome& outcome) {
 }
 
 Json to_json(const Study& study, const Outcome& outcome) {
-  Json out = {{"title", study.title},     {"source", study.source},
-              {"command", outcome.command}, {"seeds", outcome.seeds},
-              {"looks", outcome.looks},   {"notes", outcome.notes}};
+  Json out = {{"title", study.title},   {"source", study.source}, {"command", outcome.command},
+              {"seeds", outcome.seeds}, {"looks", outcome.looks}, {"notes", outcome.notes}};
   out["rows"] = Json::array();
   for (const auto& row : outcome.rows) {
     Json item = {{"name", row.name}, {"label", row.label}, {"data", row.runs.data}};

@@ -71,11 +71,12 @@ std::vector<Trial> choose_trials(const Study& study, const std::vector<Row>& row
         continue;
       }
       const double value = trial.figure.value;
-      if (chosen == nullptr || (lower ? value < chosen->figure.value : value > chosen->figure.value))
+      if (chosen == nullptr ||
+          (lower ? value < chosen->figure.value : value > chosen->figure.value))
         chosen = &trial;
     }
-    MOEKIT_CHECK(chosen != nullptr, "row ", row.name, ": no point of its search is finished: ",
-                 reason);
+    MOEKIT_CHECK(chosen != nullptr, "row ", row.name,
+                 ": no point of its search is finished: ", reason);
     chosen->chosen = true;
   }
   return trials;

@@ -33,10 +33,10 @@ Side find_side(const std::vector<RowResult>& rows, const std::string& reference,
             concat(reference, ": ", missing.empty() ? "no run has such a value" : missing)};
   }
   if (cell.missing() > 0 && !allow_missing) {
-    return {nullptr, nullptr,
-            concat(reference, ": ", cell.missing(), " of ", cell.values.size(),
-                   " seeds are missing", missing.empty() ? "" : " (" + missing + ")",
-                   "; --allow-missing judges the others")};
+    return {
+        nullptr, nullptr,
+        concat(reference, ": ", cell.missing(), " of ", cell.values.size(), " seeds are missing",
+               missing.empty() ? "" : " (" + missing + ")", "; --allow-missing judges the others")};
   }
   return {&*row, &cell, {}};
 }
@@ -94,8 +94,7 @@ std::string describe_effect(const CheckResult& result) {
 /// A row that was searched longer than the other has an advantage.
 std::string unequal_trials(const Side& left, const Side& right) {
   if (right.row == nullptr || left.row->trials == right.row->trials) return {};
-  return fmt::format("; UNEQUAL TUNING: {} against {} trials", left.row->trials,
-                     right.row->trials);
+  return fmt::format("; UNEQUAL TUNING: {} against {} trials", left.row->trials, right.row->trials);
 }
 
 CheckResult judge_check(const Check& check, const std::vector<Figure>& figures,
@@ -181,9 +180,9 @@ std::string describe(const Tally& tally, size_t looks) {
       " Were there no effect at all, {}{:.1f} of the comparisons would come out as claimed by "
       "chance, and as many against it{}.",
       looks > 1 ? "up to " : "", expected,
-      looks > 1 ? fmt::format(" (their intervals were looked at {} times while seeds were added)",
-                              looks)
-                : "");
+      looks > 1
+          ? fmt::format(" (their intervals were looked at {} times while seeds were added)", looks)
+          : "");
   return text;
 }
 
@@ -201,13 +200,14 @@ std::string describe_standings(const std::vector<RowResult>& rows) {
   }
   if (count == 0) return {};
   std::string text = fmt::format(
-      "{} figures have a value of the paper: {} reproduced (it lies in our 95 % interval, or within "
+      "{} figures have a value of the paper: {} reproduced (it lies in our 95 % interval, or "
+      "within "
       "the margin that is stated), {} better, {} worse",
       count, of[Standing::kReproduced], of[Standing::kBetter], of[Standing::kWorse]);
   if (of[Standing::kDiffers] > 0) text += fmt::format(", {} differ", of[Standing::kDiffers]);
   if (of[Standing::kUndecided] > 0) {
-    text += fmt::format(", {} undecided (fewer than {} seeds)", of[Standing::kUndecided],
-                        kLeastSeeds);
+    text +=
+        fmt::format(", {} undecided (fewer than {} seeds)", of[Standing::kUndecided], kLeastSeeds);
   }
   return text + fmt::format("; {} of them speak against what the paper shows by the row.", against);
 }

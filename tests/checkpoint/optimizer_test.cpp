@@ -88,7 +88,8 @@ TEST(OptimizerTensors, WhatDoesNotFitAdamIsRefusedBeforeAnythingIsLoaded) {
               "weight.exp_avg is Double; wanted Float");
   expect_part(set("weight.exp_avg", torch::full({2, 3}, std::nanf(""))), "are not finite");
   expect_part(set("weight.exp_avg_sq", torch::full({2, 3}, -1.0F)), "are negative or NaN");
-  expect_part(set("bias.step", whole(0)), "bias.step must be 1..9223372036854775807, the steps of the run; got 0");
+  expect_part(set("bias.step", whole(0)),
+              "bias.step must be 1..9223372036854775807, the steps of the run; got 0");
   expect_part(set("bias.step", torch::tensor(2.0F)), "bias.step is Float; wanted Long");
   expect_part(set("bias.step", torch::ones({1}, torch::kLong)), "bias.step is [1]; wanted []");
   expect_part(set("bias.unset", whole(1)), "bias.unset is nothing that Adam");

@@ -222,8 +222,7 @@ TEST(Datasets, RefuseGeneratedOnesThatTheMemoryDoesNotHold) {
        {"name = \"cluster-patch\"\noptions = { dim = 1000000000 }",
         "name = \"soft-routed-teacher\"\noptions = { dim = 1000000000 }",
         "name = \"soft-routed-teacher\"\noptions = { dim = 1000000000, pairs = 500000000 }"}) {
-    EXPECT_NE(refusal(toml).find("dim = 1000000000: ["), std::string::npos)
-        << refusal(toml);
+    EXPECT_NE(refusal(toml).find("dim = 1000000000: ["), std::string::npos) << refusal(toml);
   }
 }
 

@@ -14,10 +14,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       made.row.emplace_back().name = name;
       made.row.back().paper = {{"a", 1.0}};
     }
-    made.claim = {{"text", "source", "quick", {{"g/a.a", "<", "g/b.a"}, {"g/a.b", ">=", "", 1, 0.5}}}};
+    made.claim = {
+        {"text", "source", "quick", {{"g/a.a", "<", "g/b.a"}, {"g/a.b", ">=", "", 1, 0.5}}}};
     return made;
   }();
   const auto file = fuzz::as_file(data, size);
-  return fuzz::read_untrusted(
-      [&] { study::to_markdown(study, study::read_record(study, file)); });
+  return fuzz::read_untrusted([&] { study::to_markdown(study, study::read_record(study, file)); });
 }

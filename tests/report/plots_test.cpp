@@ -14,7 +14,9 @@ size_t count(const std::string& text, const std::string& part) {
 }
 
 TEST(IntervalPlot, ShowsEachComparisonOnItsOwnScale) {
-  const IntervalPlot plot{"t", "as claimed", "against",
+  const IntervalPlot plot{"t",
+                          "as claimed",
+                          "against",
                           {{"a < b", "x < y", -2, -4, 0, Mark::kGood, "held"},
                            {"a < b", "x < z", 1, -1, 2, Mark::kOpen, "undecided"},
                            {"<c>", "u", 1000, 1000, 1000, Mark::kBad, "contradicted"}}};
@@ -33,7 +35,8 @@ TEST(IntervalPlot, ShowsEachComparisonOnItsOwnScale) {
 
 TEST(IntervalPlot, OfOneSeedHasNoEnds) {
   const double inf = std::numeric_limits<double>::infinity();
-  const auto html = interval_plot_html({"t", "l", "r", {{"a", "b", 3, -inf, inf, Mark::kOpen, ""}}});
+  const auto html =
+      interval_plot_html({"t", "l", "r", {{"a", "b", 3, -inf, inf, Mark::kOpen, ""}}});
   EXPECT_EQ(html.find("inf"), std::string::npos);
   EXPECT_EQ(html.find("nan"), std::string::npos);
   EXPECT_EQ(interval_plot_html({"t", "l", "r", {{"a", "b", 0, 0, 0, Mark::kOpen, ""}}}).find("nan"),

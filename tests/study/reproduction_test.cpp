@@ -56,7 +56,9 @@ class ReproductionTest : public StudyFolder {
     return {[](const ConfigTree&) { return RecipeFacts{}; },
             [](const ConfigTree&, const fs::path&) { return std::string(); }};
   }
-  std::string read_text(const std::string& name) const { return read_file(folder_ / name, 1 << 20); }
+  std::string read_text(const std::string& name) const {
+    return read_file(folder_ / name, 1 << 20);
+  }
 };
 
 TEST_F(ReproductionTest, RunsRowsAndJudgesThem) {
@@ -112,7 +114,8 @@ TEST_F(ReproductionTest, SearchesSettingsFirst) {
   const Study study = read(concat(
       "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
       kTwoRows,
-      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = 2\n"));
+      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = "
+      "2\n"));
   const Outcome outcome = reproduce(study, options(5), recipes());
   EXPECT_EQ(outcome.rows[0].tuned, "k=3");
   EXPECT_EQ(outcome.rows[0].trials, 3);

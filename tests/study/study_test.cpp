@@ -59,9 +59,9 @@ TEST_F(StudyTest, LeavesOutRunsThatAreNotWhatIsAskedForAndNamesThem) {
     seeds.push_back(asked.values["seed"].get<int64_t>());
     return run.filename() == "seed2" ? "made by another recipe" : "";
   };
-  const RowResult row = summarize_row(
-      study.row[0], study.figure,
-      collect_runs(study.row[0], study.figure, options(3), Plan{}, {}, check));
+  const RowResult row =
+      summarize_row(study.row[0], study.figure,
+                    collect_runs(study.row[0], study.figure, options(3), Plan{}, {}, check));
   EXPECT_EQ(seeds, (std::vector<int64_t>{1, 2, 3}));
   EXPECT_NEAR(row.cells.at("test_error").ours.mean, 0.2, 1e-12);
   EXPECT_EQ(row.cells.at("test_error").ours.count, 2U);
@@ -283,11 +283,11 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   EXPECT_THROW(read(with("g/a.test_error", "g/a.speed")), ArgumentError);
   EXPECT_THROW(read(with("\"<\"", "\"~\"")), ArgumentError);
   for (const char* tune :
-       {"rows = []\ngrid = { k = [1] }", "rows = [\"g/c\"]\ngrid = { k = [1] }",
-        "rows = [\"g/a\"]", "rows = [\"g/a\"]\ngrid = { k = 1 }",
-        "rows = [\"g/a\", \"g/a\"]\ngrid = { k = [1] }"}) {
+       {"rows = []\ngrid = { k = [1] }", "rows = [\"g/c\"]\ngrid = { k = [1] }", "rows = [\"g/a\"]",
+        "rows = [\"g/a\"]\ngrid = { k = 1 }", "rows = [\"g/a\", \"g/a\"]\ngrid = { k = [1] }"}) {
     EXPECT_THROW(read(concat("figure = [{ name = \"test_error\", pointer = \"/test/error\", better "
-                             "= \"lower\" }]\n", text, "[[tune]]\nfigure = \"test_error\"\n", tune)),
+                             "= \"lower\" }]\n",
+                             text, "[[tune]]\nfigure = \"test_error\"\n", tune)),
                  ArgumentError)
         << tune;
   }

@@ -74,15 +74,13 @@ TEST_F(TuneTest, EachRowTakesItsBestFinishedPoint) {
   EXPECT_EQ(std::count_if(trials.begin(), trials.end(), [](const auto& t) { return t.chosen; }), 2);
   EXPECT_EQ(tuned_row(study.row[0], trials).set,
             (std::vector<std::string>{"k=0", "k=1", "t.lr=0.2"}));
-  EXPECT_EQ(tuned_row(study.row[1], trials).set,
-            (std::vector<std::string>{"k=1", "t.lr=0.1"}));
+  EXPECT_EQ(tuned_row(study.row[1], trials).set, (std::vector<std::string>{"k=1", "t.lr=0.1"}));
 }
 
 TEST_F(TuneTest, TheBestMayBeTheHighest) {
   Study study = read(kTuned);
   study.figure[0].better = Better::kHigher;
-  const auto trials =
-      choose_trials(study, study.row, results_of(study, {1, 3, 2, 2, 1, 1, 1, 4}));
+  const auto trials = choose_trials(study, study.row, results_of(study, {1, 3, 2, 2, 1, 1, 1, 4}));
   EXPECT_TRUE(trials[1].chosen && trials[7].chosen);
 }
 

@@ -99,8 +99,8 @@ TEST(SoftRouted, PruningTakesTheCoupleThatCancelsBestFirst) {
   const auto extra = make_student(2, 8, SoftGate::kSigmoid, make_generator(9));
   SoftRouted student;
   // Experts 1 and 3 cancel but for their routers, 2 and 4 wholly.
-  student.w = torch::cat({teacher.w.slice(0, 0, 1), extra.w, -extra.w.slice(0, 0, 1),
-                          extra.w.slice(0, 1, 2)});
+  student.w = torch::cat(
+      {teacher.w.slice(0, 0, 1), extra.w, -extra.w.slice(0, 0, 1), extra.w.slice(0, 1, 2)});
   student.v = torch::cat({teacher.v.slice(0, 0, 1), extra.v, -extra.v});
   const auto x = torch::empty({5000, 8}).normal_(0, 1, make_generator(3));
   EXPECT_EQ(prune_cancelling_pairs(student, x, 3), (std::vector<int64_t>{0, 1, 3}));

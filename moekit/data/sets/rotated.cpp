@@ -74,7 +74,8 @@ ImageSet rotated_set(const ImageSet& set, bool blurred, bool nearest) {
   for (int64_t begin = 0; begin < set.size(); begin += kRotateAtOnce) {
     const auto images =
         set.images.slice(0, begin, std::min(begin + kRotateAtOnce, set.size())).to(torch::kFloat32);
-    auto pair = torch::stack({crop_and_resize(images), crop_and_resize(rotate(images, nearest))}, 1);
+    auto pair =
+        torch::stack({crop_and_resize(images), crop_and_resize(rotate(images, nearest))}, 1);
     pair = pair.flatten(0, 1);
     if (blurred) pair = blur(pair);
     parts.push_back(pair.round_().clamp_(0, 255).to(torch::kUInt8));
@@ -83,10 +84,10 @@ ImageSet rotated_set(const ImageSet& set, bool blurred, bool nearest) {
   return {torch::cat(parts), label, set.labels.repeat_interleave(2)};
 }
 
-std::shared_ptr<Dataset> make_cifar10_rotate(const RotationOptions& options, const DatasetSite& site) {
-  return std::make_shared<ImageDataset>(
-      make_rotation_task(*load_images("cifar10", site),
-                         options.interpolation == Interpolation::kNearest));
+std::shared_ptr<Dataset> make_cifar10_rotate(const RotationOptions& options,
+                                             const DatasetSite& site) {
+  return std::make_shared<ImageDataset>(make_rotation_task(
+      *load_images("cifar10", site), options.interpolation == Interpolation::kNearest));
 }
 
 }  // namespace

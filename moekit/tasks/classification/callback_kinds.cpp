@@ -11,7 +11,8 @@ const std::vector<CallbackKinds::Row>& CallbackKinds::rows() {
   using train::make_stop_on_loss;
   static const std::vector<Row> kRows = {
       kind<&make_patience, &check_patience, CallbackSite>("patience", "stop without a gain"),
-      kind<&make_stop_on_loss, &train::check_stop_on_loss, CallbackSite>("stop_on_loss", "stop by the training loss"),
+      kind<&make_stop_on_loss, &train::check_stop_on_loss, CallbackSite>(
+          "stop_on_loss", "stop by the training loss"),
       kind<&make_noisy_test, &check_noisy_test>("noisy_test", "judge with the noise left on"),
   };
   return kRows;

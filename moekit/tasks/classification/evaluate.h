@@ -11,11 +11,12 @@ namespace moekit::classification {
 
 /// A model judged on a set of images.
 struct Evaluation {
-  double loss = 0;              ///< mean loss of the model's own kind, without auxiliary losses
-  double error = 0;             ///< share of images whose most probable class is wrong
-  metrics::RoutingTrace trace;  ///< with labels "label", "predicted"; where known, "cluster"; where experts are
-                                ///< classifiers, "selected", what the most probable one predicts
-  int64_t dropped = 0;          ///< assignments beyond the capacity, over all layers
+  double loss = 0;   ///< mean loss of the model's own kind, without auxiliary losses
+  double error = 0;  ///< share of images whose most probable class is wrong
+  metrics::RoutingTrace
+      trace;  ///< with labels "label", "predicted"; where known, "cluster"; where experts are
+              ///< classifiers, "selected", what the most probable one predicts
+  int64_t dropped = 0;  ///< assignments beyond the capacity, over all layers
 };
 
 struct EvaluateOptions {

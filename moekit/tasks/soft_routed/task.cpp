@@ -25,8 +25,10 @@ Config bind(const ConfigTree& recipe) {
 }
 
 run::RunRecipe recipe_of(const Config& config) {
-  return {to_json(config), config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); }, {}};
+  return {to_json(config),
+          config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); },
+          {}};
 }
 
 /// summary.json, checked before anything is made of it.

@@ -32,8 +32,9 @@ struct StopOnLossOptions {
           at_least(0));
     field("stop_from_epoch", stop_from_epoch, "first epoch at which these two may stop a run",
           at_least(0));
-    field("stop_rule", stop_rule,
-          "epoch: their mean loss; released: the loss before each update, a new minimum never stops");
+    field(
+        "stop_rule", stop_rule,
+        "epoch: their mean loss; released: the loss before each update, a new minimum never stops");
   }
 };
 /// Refuses a rule without a limit. @throws ArgumentError naming `where`

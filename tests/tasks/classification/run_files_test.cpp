@@ -136,11 +136,17 @@ TEST_F(RunFilesTest, ANewestCheckpointThatDoesNotFitFallsBackToo) {
        }},
       {"no-description", [](const fs::path& path) { write_json(path / "config.json", {3}); }},
       {"a-line-without-step",
-       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"epoch", 1}}}); }},
+       [&](const fs::path& path) {
+         edit_state(path, "/metrics", {{{"epoch", 1}}});
+       }},
       {"a-line-of-the-future",
-       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"step", 6}}}); }},
+       [&](const fs::path& path) {
+         edit_state(path, "/metrics", {{{"step", 6}}});
+       }},
       {"a-line-twice",
-       [&](const fs::path& path) { edit_state(path, "/metrics", {{{"step", 4}}, {{"step", 4}}}); }},
+       [&](const fs::path& path) {
+         edit_state(path, "/metrics", {{{"step", 4}}, {{"step", 4}}});
+       }},
       {"a-negative-epoch", [&](const fs::path& path) {
          edit_state(path, "/metrics", {{{"step", 4}, {"epoch", -5}}});
        }}};

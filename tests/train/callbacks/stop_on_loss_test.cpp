@@ -39,10 +39,10 @@ class ListedLosses : public Problem {
   /// How many updates were made until the run ended.
   int64_t updates_until_end(const StopOnLossOptions& options) {
     const auto stop = make_stop_on_loss(options, {});
-    Trainer trainer(*this,
-                    std::make_unique<torch::optim::SGD>(net_->parameters(),
-                                                        torch::optim::SGDOptions(1.0)),
-                    {}, {}, {stop.get()});
+    Trainer trainer(
+        *this,
+        std::make_unique<torch::optim::SGD>(net_->parameters(), torch::optim::SGDOptions(1.0)), {},
+        {}, {stop.get()});
     trainer.run();
     stopped_early = trainer.state.stopped_early;
     return std::lround(net_->weight.item<double>());

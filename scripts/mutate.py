@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Mutation testing: how many small changes of a module's sources its tests notice.
+
+  scripts/mutate.py [--sample N] [--seed S] [MODULE ...]     (default: 25 a module, seed 1)
+
+Works in a copy of the sources (build-mutate/), never in them. Mutants are made by universalmutator
+(PyPI), drawn at random over the module's lines; those that do not compile do not count, and those of
+tests/mutation/equivalent.txt, which change nothing that can be seen, do not either. A mutant is
+killed when the module's tests fail, crash or do not end.
+"""
+import argparse
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+HOME = ROOT / "build-mutate"
+# Sources by module, and the tests that answer for them.
+MODULES = {
+    "core": ("moekit/core", ["core_test"]),
+    "study": ("moekit/study", ["study_test"]),
+    "report": ("moekit/report", ["report_test"]),
+    "events": ("moekit/events", ["events_test"]),
+    "kernels": ("moekit/kernels", ["kernels_test"]),
+    "nn": ("moekit/nn", ["nn_test", "models_test"]),
+    "metrics": ("moekit/metrics", ["metrics_test"]),
+    "data": ("moekit/data", ["data_test"]),
+    "train": ("moekit/train", ["train_test", "tasks_test"]),
+    "theory": ("moekit/theory", ["theory_test", "tasks_test"]),
+}
+TIMEOUT = 600  # seconds; a test that takes longer than its module ever does hangs
+
+
+def run(command, **options):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          **options)
+
+
+def must(command, **options):
+    done = run(command, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}")
+
+
+def prepare(tests):
+    """A copy of the sources, built, with all tests sound."""
+    tree = HOME / "tree"
+    must(["git", "-C", ROOT, "rev-parse", "HEAD"])
+    if tree.exists():
+        shutil.rmtree(tree)
+    tree.mkdir(parents=True)
+    files = run(["git", "-C", str(ROOT), "ls-files"]).stdout.split("\n")
+    for name in filter(None, files):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+    build = HOME / "build"
+    must(["cmake", "-S", tree, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+          "-DMOEKIT_UNITY=OFF", "-DMOEKIT_BUILD_EXAMPLES=OFF"])
+    must(["cmake", "--build", build, "--target", *tests])
+    for test in tests:
+        must([build / "tests" / test], cwd=build / "tests")
+    return tree, build
+
+
+def mutator():
+    """The program, installed beside the copy."""
+    program = HOME / "python" / "bin" / "mutate"
+    if not program.exists():
+        must([sys.executable, "-m", "venv", HOME / "python"])
+        must([HOME / "python" / "bin" / "pip", "-q", "install", "universalmutator"])
+    return program
+
+
+def equivalent():
+    """file: changed line, as the list has them."""
+    known = set()
+    path = ROOT / "tests" / "mutation" / "equivalent.txt"
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#"):
+            known.add(line.split("  # ")[0].strip())
+    return known
+
+
+def mutants_of(program, tree, folder):
+    """(file, number, line before, line after, text) of every mutant of a folder's sources."""
+    found = []
+    for source in sorted((tree / folder).rglob("*.cpp")):
+        out = HOME / "mutants"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        must([program, source, "cpp", "--noCheck", "--mutantDir", out], cwd=HOME)
+        before = source.read_text().splitlines()
+        for mutant in sorted(out.iterdir()):
+            text = mutant.read_text()
+            for number, (old, new) in enumerate(zip(before, text.splitlines()), 1):
+                if old != new:
+                    # A statement left out is asked for; a whole definition commented out is not.
+                    if not re.match(r"\s*(#|//|namespace|using)", old) and not old.endswith("{"):
+                        found.append((source.relative_to(tree), number, old.strip(), new.strip(),
+                                      text))
+                    break
+    return found
+
+
+def is_killed(build, tests):
+    """None where it does not compile."""
+    made = run(["cmake", "--build", build, "--target", *tests])
+    if made.returncode != 0:
+        return None
+    for test in tests:
+        try:
+            if run([build / "tests" / test], cwd=build / "tests", timeout=TIMEOUT).returncode != 0:
+                return True
+        except subprocess.TimeoutExpired:
+            return True
+    return False
+
+
+def score(module, tree, build, program, options, known):
+    folder, tests = MODULES[module]
+    draw = random.Random(options.seed)
+    candidates = mutants_of(program, tree, folder)
+    draw.shuffle(candidates)
+    killed = alive = 0
+    survivors = []
+    for name, number, old, new, text in candidates:
+        if killed + alive == options.sample:
+            break
+        if f"{name}: {old} => {new}" in known:
+            continue
+        path = tree / name
+        sound = path.read_text()
+        path.write_text(text)
+        verdict = is_killed(build, tests)
+        path.write_text(sound)
+        if verdict is None:
+            continue
+        killed += verdict
+        alive += not verdict
+        if not verdict:
+            survivors.append(f"{name}:{number}: {old} => {new}")
+            print(f"  survived: {survivors[-1]}", flush=True)
+    total = killed + alive
+    print(f"{module}: {killed} of {total} killed"
+          + (f" ({100 * killed / total:.0f} %)" if total else ""), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
+    parser.add_argument("--sample", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    modules = options.modules or list(MODULES)
+    unknown = [name for name in modules if name not in MODULES]
+    if unknown or options.sample < 1:
+        parser.error(f"no such module: {', '.join(unknown)}" if unknown else "--sample: at least 1")
+    HOME.mkdir(exist_ok=True)
+    program = mutator()
+    tree, build = prepare(sorted({test for name in modules for test in MODULES[name][1]}))
+    known = equivalent()
+    for module in modules:
+        score(module, tree, build, program, options, known)
+
+
+if __name__ == "__main__":
+    main()
