@@ -53,16 +53,28 @@ torch::Tensor read_values(const Source& source, const std::string& where,
                       " bytes; wanted ", c10::IntArrayRef(wanted));
   const std::string shortage = memory_shortage(shape, 1);
   if (!shortage.empty()) throw IoError(concat(where, ": ", shortage));
-  auto out = torch::empty(shape, torch::kUInt8);
-  const auto total = static_cast<size_t>(out.numel());
-  const size_t got =
-      total > 0 ? source(reinterpret_cast<char*>(out.data_ptr<uint8_t>()), total) : 0;
+  size_t total = 1;
+  for (const int64_t size : shape) total *= static_cast<size_t>(size);
+  // As much memory as bytes come, and one step ahead: the header may tell of gigabytes that are
+  // not there.
+  constexpr size_t kFirst = size_t{1} << 26;
+  auto flat = torch::empty({static_cast<int64_t>(std::min(total, kFirst))}, torch::kUInt8);
+  size_t got = 0;
+  while (got < total) {
+    const auto room = static_cast<size_t>(flat.numel());
+    if (got == room) flat.resize_({static_cast<int64_t>(std::min(total, 2 * room))});
+    const size_t wanted_now = static_cast<size_t>(flat.numel()) - got;
+    const size_t part =
+        source(reinterpret_cast<char*>(flat.data_ptr<uint8_t>()) + got, wanted_now);
+    got += part;
+    if (part < wanted_now) break;
+  }
   MOEKIT_CHECK_FORMAT(got == total, where, ": the header tells of ", total, " bytes; ", got,
                       " follow");
   char more = 0;
   MOEKIT_CHECK_FORMAT(source(&more, 1) == 0, where, ": the header tells of ", total,
                       " bytes; more follow");
-  return out;
+  return flat.view(shape);
 }
 
 }  // namespace
