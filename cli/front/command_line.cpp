@@ -190,6 +190,12 @@ void CommandLine::add_reproduce() {
             "Runs that --check repeats (default 3)")
       ->needs(check);
   command.add_flag("--quiet", flags.quiet, "No progress");
+  // The record says which rows, seeds and overrides a table was made of.
+  for (const char* name : {"--quick", "--full", "--seeds", "--rows", "--set", "--markdown",
+                           "--report", "--json", "--table-only", "--until-decided",
+                           "--allow-missing"}) {
+    check->excludes(command.get_option(name));
+  }
   on_chosen(command, flags);
 }
 

@@ -66,6 +66,10 @@ expect 1 "edited.json" sh -c 'echo "{}" > edited.json; exec "$0" "$@"' "$moekit"
 # Runs of another recipe are named and left out.
 expect 0 "made by another recipe: data.train_limit was" "$moekit" reproduce tiny --out out \
   --table-only --set data.train_limit=50
+for flag in --full "--seeds 3" "--set train.lr=1" --json; do
+  # shellcheck disable=SC2086
+  expect 2 "--check" "$moekit" reproduce tiny --check t.md $flag
+done
 expect 2 "--max-seeds" "$moekit" reproduce tiny --until-decided --out out
 # A mistake in a recipe is refused before any run; a run that fails takes its followers along.
 expect 2 "train.lr must be positive" "$moekit" reproduce tiny --out out2 --quiet --set train.lr=0
