@@ -122,7 +122,8 @@ const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, in
   constexpr std::int64_t kBlock = kBlockSteps * kStep;
   constexpr std::int64_t kSums = kRowBlock * kStep;
   constexpr std::int64_t kScales = kBlockSteps / 8 * kStep;
-  const std::int64_t own = kBlock + kSums + kScales + panel_rows * kStep;
+  const std::int64_t panel = panel_rows == 0 ? 0 : (panel_rows + 1) * kStep;
+  const std::int64_t own = kBlock + kSums + kScales + panel;
   buffers.scratch.reserve(static_cast<std::size_t>(threads * own));
   buffers.threads.resize(static_cast<std::size_t>(threads));
   auto* at = reinterpret_cast<char*>(buffers.scratch.data());

@@ -24,7 +24,7 @@ struct ThreadScratch {
   char* block;    ///< [kBlockSteps, 256 bytes] decoded or copied weights
   float* sums;    ///< [kRowBlock, 64] products, float or int32
   float* scales;  ///< [kBlockSteps / 8, 64]: a group of int4 has 8 steps or more
-  char* panel;    ///< [most rows of an expert, 256 bytes], backward alone
+  char* panel;    ///< [most rows of an expert + 1, 256 bytes], backward alone
 };
 
 /// Rows of a left operand in the form the products take: row i starts at data + r * row_bytes with
