@@ -1,6 +1,8 @@
 #include "moekit/checkpoint/tensor_source.h"
 
 #include <algorithm>
+#include <bit>
+#include <functional>
 
 #include "moekit/core/error.h"
 
@@ -44,19 +46,35 @@ torch::Tensor TensorSource::read(std::string_view name, torch::ScalarType as) co
 
 void NameIndex::reserve(size_t count) {
   names_.reserve(count);
-  positions_.reserve(count);
+  if (2 * count > slots_.size()) make_slots(2 * count);
 }
 
 bool NameIndex::add(std::string name) {
-  if (!positions_.emplace(name, names_.size()).second) return false;
+  if (2 * names_.size() >= slots_.size()) make_slots(4 * (names_.size() + 1));
+  size_t& slot = slots_[slot_of(name)];
+  if (slot != 0) return false;
   names_.push_back(std::move(name));
+  slot = names_.size();
   return true;
 }
 
 std::optional<size_t> NameIndex::find(std::string_view name) const {
-  const auto found = positions_.find(name);
-  if (found == positions_.end()) return std::nullopt;
-  return found->second;
+  if (slots_.empty()) return std::nullopt;
+  const size_t slot = slots_[slot_of(name)];
+  if (slot == 0) return std::nullopt;
+  return slot - 1;
+}
+
+size_t NameIndex::slot_of(std::string_view name) const {
+  const size_t mask = slots_.size() - 1;
+  size_t at = std::hash<std::string_view>{}(name)&mask;
+  while (slots_[at] != 0 && names_[slots_[at] - 1] != name) at = (at + 1) & mask;
+  return at;
+}
+
+void NameIndex::make_slots(size_t count) {
+  slots_.assign(std::bit_ceil(count), 0);  // a power of two, at most half of it in use
+  for (size_t i = 0; i < names_.size(); ++i) slots_[slot_of(names_[i])] = i + 1;
 }
 
 size_t NameIndex::position(std::string_view name, std::string_view where) const {

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "moekit/checkpoint/dtype.h"
@@ -79,11 +78,14 @@ class NameIndex {
   size_t position(std::string_view name, std::string_view where) const;
 
  private:
-  struct Hash : std::hash<std::string_view> {
-    using is_transparent = void;
-  };
+  /// The slot that holds the name, or the free one where it would go.
+  size_t slot_of(std::string_view name) const;
+  void make_slots(size_t count);
+
   std::vector<std::string> names_;
-  std::unordered_map<std::string, size_t, Hash, std::equal_to<>> positions_;
+  /// 1 + position in names_, 0 free, by the name's hash and, where taken, the next free one. Open,
+  /// since a map with a node and a second copy of a million names takes twice as long.
+  std::vector<size_t> slots_;
 };
 
 }  // namespace moekit::checkpoint

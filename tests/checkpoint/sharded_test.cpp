@@ -28,6 +28,21 @@ class ShardedTest : public FileTest {
   std::filesystem::path index_;
 };
 
+TEST(NameIndex, FindsEachNameWithAndWithoutRoomMadeBefore) {
+  for (const size_t reserved : {0, 1, 1000}) {
+    NameIndex index;
+    EXPECT_FALSE(index.find("0"));
+    index.reserve(reserved);
+    for (size_t i = 0; i < 1000; ++i) {
+      EXPECT_FALSE(index.find(std::to_string(i)));
+      EXPECT_TRUE(index.add(std::to_string(i)));
+      EXPECT_FALSE(index.add(std::to_string(i / 2)));
+    }
+    for (size_t i = 0; i < 1000; ++i) EXPECT_EQ(index.find(std::to_string(i)), i);
+    EXPECT_EQ(index.names().size(), 1000U);
+  }
+}
+
 TEST_F(ShardedTest, ReadsTensorsOfAllFilesInTheOrderOfTheIndex) {
   write_file_atomic(index_, R"({"metadata": {"total_size": 36, "format": "pt", "x": {"y": [1]}},
                                 "more": [{"a": [null, true, -1, 0.5, "s"]}],
