@@ -80,8 +80,13 @@ study::ReproductionOptions options_of(const study::Study& study, const Reproduce
 
 /// The command that gives these tables, whole.
 std::string command_of(const ReproduceFlags& flags, const study::Outcome& outcome) {
-  std::string text =
-      fmt::format("moekit reproduce {} --{} --seeds {}", flags.paper, outcome.tier, outcome.seeds);
+  std::string text = fmt::format("moekit reproduce {} --{}", flags.paper, outcome.tier);
+  if (flags.until_decided) {
+    if (flags.seeds > 0) text += fmt::format(" --seeds {}", flags.seeds);
+    text += fmt::format(" --until-decided --max-seeds {}", flags.max_seeds);
+  } else {
+    text += fmt::format(" --seeds {}", outcome.seeds);
+  }
   if (flags.rows != "*") text += " --rows " + shell_quoted(flags.rows);
   for (const auto& set : flags.set) text += " --set " + shell_quoted(set);
   // The folder's name, not its path: it is another on every machine.

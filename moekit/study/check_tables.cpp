@@ -65,7 +65,7 @@ Repeat plan_repeat(const Study& study, const Outcome& recorded, const Pick& pick
   options.first_seed = pick.seed;
   options.seeds = 1;
   options.set = recorded.set;
-  auto rows = choose_rows(study, recorded.tier, pick.row);
+  auto rows = row_with_needed(study, pick.row);
   for (auto& row : rows) row = tuned_row(std::move(row), recorded.trials);
   Plan plan = make_plan(rows, options, check);
   return {rows.back(), std::move(options), std::move(plan)};  // what it needs stands before it

@@ -2,6 +2,7 @@
 
 #include <fnmatch.h>
 
+#include <functional>
 #include <set>
 
 namespace moekit::study {
@@ -86,6 +87,21 @@ Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
   return job;
 }
 
+std::vector<Row> with_needed(const Study& study, const std::function<bool(const Row&)>& is_wanted) {
+  // A row needs rows before it: from the last to the first, all that is needed is known in time.
+  std::set<std::string> wanted;
+  for (auto row = study.row.rbegin(); row != study.row.rend(); ++row) {
+    if (!is_wanted(*row) && wanted.count(row->name) == 0) continue;
+    wanted.insert(row->name);
+    for (const auto& [key, other] : row->needs.items()) wanted.insert(other.get<std::string>());
+  }
+  std::vector<Row> rows;
+  for (const auto& row : study.row) {
+    if (wanted.count(row.name) == 1) rows.push_back(row);
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::string toml_value(const Json& value) {
@@ -104,19 +120,13 @@ ConfigTree asked_recipe(const Row& row, int64_t seed, const PlanOptions& options
 
 std::vector<Row> choose_rows(const Study& study, const std::string& tier,
                              const std::string& pattern) {
-  // A row needs rows before it: from the last to the first, all that is needed is known in time.
-  std::set<std::string> wanted;
-  for (auto row = study.row.rbegin(); row != study.row.rend(); ++row) {
-    const bool match = row->tier == tier && ::fnmatch(pattern.c_str(), row->name.c_str(), 0) == 0;
-    if (!match && wanted.count(row->name) == 0) continue;
-    wanted.insert(row->name);
-    for (const auto& [key, other] : row->needs.items()) wanted.insert(other.get<std::string>());
-  }
-  std::vector<Row> rows;
-  for (const auto& row : study.row) {
-    if (wanted.count(row.name) == 1) rows.push_back(row);
-  }
-  return rows;
+  return with_needed(study, [&](const Row& row) {
+    return row.tier == tier && ::fnmatch(pattern.c_str(), row.name.c_str(), 0) == 0;
+  });
+}
+
+std::vector<Row> row_with_needed(const Study& study, const std::string& name) {
+  return with_needed(study, [&](const Row& row) { return row.name == name; });
 }
 
 Plan make_plan(const std::vector<Row>& rows, const PlanOptions& options, const RecipeCheck& check) {

@@ -17,6 +17,9 @@ namespace moekit::study {
 std::vector<Row> choose_rows(const Study& study, const std::string& tier,
                              const std::string& pattern);
 
+/// The row of this very name, last, behind those it needs.
+std::vector<Row> row_with_needed(const Study& study, const std::string& name);
+
 struct PlanOptions {
   std::filesystem::path program;  ///< run as `PROGRAM train RECIPE --seed N ...`
   std::filesystem::path folder;   ///< of the study; its recipes lie below it

@@ -34,12 +34,14 @@ TEST(ChooseRows, TakesThoseOfATierThatFitAPatternInTheStudysOrder) {
             (std::vector<std::string>{"b/two", "a/two"}));
   EXPECT_EQ(names(choose_rows(study, "full", "*")), std::vector<std::string>{"a/full"});
   EXPECT_TRUE(choose_rows(study, "quick", "c*").empty());
+  EXPECT_TRUE(row_with_needed(study, "a/*").empty());
 }
 
 TEST(ChooseRows, PullsInWhatTheyNeedWhateverItsTier) {
   Study study;
   study.row = {row("far", "full"), row("other"), row("near", "full", {{"k", "far"}}),
                row("last", "quick", {{"k", "near"}})};
+  EXPECT_EQ(names(row_with_needed(study, "last")), names(choose_rows(study, "quick", "last")));
   EXPECT_EQ(names(choose_rows(study, "quick", "last")),
             (std::vector<std::string>{"far", "near", "last"}));
 }
