@@ -86,7 +86,8 @@ def equivalent():
 def mutants_of(program, tree, folder):
     """(file, number, line before, line after, text) of every mutant of a folder's sources."""
     found = []
-    for source in sorted((tree / folder).rglob("*.cpp")):
+    sources = [*(tree / folder).rglob("*.cpp"), *(tree / folder).rglob("*_impl.h")]
+    for source in sorted(sources):
         out = HOME / "mutants"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
