@@ -41,23 +41,16 @@ void list_keys(bool markdown) {
 /// config.toml.
 void refuse_fixed_changes(const TrainFlags& flags) {
   if (!flags.resume || !flags.recipe.empty() || flags.set.empty()) return;
-  const ConfigTree before = read_toml(fs::path(flags.out) / "config.toml");
-  const run::Task& task = tasks::of_run(flags.out);
-  std::string refused;
-  for (const auto& key : task.keys()) {
+  const Json before = read_toml(fs::path(flags.out) / "config.toml").values;
+  const auto keys = tasks::of_run(flags.out).keys();
+  Json now = before;
+  for (const auto& key : keys) {
     std::string pointer = "/" + key.path;
     std::replace(pointer.begin(), pointer.end(), '.', '/');
     const Json::json_pointer at(pointer);
-    if (key.rule.on_resume || !before.values.contains(at)) continue;
-    const bool set = std::any_of(flags.set.begin(), flags.set.end(), [&](const auto& assignment) {
-      return assignment.rfind(key.path + "=", 0) == 0;
-    });
-    if (!set || !flags.tree.values.contains(at)) continue;
-    const Json& now = flags.tree.values[at];
-    if (now == before.values[at]) continue;
-    refused += concat(refused.empty() ? "" : "\n", key.path, " was ", before.values[at].dump(),
-                      ", now ", dump_text(now));
+    if (before.contains(at) && flags.tree.values.contains(at)) now[at] = flags.tree.values[at];
   }
+  const std::string refused = changes_refused(before, now, keys);
   MOEKIT_CHECK(refused.empty(), flags.out,
                " was made by another recipe; --resume wants the same:\n", refused);
 }

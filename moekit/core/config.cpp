@@ -218,16 +218,17 @@ std::string changes_refused(const Json& before, const Json& now,
   for (const auto& key : keys) {
     if (key.rule.on_resume) paths.erase(key.path);
   }
-  const auto show = [](const std::map<std::string, Json>& values, const std::string& path) {
+  const auto find = [](const std::map<std::string, Json>& values, const std::string& path) {
     const auto found = values.find(path);
-    return found == values.end() ? "not there" : found->second.dump();
+    return found == values.end() ? nullptr : &found->second;
   };
+  const auto show = [](const Json* value) { return value == nullptr ? "not there" : value->dump(); };
   std::string changes;
   for (const auto& path : paths) {
-    const auto was = show(old_values, path);
-    const auto is = show(new_values, path);
-    if (was == is) continue;
-    changes += concat(changes.empty() ? "" : "\n", path, " was ", was, ", now ", is);
+    const Json* was = find(old_values, path);
+    const Json* is = find(new_values, path);
+    if (was != nullptr && is != nullptr && *was == *is) continue;  // as numbers: 1 is 1.0
+    changes += concat(changes.empty() ? "" : "\n", path, " was ", show(was), ", now ", show(is));
   }
   return changes;
 }

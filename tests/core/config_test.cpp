@@ -278,6 +278,7 @@ TEST(ChangesRefused, NameKeysThatMustStayWithBothValues) {
   now.erase("beta");
   EXPECT_EQ(changes_refused(before, now, keys),
             "beta was 0.9, now not there\nsizes was [1], now [1,2]");
+  EXPECT_EQ(changes_refused({{"rounds", 3}}, {{"rounds", 3.0}}, {}), "");
 }
 
 }  // namespace
