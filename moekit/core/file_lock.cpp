@@ -20,7 +20,7 @@ namespace {
 
 std::string holder_text() {
   std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) std::strcpy(host.data(), "?");
+  if (::gethostname(host.data(), host.size() - 1) != 0) host = {'?'};
   return fmt::format("process {} on {} since {:%Y-%m-%d %H:%M:%S} UTC\n", ::getpid(), host.data(),
                      fmt::gmtime(std::time(nullptr)));
 }
