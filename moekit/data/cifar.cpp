@@ -11,7 +11,7 @@ namespace moekit::data {
 namespace {
 
 constexpr int64_t kPixels = int64_t{3} * 32 * 32;
-constexpr int64_t kRecordsAtOnce = 1000;
+constexpr int64_t kRecordsAtOnce = 64;  // some 200 KB: a small file does not ask for much memory
 
 /// The records of one file, [N, label_bytes + 3072] uint8. Memory grows with what there is.
 torch::Tensor read_records(const std::filesystem::path& path, const CifarLayout& layout) {
