@@ -82,11 +82,11 @@ std::string searched_text(const DatasetRow& row, const std::string& flag) {
     std::string trouble;
     for (const auto& name : row.folders) {
       if (trouble.empty() && !(trouble = folder_trouble(folder / name)).empty()) {
-        trouble = " (" + name + trouble + ")";
+        trouble = concat(" (", name, trouble, ")");
       }
     }
     if (trouble.empty() && !(trouble = folder_trouble(folder)).empty()) {
-      trouble = " (" + trouble.substr(2) + ")";
+      trouble = concat(" (", trouble.substr(2), ")");
     }
     text += trouble;
   }

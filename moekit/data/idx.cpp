@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <functional>
 
 #include "moekit/core/error.h"
@@ -84,7 +83,7 @@ torch::Tensor parse_idx(const std::string& bytes, const std::string& where,
   size_t at = 0;
   const auto next = [&](char* to, size_t size) {
     const size_t count = std::min(size, bytes.size() - at);
-    std::memcpy(to, bytes.data() + at, count);
+    std::copy_n(bytes.data() + at, count, to);
     at += count;
     return count;
   };

@@ -66,7 +66,7 @@ void find_largest(const Json& value, const std::string& path, int64_t& largest,
   } else if (value.is_object()) {
     for (const auto& [key, inner] : value.items()) {
       if (takes_no_memory(key)) continue;
-      find_largest(inner, path.empty() ? key : path + "." + key, largest, found);
+      find_largest(inner, path.empty() ? key : concat(path, ".", key), largest, found);
     }
   } else if (value.is_array()) {
     for (size_t i = 0; i < value.size(); ++i) {

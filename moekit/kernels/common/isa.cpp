@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 
 #include "moekit/core/error.h"
@@ -71,6 +72,7 @@ Isa parse_isa(std::string_view name) {
 
 std::vector<Isa> known_isas() {
   std::vector<Isa> isas;
+  isas.reserve(std::size(kIsas));
   for (const auto& row : kIsas) isas.push_back(row.isa);
   return isas;
 }
