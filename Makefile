@@ -50,7 +50,7 @@ mutate:
 	@python3 scripts/mutate.py $(MUTATE)
 
 format:
-	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+	@git ls-files --cached --others --exclude-standard '*.h' '*.cpp' | xargs clang-format -i
 
 tidy:
 	@sh scripts/install-packages.sh build test benchmark lint
