@@ -40,7 +40,7 @@ class StateReader {
         steps_taken_(steps_taken) {}
 
   torch::Tensor moment(const MomentField& field) const {
-    const auto tensor = read(field.name, parameter_.sizes(), parameter_.scalar_type());
+    auto tensor = read(field.name, parameter_.sizes(), parameter_.scalar_type());
     const auto sound = field.is_square ? tensor.ge(0) : torch::isfinite(tensor);
     MOEKIT_CHECK_FORMAT(sound.all().item<bool>(), where(field.name), " holds values that ",
                         field.is_square ? "are negative or NaN" : "are not finite");

@@ -105,10 +105,10 @@ bool is_a(torch::optim::Optimizer& optimizer) {
 }
 
 template <typename Optimizer, typename Options>
-std::unique_ptr<torch::optim::Optimizer> make_one(torch::optim::OptimizerParamGroup group) {
+std::unique_ptr<torch::optim::Optimizer> make_one(const torch::optim::OptimizerParamGroup& group) {
   const auto options = static_cast<const Options&>(group.options());
-  return std::make_unique<Optimizer>(
-      std::vector<torch::optim::OptimizerParamGroup>{std::move(group)}, options);
+  return std::make_unique<Optimizer>(std::vector<torch::optim::OptimizerParamGroup>{group},
+                                     options);
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ struct OptimizerKind {
   /// Copies of the fields.
   std::unique_ptr<torch::optim::OptimizerParamState> (*write)(const StateFields&);
   /// An optimizer of this kind over one group.
-  std::unique_ptr<torch::optim::Optimizer> (*make)(torch::optim::OptimizerParamGroup);
+  std::unique_ptr<torch::optim::Optimizer> (*make)(const torch::optim::OptimizerParamGroup&);
 };
 
 /// @throws ArgumentError for an optimizer of another kind.

@@ -146,7 +146,7 @@ class TarReader {
 fs::path member_path(const TarReader& tar, archive_entry* entry) {
   const char* const name = archive_entry_pathname(entry);
   MOEKIT_CHECK_FORMAT(name != nullptr, tar.where(), ": a member's name is no text");
-  const fs::path path = name;
+  fs::path path = name;
   const bool leaves = path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end();
   MOEKIT_CHECK_FORMAT(!leaves, tar.where(), ": member ", name,
                       " lies outside the archive's folder");

@@ -61,14 +61,14 @@ class TraceReader {
   }
   torch::Tensor read_ids(const std::string& name, const std::vector<int64_t>& shape,
                          const char* letters, int64_t end) {
-    const auto ids = read(name, checkpoint::Dtype::kI64, shape, letters);
+    auto ids = read(name, checkpoint::Dtype::kI64, shape, letters);
     const std::string fault = id_fault(ids, end);
     MOEKIT_CHECK_FORMAT(fault.empty(), file_.where(), ": ", name, " ", fault);
     return ids;
   }
   torch::Tensor read_numbers(const std::string& name, const std::vector<int64_t>& shape,
                              const char* letters, double least) {
-    const auto numbers = read(name, checkpoint::Dtype::kF32, shape, letters);
+    auto numbers = read(name, checkpoint::Dtype::kF32, shape, letters);
     const std::string fault = number_fault(numbers, least);
     MOEKIT_CHECK_FORMAT(fault.empty(), file_.where(), ": ", name, " ", fault);
     return numbers;
@@ -150,7 +150,7 @@ torch::Tensor LayerTrace::expert_index() const {
 }
 
 torch::Tensor LayerTrace::top1() const {
-  const auto lowest = nn::top1_index(probs);
+  auto lowest = nn::top1_index(probs);
   const auto index = expert_index();
   if (!index.defined()) return lowest;
   const auto first = index.select(1, 0);

@@ -35,7 +35,7 @@ nn::LayerRouting join(const std::vector<std::vector<nn::LayerRouting>>& parts, s
   out.routing.expert = cat([](const auto& part) { return part.routing.expert; });
   int64_t tokens = 0;
   out.routing.token = cat([&](const auto& part) {
-    const auto token = part.routing.token + tokens;
+    auto token = part.routing.token + tokens;
     tokens += part.routing.num_tokens();
     return token;
   });
@@ -43,7 +43,7 @@ nn::LayerRouting join(const std::vector<std::vector<nn::LayerRouting>>& parts, s
     int64_t sequences = 0;
     out.routing.sequence = cat([&](const auto& part) {
       const auto& of = part.routing.sequence;
-      const auto sequence = of + sequences;
+      auto sequence = of + sequences;
       if (of.numel() > 0) sequences += of.max().template item<int64_t>() + 1;
       return sequence;
     });

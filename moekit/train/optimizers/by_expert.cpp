@@ -12,7 +12,7 @@ namespace {
 
 /// [E] bool: experts with a gradient that is not zero somewhere.
 torch::Tensor busy_experts(const std::vector<std::vector<torch::Tensor>>& of_experts) {
-  const auto busy = torch::zeros({static_cast<int64_t>(of_experts.size())}, torch::kBool);
+  auto busy = torch::zeros({static_cast<int64_t>(of_experts.size())}, torch::kBool);
   auto* flags = busy.data_ptr<bool>();
   for (const auto& parameters : of_experts) {
     *flags++ = std::any_of(parameters.begin(), parameters.end(), [](const torch::Tensor& p) {
