@@ -110,6 +110,7 @@ template <NamedEnum Enum>
 CLI::Option* add_enum(CLI::App& app, Choices& choices, const std::string& name, Enum& target,
                       const std::string& doc) {
   std::vector<std::string> known;
+  known.reserve(EnumNames<Enum>::kTable.size());
   for (const auto& [value, word] : EnumNames<Enum>::kTable) known.emplace_back(word);
   return add_choice(app, choices, name, known, doc,
                     [&target](const std::string& text) { target = parse_enum<Enum>(text); })

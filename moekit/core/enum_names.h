@@ -28,6 +28,7 @@ std::string join_choices(const std::vector<std::string_view>& names);
 template <NamedEnum Enum>
 std::string enum_choices() {
   std::vector<std::string_view> names;
+  names.reserve(EnumNames<Enum>::kTable.size());
   for (const auto& [value, name] : EnumNames<Enum>::kTable) names.push_back(name);
   return join_choices(names);
 }
