@@ -66,6 +66,7 @@ class Reproducer {
     const Plan plan = make_plan(trials, plan_options, recipes_.check);
     if (!run_plan(plan)) return false;
     std::vector<RowResult> results;
+    results.reserve(trials.size());
     for (const auto& trial : trials) {
       results.push_back(summarize_row(trial, study_.figure,
                                       collect_runs(trial, study_.figure, plan_options, plan,
@@ -113,6 +114,7 @@ std::vector<std::string> notes_of(const std::vector<RowResult>& rows) {
     if (!row.runs.usual_data.empty()) changed.insert({row.runs.usual_data, row.runs.data});
   }
   std::vector<std::string> notes;
+  notes.reserve(changed.size());
   for (const auto& [usual, data] : changed) {
     notes.push_back(concat("Data set ", data.empty() ? "(generated)" : data, " in place of ", usual,
                            ": the values of paper and reference, which are of ", usual,

@@ -78,19 +78,29 @@ std::string block_title(const Figure& figure, const std::vector<RowResult>& rows
   return title;
 }
 
-/// One line a row: rows without anything to compare with fit into one table.
+/// One line a row: rows without anything to compare with fit into one table, of the figures that
+/// some of them have.
 std::string compact_table(const std::vector<Figure>& figures, const std::vector<RowResult>& rows,
                           size_t begin, size_t end) {
+  std::vector<const Figure*> shown;
+  for (const auto& figure : figures) {
+    const bool any = std::any_of(&rows[begin], &rows[begin] + (end - begin), [&](const auto& row) {
+      return row.cells.at(figure.name).ours.count > 0;
+    });
+    if (any) shown.push_back(&figure);
+  }
+  const auto width = [](const Figure* figure) { return std::max<size_t>(figure->title.size(), 9); };
   std::string out = fmt::format("\n  {:40}", "");
-  for (const auto& figure : figures) out += fmt::format(" {:>12}", figure.title);
+  for (const auto* figure : shown) out += fmt::format("  {:>{}}", figure->title, width(figure));
   out += "   n\n";
   for (size_t r = begin; r < end; ++r) {
     out += fmt::format("  {:40}", rows[r].label);
     size_t n = 0;
-    for (const auto& figure : figures) {
-      const Cell& cell = rows[r].cells.at(figure.name);
+    for (const auto* figure : shown) {
+      const Cell& cell = rows[r].cells.at(figure->name);
       n = std::max(n, cell.ours.count);
-      out += fmt::format(" {:>12}", cell.ours.count > 0 ? short_number(cell.estimate.value) : "");
+      out += fmt::format("  {:>{}}", cell.ours.count > 0 ? short_number(cell.estimate.value) : "",
+                         width(figure));
     }
     const std::string missing = rows[r].what_is_missing();
     out += fmt::format(" {:>3}{}\n", n, missing.empty() ? "" : " " + missing);
