@@ -6,19 +6,23 @@ FUZZ_RUNS ?= 1000000
 FUZZ_TARGETS ?=
 MUTATE ?=
 
-.PHONY: all demo test build packages bench asan tsan fuzz figures mutate format tidy clean
+.PHONY: all demo test build configure packages bench asan tsan fuzz figures mutate format tidy clean
 
 all: build
 
 packages:
 	@sh scripts/install-packages.sh build test
 
-build: packages
+configure: packages
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || (cat $(BUILD).configure.log; exit 1)
+
+build: configure
 	@cmake --build $(BUILD) -j $(JOBS)
 
-# Trains six small models on FashionMNIST; the last line is the path of the report page.
-demo: build
+# Trains six small models on FashionMNIST; the last line is the path of the report page. Builds the
+# command alone: the tests take as long again.
+demo: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target moekit
 	@$(BUILD)/bin/moekit reproduce demo --out runs/demo
 
 test: build
