@@ -20,7 +20,7 @@ build: configure
 	@cmake --build $(BUILD) -j $(JOBS)
 
 # Trains six small models on FashionMNIST; the last line is the path of the report page. Builds the
-# command alone: the tests take as long again.
+# command alone.
 demo: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target moekit
 	@$(BUILD)/bin/moekit reproduce demo --out runs/demo

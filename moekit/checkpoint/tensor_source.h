@@ -84,7 +84,7 @@ class NameIndex {
 
   std::vector<std::string> names_;
   /// 1 + position in names_, 0 free, by the name's hash and, where taken, the next free one. Open,
-  /// since a map with a node and a second copy of a million names takes twice as long.
+  /// since with a map, a node and a second copy of every name, files of many tensors open slower.
   std::vector<size_t> slots_;
 };
 

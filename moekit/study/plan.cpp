@@ -87,6 +87,7 @@ Job make_job(const Row& row, int64_t seed, const PlanOptions& options) {
   return job;
 }
 
+/// Wanted rows and those they need, in the study's order.
 std::vector<Row> with_needed(const Study& study, const std::function<bool(const Row&)>& is_wanted) {
   // A row needs rows before it: from the last to the first, all that is needed is known in time.
   std::set<std::string> wanted;

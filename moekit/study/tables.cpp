@@ -78,17 +78,26 @@ std::string block_title(const Figure& figure, const std::vector<RowResult>& rows
   return title;
 }
 
+/// The figures that some of these rows have.
+std::vector<const Figure*> told_figures(const std::vector<Figure>& figures,
+                                        const std::vector<RowResult>& rows, size_t begin,
+                                        size_t end) {
+  std::vector<const Figure*> told;
+  for (const auto& figure : figures) {
+    bool any = false;
+    for (size_t r = begin; r < end; ++r) {
+      any = any || rows[r].cells.at(figure.name).ours.count > 0;
+    }
+    if (any) told.push_back(&figure);
+  }
+  return told;
+}
+
 /// One line a row: rows without anything to compare with fit into one table, of the figures that
 /// some of them have.
 std::string compact_table(const std::vector<Figure>& figures, const std::vector<RowResult>& rows,
                           size_t begin, size_t end) {
-  std::vector<const Figure*> shown;
-  for (const auto& figure : figures) {
-    const bool any = std::any_of(&rows[begin], &rows[begin] + (end - begin), [&](const auto& row) {
-      return row.cells.at(figure.name).ours.count > 0;
-    });
-    if (any) shown.push_back(&figure);
-  }
+  const auto shown = told_figures(figures, rows, begin, end);
   const auto width = [](const Figure* figure) { return std::max<size_t>(figure->title.size(), 9); };
   std::string out = fmt::format("\n  {:40}", "");
   for (const auto* figure : shown) out += fmt::format("  {:>{}}", figure->title, width(figure));
@@ -255,15 +264,8 @@ report::Table figure_table(const Study& study, const Outcome& outcome) {
   const auto& rows = outcome.rows;
   report::Table table;
   table.header = {"recipe", "n"};
-  std::vector<std::string> shown;
-  for (const auto& figure : study.figure) {
-    const bool any = std::any_of(rows.begin(), rows.end(), [&](const auto& row) {
-      return row.cells.at(figure.name).ours.count > 0;
-    });
-    if (!any) continue;
-    shown.push_back(figure.name);
-    table.header.push_back(figure.title);
-  }
+  const auto shown = told_figures(study.figure, rows, 0, rows.size());
+  for (const auto* figure : shown) table.header.push_back(figure->title);
   for (const auto& row : rows) {
     const size_t count = row.folders().size();
     if (count == 0) continue;
@@ -271,8 +273,8 @@ report::Table figure_table(const Study& study, const Outcome& outcome) {
         {page_label(row, rows), count == row.runs.seeds.size()
                                     ? std::to_string(count)
                                     : fmt::format("{} of {}", count, row.runs.seeds.size())});
-    for (const auto& name : shown) {
-      const auto& cell = row.cells.at(name);
+    for (const auto* figure : shown) {
+      const auto& cell = row.cells.at(figure->name);
       std::string text = report::figure_text(cell.ours);
       if (cell.paper && !text.empty()) text += " [" + short_number(*cell.paper) + "]";
       table.rows.back().push_back(std::move(text));
