@@ -5,6 +5,8 @@ install(TARGETS ${modules} moekit_options moekit_torch EXPORT moekitTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS moekit RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS moekit_commands LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/moekit)
+install(FILES ${moekit_library_folder}/keys.txt ${moekit_library_folder}/keys.md
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/moekit)
 install(FILES ${PROJECT_BINARY_DIR}/shell/moekit
         DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
 install(FILES ${PROJECT_BINARY_DIR}/shell/_moekit

@@ -29,6 +29,7 @@ def main():
         "moekit train nowhere.toml": [moekit, "train", "nowhere.toml"],
         "moekit __complete tra": [moekit, "__complete", "tra"],
         "moekit train --list-keys": [moekit, "train", "--list-keys"],
+        "moekit data list": [moekit, "data", "list"],
     }
     for command in commands.values():
         seconds(command)  # into the page cache

@@ -125,7 +125,13 @@ void CommandLine::add_train() {
                      "Keep epoch, rate, loss and time left in this file, as JSON");
   command.add_flag("--list-keys", train_.list_keys, "List every recipe key and its default");
   command.add_flag("--markdown", train_.markdown, "With --list-keys: as a Markdown page");
-  on_chosen(command, train_);
+  command.callback([this] {
+    action_ = [this] {
+      prepare(train_);
+      if (train_.list_keys && print_written_keys(train_.markdown)) return 0;
+      return run_in_library(train_);
+    };
+  });
 }
 
 void CommandLine::add_eval() {
@@ -191,9 +197,9 @@ void CommandLine::add_reproduce() {
       ->needs(check);
   command.add_flag("--quiet", flags.quiet, "No progress");
   // The record says which rows, seeds and overrides a table was made of.
-  for (const char* name : {"--quick", "--full", "--seeds", "--rows", "--set", "--markdown",
-                           "--report", "--json", "--table-only", "--until-decided",
-                           "--allow-missing"}) {
+  for (const char* name :
+       {"--quick", "--full", "--seeds", "--rows", "--set", "--markdown", "--report", "--json",
+        "--table-only", "--until-decided", "--allow-missing"}) {
     check->excludes(command.get_option(name));
   }
   on_chosen(command, flags);

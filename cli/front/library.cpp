@@ -1,11 +1,13 @@
 #include "cli/front/library.h"
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <filesystem>
 #include <string_view>
 
 #include "moekit/core/error.h"
+#include "moekit/core/files.h"
 #include "moekit/core/version.h"
 
 namespace moekit::cli {
@@ -47,6 +49,19 @@ int run_in_library(const Command& command) {
                          version(), ": build or install moekit again"));
   }
   return find_function<int(const Command*)>(library, "moekit_run_command", path)(&command);
+}
+
+bool print_written_keys(bool markdown) {
+  const fs::path library = library_path();
+  const fs::path page = library.parent_path() / (markdown ? "keys.md" : "keys.txt");
+  std::error_code error;
+  const auto written = fs::last_write_time(page, error);
+  if (error) return false;
+  // A library built since may have other keys. Without one there is nothing to ask about.
+  const auto built = fs::last_write_time(library, error);
+  if (error || written < built) return false;
+  fmt::print("{}", read_file(page));
+  return true;
 }
 
 }  // namespace moekit::cli

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
+#include <limits>
 
 #include "moekit/core/error.h"
 
@@ -10,6 +11,8 @@ namespace moekit::checkpoint {
 namespace {
 constexpr uint64_t kMaxBytes = uint64_t{1} << 48;
 constexpr size_t kMaxDimensions = 64;  // libtorch's own limit in its element-wise operations
+
+uint32_t tag_of(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
 }  // namespace
 
 std::optional<uint64_t> tensor_bytes(Dtype dtype, const std::vector<int64_t>& shape) {
@@ -50,31 +53,39 @@ void NameIndex::reserve(size_t count) {
 }
 
 bool NameIndex::add(std::string name) {
+  MOEKIT_CHECK(names_.size() < std::numeric_limits<uint32_t>::max(), "more than 2^32 - 1 tensors");
   if (2 * names_.size() >= slots_.size()) make_slots(4 * (names_.size() + 1));
-  size_t& slot = slots_[slot_of(name)];
-  if (slot != 0) return false;
+  const uint64_t hash = std::hash<std::string_view>{}(name);
+  Slot& slot = slots_[slot_of(name, hash)];
+  if (slot.entry != 0) return false;
   names_.push_back(std::move(name));
-  slot = names_.size();
+  slot = {tag_of(hash), static_cast<uint32_t>(names_.size())};
   return true;
 }
 
 std::optional<size_t> NameIndex::find(std::string_view name) const {
   if (slots_.empty()) return std::nullopt;
-  const size_t slot = slots_[slot_of(name)];
-  if (slot == 0) return std::nullopt;
-  return slot - 1;
+  const Slot slot = slots_[slot_of(name, std::hash<std::string_view>{}(name))];
+  if (slot.entry == 0) return std::nullopt;
+  return slot.entry - 1;
 }
 
-size_t NameIndex::slot_of(std::string_view name) const {
+size_t NameIndex::slot_of(std::string_view name, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
-  size_t at = std::hash<std::string_view>{}(name)&mask;
-  while (slots_[at] != 0 && names_[slots_[at] - 1] != name) at = (at + 1) & mask;
+  size_t at = hash & mask;
+  while (slots_[at].entry != 0 &&
+         (slots_[at].tag != tag_of(hash) || names_[slots_[at].entry - 1] != name)) {
+    at = (at + 1) & mask;
+  }
   return at;
 }
 
 void NameIndex::make_slots(size_t count) {
-  slots_.assign(std::bit_ceil(count), 0);  // a power of two, at most half of it in use
-  for (size_t i = 0; i < names_.size(); ++i) slots_[slot_of(names_[i])] = i + 1;
+  slots_.assign(std::bit_ceil(count), {});  // a power of two, at most half of it in use
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const uint64_t hash = std::hash<std::string_view>{}(names_[i]);
+    slots_[slot_of(names_[i], hash)] = {tag_of(hash), static_cast<uint32_t>(i + 1)};
+  }
 }
 
 size_t NameIndex::position(std::string_view name, std::string_view where) const {

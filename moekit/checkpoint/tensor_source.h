@@ -78,14 +78,18 @@ class NameIndex {
   size_t position(std::string_view name, std::string_view where) const;
 
  private:
+  struct Slot {
+    uint32_t tag = 0;    ///< the hash's upper half: of another name's slot the name is not read
+    uint32_t entry = 0;  ///< 1 + position in names_, 0 free
+  };
   /// The slot that holds the name, or the free one where it would go.
-  size_t slot_of(std::string_view name) const;
+  size_t slot_of(std::string_view name, uint64_t hash) const;
   void make_slots(size_t count);
 
   std::vector<std::string> names_;
-  /// 1 + position in names_, 0 free, by the name's hash and, where taken, the next free one. Open,
-  /// since with a map, a node and a second copy of every name, files of many tensors open slower.
-  std::vector<size_t> slots_;
+  /// By the name's hash and, where taken, the next free one. Open, since with a map, a node and a
+  /// second copy of every name, files of many tensors open slower.
+  std::vector<Slot> slots_;
 };
 
 }  // namespace moekit::checkpoint

@@ -22,7 +22,7 @@ loads() {
 }
 ldd "$moekit" | grep torch && fail "the program is linked with libtorch"
 # The test itself must see a library that is opened.
-[ -n "$(loads 0 libtorch train --list-keys)" ] || fail "LD_DEBUG shows nothing: this test is blind"
+[ -n "$(loads 0 libtorch data list)" ] || fail "LD_DEBUG shows nothing: this test is blind"
 light() {
   code=$1; shift
   opened=$(loads "$code" 'libtorch|commands\.so' "$@")
@@ -36,6 +36,8 @@ light 0 completion bash
 light 0 man train
 light 0 __complete train --
 light 0 bench isa
+light 0 train --list-keys
+light 0 train --list-keys --markdown
 light 2
 light 2 trian
 light 2 train --no-such-flag
@@ -65,4 +67,13 @@ if [ -n "$compiler" ]; then
   "$compiler" -shared -fPIC other.cpp -o "$library"
   expect 1 "is no library of moekit's commands" alone/bin/moekit train small.toml
 fi
+
+# A library built since the pages of keys were written is asked itself.
+mkdir -p newer/bin newer/lib
+cp "$moekit" newer/bin
+cp -r "$(dirname "$moekit")/../lib/moekit" newer/lib
+echo "of before" > newer/lib/moekit/keys.txt
+expect 0 "of before" newer/bin/moekit train --list-keys
+touch -d "1 hour ago" newer/lib/moekit/keys.txt
+expect 0 "model.router.top_k" newer/bin/moekit train --list-keys
 echo ok

@@ -16,7 +16,8 @@ if prefix/bin/moekit reproduce nothing 2> said; then exit 1; fi
 grep -q "attentive-gate" said
 # It finds what computes beside itself too, not in the build.
 prefix/bin/moekit train --list-keys | grep -q "model.router.kind"
-LD_DEBUG=files LD_DEBUG_OUTPUT=opened prefix/bin/moekit train --list-keys > keys
+prefix/bin/moekit train --list-keys | cmp - "$(find prefix -name keys.txt)"
+LD_DEBUG=files LD_DEBUG_OUTPUT=opened prefix/bin/moekit data list > sets
 grep -q "$work/prefix/lib.*/moekit/commands.so" opened.*
 # Completions and manual lie where shells and man look for them.
 for file in bash-completion/completions/moekit zsh/site-functions/_moekit man/man1/moekit.1 \

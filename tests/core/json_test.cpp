@@ -13,7 +13,7 @@ namespace moekit {
 namespace {
 namespace fs = std::filesystem;
 
-std::string error_of(std::string_view text) {
+std::string text_error(std::string_view text) {
   try {
     parse_json(text, "f.json");
   } catch (const FormatError& error) {
@@ -43,18 +43,18 @@ TEST(ParseJson, ReadsEveryKindOfValueAsNlohmannDoes) {
 
 TEST(ParseJson, RefusesDeepNestingAndStaysUpright) {
   EXPECT_NO_THROW(parse_json(nested("[", kMaxJsonDepth, "]"), "f"));
-  EXPECT_EQ(error_of(nested("[", kMaxJsonDepth + 1, "]")), "f.json: nested deeper than 64");
-  EXPECT_EQ(error_of(nested("[", 500'000, "]")), "f.json: nested deeper than 64");
-  EXPECT_EQ(error_of(nested("{\"a\":", 500'000, "}")), "f.json: nested deeper than 64");
+  EXPECT_EQ(text_error(nested("[", kMaxJsonDepth + 1, "]")), "f.json: nested deeper than 64");
+  EXPECT_EQ(text_error(nested("[", 500'000, "]")), "f.json: nested deeper than 64");
+  EXPECT_EQ(text_error(nested("{\"a\":", 500'000, "}")), "f.json: nested deeper than 64");
 }
 
 TEST(ParseJson, RefusesAKeyThatStandsTwiceWithItsPath) {
-  EXPECT_EQ(error_of(R"({"a":{"b":1,"c":2,"b":1}})"),
+  EXPECT_EQ(text_error(R"({"a":{"b":1,"c":2,"b":1}})"),
             "f.json: \"a.b\": the key stands there twice");
   std::string many = "{";
   for (int i = 0; i < 100; ++i) many += concat("\"k", i, "\":0,");
-  EXPECT_EQ(error_of(many + "\"k7\":0}"), "f.json: \"k7\": the key stands there twice");
-  EXPECT_EQ(error_of(R"([{"a":1},{"a":1}])"), "no error");
+  EXPECT_EQ(text_error(many + "\"k7\":0}"), "f.json: \"k7\": the key stands there twice");
+  EXPECT_EQ(text_error(R"([{"a":1},{"a":1}])"), "no error");
 }
 
 TEST(ParseJson, RefusesWhatIsNoJsonInOurWords) {
@@ -62,7 +62,7 @@ TEST(ParseJson, RefusesWhatIsNoJsonInOurWords) {
        {"", " ", "{", "[1,]", "{\"a\"}", "nul", "1 2", "[1e999]", "\"a", "\"\x01\"", "\"\xff\"",
         "{\"\xc3(\":1}", "NaN", "'a'", "[01]", "\"\\ud800\""}) {
     SCOPED_TRACE(text);
-    EXPECT_EQ(error_of(text).substr(0, 11), "f.json: is ");
+    EXPECT_EQ(text_error(text).substr(0, 11), "f.json: is ");
   }
 }
 

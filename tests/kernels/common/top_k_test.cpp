@@ -10,6 +10,8 @@
 namespace moekit::kernels {
 namespace {
 
+using Index = std::vector<std::int64_t>;
+
 template <typename Score>
 std::vector<std::int64_t> choose(const std::vector<Score>& scores, std::int64_t experts,
                                  std::int64_t k) {
@@ -20,7 +22,6 @@ std::vector<std::int64_t> choose(const std::vector<Score>& scores, std::int64_t 
 }
 
 TEST(TopK, TakesTheLargestAndOfEqualOnesTheLowestIndex) {
-  using Index = std::vector<std::int64_t>;
   const std::vector<float> scores{1, 3, 2, 3, 0,  //
                                   0, 0, 0, 0, 0};
   EXPECT_EQ(choose(scores, 5, 1), (Index{1, 0}));
