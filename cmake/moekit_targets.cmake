@@ -54,6 +54,7 @@ target_include_directories(moekit_torch SYSTEM INTERFACE ${moekit_torch_includes
 # The tests' own code is not optimized: half of a test's compilation went into that, and what takes
 # time when it runs lies in the library.
 set(moekit_test_level -O0)
+set(moekit_cold_level $<$<CONFIG:Release>:-O1>)
 
 # One compilation of the libtorch headers that most sources need. All of <torch/torch.h> would double
 # the time of every file: GCC instantiates its inline templates anew in each.
@@ -62,11 +63,12 @@ if(NOT EXISTS ${MOEKIT_PCH_SOURCE})
   file(WRITE ${MOEKIT_PCH_SOURCE} "")
 endif()
 
-# moekit_module(NAME [TORCH] [BATCH n] SOURCES ... DEPENDS ...): a static library moekit_NAME with the
-# alias moekit::NAME. TORCH links libtorch and takes the precompiled header. BATCH: see moekit_unity.
+# moekit_module(NAME [TORCH] [COLD] [BATCH n] SOURCES ... DEPENDS ...): a static library moekit_NAME with
+# the alias moekit::NAME. TORCH links libtorch and takes the precompiled header. COLD: no loop in it
+# takes long, and -O1 compiles in three quarters of the time. BATCH: see moekit_unity.
 set_property(GLOBAL PROPERTY moekit_modules "")
 function(moekit_module name)
-  cmake_parse_arguments(arg "TORCH" "BATCH" "SOURCES;DEPENDS;PRIVATE" ${ARGN})
+  cmake_parse_arguments(arg "TORCH;COLD" "BATCH" "SOURCES;DEPENDS;PRIVATE" ${ARGN})
   set(target moekit_${name})
   add_library(${target} STATIC ${arg_SOURCES})
   add_library(moekit::${name} ALIAS ${target})
@@ -76,6 +78,9 @@ function(moekit_module name)
     target_link_libraries(${target} PUBLIC ${dependency})
   endforeach()
   target_link_libraries(${target} PRIVATE ${arg_PRIVATE})
+  if(arg_COLD)
+    target_compile_options(${target} PRIVATE ${moekit_cold_level})
+  endif()
   set(batch 6)
   if(arg_TORCH)
     set(batch 12)
