@@ -51,7 +51,7 @@ set(moekit_torch_includes ${TORCH_INCLUDE_DIRS})
 list(REMOVE_ITEM moekit_torch_includes /usr/include)  # as -isystem it would hide the C library's
 target_include_directories(moekit_torch SYSTEM INTERFACE ${moekit_torch_includes})
 
-# The tests' own code is not optimized: half of a test's compilation went into that, and what takes
+# The tests' own code is not optimized: two fifths of a test's compilation went into that, and what takes
 # time when it runs lies in the library.
 set(moekit_test_level -O0)
 set(moekit_cold_level $<$<CONFIG:Release>:-O1>)
@@ -96,7 +96,7 @@ endfunction()
 
 # moekit_unity(TARGET BATCH): the inline templates of libtorch and nlohmann_json cost each compilation
 # several seconds: so many sources are compiled together. A changed file compiles its batch anew, which
-# shall take less than 25 s.
+# shall take less than 30 s.
 function(moekit_unity target batch)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${MOEKIT_UNITY} UNITY_BUILD_BATCH_SIZE ${batch})
 endfunction()
