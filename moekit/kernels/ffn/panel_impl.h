@@ -16,6 +16,7 @@ namespace {
 /// Packed weights that are used as they lie.
 struct PackedSource {
   static constexpr int kPacked = 1;
+  static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
@@ -31,6 +32,7 @@ struct PackedSource {
 template <typename I>
 struct TernarySource {
   static constexpr int kPacked = 4;  // steps in 256 bytes
+  static constexpr bool kGrouped = false;
   MOEKIT_INLINE const char* packed(std::int64_t k) const { return panel + k * kStepBytes / 4; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const char* panel;
@@ -58,7 +60,8 @@ struct TernarySource {
 /// 4-bit codes in groups: 64 bfloat16 scales, then two steps in every 256 bytes.
 template <typename I>
 struct Int4Source {
-  static constexpr int kPacked = 2;  // steps in 256 bytes
+  static constexpr int kPacked = 2;       // steps in 256 bytes
+  static constexpr bool kGrouped = true;  // scales between the steps
   MOEKIT_INLINE const char* packed(std::int64_t k) const {
     return panel + k / group_steps * group_bytes();
   }
@@ -124,6 +127,7 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 template <typename I, bool bf16>
 struct RowSource {
   static constexpr int kPacked = 1;
+  static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   const float* matrix;  ///< at the panel's first column
   std::int64_t stride;
@@ -156,6 +160,7 @@ struct RowSource {
 template <typename I, bool bf16>
 struct TransposedSource {
   static constexpr int kPacked = 1;
+  static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
   static MOEKIT_INLINE std::int64_t step_stride() { return kStepBytes; }
   const float* first;   ///< columns 0..block-1 of the panel
@@ -265,12 +270,13 @@ struct RowBlock {
   int tiles;
 };
 
-/// Adds the products of those rows and steps [k, k + n) of a panel to scratch.sums.
+/// Adds the products of those rows and steps [k, k + n) of a panel to scratch.sums. Inlined into
+/// every caller it made the code longer and no faster, and a file's compilation half as long again.
 template <typename I, typename Op, typename Source>
-MOEKIT_INLINE void run_block(const LeftRows& left, const RowBlock& of, const Source& source,
-                             std::int64_t k, std::int64_t n, bool as_packed, int prefetches,
-                             Prefetch& lines, const ThreadScratch& scratch,
-                             std::int64_t group_steps) {
+__attribute__((noinline)) void run_block(const LeftRows& left, const RowBlock& of,
+                                         const Source& source, std::int64_t k, std::int64_t n,
+                                         bool as_packed, int prefetches, Prefetch& lines,
+                                         const ThreadScratch& scratch, std::int64_t group_steps) {
   const char* block = as_packed ? source.packed(k) : source.block(k, n, scratch);
   const std::int64_t b_stride = source.step_stride();
   std::int64_t row = 0;
@@ -282,7 +288,7 @@ MOEKIT_INLINE void run_block(const LeftRows& left, const RowBlock& of, const Sou
       const std::int64_t at = of.first + row + r;
       const std::int64_t from = left.index == nullptr ? at : left.index[at];
       a[r] = reinterpret_cast<const std::uint32_t*>(left.data + from * left.row_bytes) + k;
-      if (group_steps > 0) sums[r] = left.sums + from * left.groups + k / group_steps;
+      if constexpr (Source::kGrouped) sums[r] = left.sums + from * left.groups + k / group_steps;
     }
     char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);
     row += of_tile;
@@ -297,7 +303,7 @@ MOEKIT_INLINE void run_block(const LeftRows& left, const RowBlock& of, const Sou
         continue;
       }
     }
-    if (group_steps > 0) {
+    if constexpr (Source::kGrouped) {
       const Groups groups{scratch.scales, sums, group_steps};
       tile_any<I, typename I::Int8, 1>(of_tile, prefetches, a, block, b_stride, n, c, k == 0, lines,
                                        groups);
