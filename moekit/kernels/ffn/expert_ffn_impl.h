@@ -28,15 +28,22 @@ void spin(std::int64_t count) {
   alignas(64) static constexpr char zeros[64] = {};
   auto right = Op::right(zeros);
   auto left = Op::left(0);
-  for (std::int64_t n = 0; n < count; ++n) {
-    // The compiler must take it for new in each round.
-    if constexpr (requires { left.first; }) {
-      I::keep(left.first);
-      I::keep(left.second);
+  // The compiler must not know the operands: products with zeros would be left out, and those of
+  // widened int8, which do not depend on the sums, computed once for all.
+  const auto renew = [](auto& operand) MOEKIT_LAMBDA {
+    if constexpr (requires { operand.first; }) {
+      I::keep(operand.first);
+      I::keep(operand.second);
     } else {
-      I::keep(left);
+      I::keep(operand);
     }
-    each<chains>([&](auto i) MOEKIT_LAMBDA { acc[i] = Op::dot(acc[i], left, right); });
+  };
+  renew(right);
+  for (std::int64_t n = 0; n < count; ++n) {
+    each<chains>([&](auto i) MOEKIT_LAMBDA {
+      renew(left);
+      acc[i] = Op::dot(acc[i], left, right);
+    });
   }
   each<chains>([&](auto i) MOEKIT_LAMBDA { I::keep(acc[i]); });
 }
