@@ -16,6 +16,7 @@ namespace moekit::cli {
 namespace {
 
 void list(const DataFlags& flags) {
+  data::check_data_flag(flags.data);
   Json rows = Json::array();
   for (const auto& row : data::DatasetKinds::rows()) {
     std::string where = "generated";
@@ -34,7 +35,11 @@ void list(const DataFlags& flags) {
                row["folder"].get<std::string>(), "", row["description"].get<std::string>());
   }
   fmt::print("\nsearched, in this order:\n");
-  for (const auto& folder : data::search_folders(flags.data)) fmt::print("  {}\n", folder.string());
+  for (const auto& folder : data::search_folders(flags.data)) {
+    std::error_code error;
+    const bool there = std::filesystem::is_directory(folder, error);
+    fmt::print("  {}{}\n", folder.string(), there ? "" : " (no such folder)");
+  }
 }
 
 /// A value as a line, a table (row -> column -> value) as one with its columns.

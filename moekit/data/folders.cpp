@@ -132,13 +132,16 @@ std::optional<fs::path> find_dataset(const DatasetRow& row, const std::string& f
   return std::nullopt;
 }
 
+void check_data_flag(const std::string& flag) {
+  std::error_code error;
+  if (flag.empty() || fs::is_directory(flag, error)) return;
+  const std::string trouble = folder_trouble(flag);
+  throw IoError(concat("--data ", flag, trouble.empty() ? ": no such folder" : trouble));
+}
+
 fs::path dataset_folder(std::string_view name, const std::string& flag) {
   const DatasetRow& row = dataset_row(name);
-  std::error_code error;
-  if (!flag.empty() && !fs::is_directory(flag, error)) {
-    const std::string trouble = folder_trouble(flag);
-    throw IoError(concat("--data ", flag, trouble.empty() ? ": no such folder" : trouble));
-  }
+  check_data_flag(flag);
   if (auto folder = find_dataset(row, flag)) return *folder;
   throw IoError(concat("data set ", name, " was not found; searched:", searched_text(row, flag),
                        row.files.empty() ? "" : concat("; try: moekit data fetch ", name)));
