@@ -216,7 +216,7 @@ expect 0 "true clusters: 4" "$moekit" data info cluster-patch
 expect 0 "data.options.num_patches" "$moekit" data info cluster-patch
 expect 0 "true clusters: 2" "$moekit" data info soft-routed-teacher
 expect 0 "synthetic-clusters" "$moekit" data list
-for command in "data list" "data info mnist" "reproduce demo" "report run"; do
+for command in "data list" "data info mnist" "reproduce demo" "report a-seed1"; do
   # shellcheck disable=SC2086  # words of a command
   expect 1 "data /nonexistent: no such folder" "$moekit" $command --data /nonexistent
 done
