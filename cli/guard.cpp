@@ -32,7 +32,7 @@ int guarded(const std::function<int()>& work) {
     return work();
   } catch (const ArgumentError& error) {
     return fail(error.what(), kMisused);
-  } catch (const FormatError& error) {
+  } catch (const Error& error) {
     return fail(error.what(), kFailed);
   } catch (const std::filesystem::filesystem_error& error) {
     return fail(concat(error.path1().string(), ": ", error.code().message()), kFailed);

@@ -19,7 +19,13 @@ ConfigTree read_recipe(const TrainFlags& flags) {
   // A recipe may come through a pipe, a run's own lies in its folder.
   ConfigTree tree = own_recipe ? read_toml(fs::path(flags.out) / "config.toml")
                                : read_toml(flags.recipe, FileKind::kAny);
-  for (const auto& assignment : flags.set) apply_override(tree, assignment);
+  for (const auto& assignment : flags.set) {
+    for (const auto& [key, given] : {std::pair{"seed", flags.seed}, {"threads", flags.threads}}) {
+      MOEKIT_CHECK(!given || assignment.substr(0, assignment.find_first_of(" =")) != key,
+                   "train: both --", key, " and --set ", assignment, "; give one");
+    }
+    apply_override(tree, assignment);
+  }
   if (flags.seed) apply_override(tree, fmt::format("seed={}", *flags.seed));
   if (flags.threads) apply_override(tree, fmt::format("threads={}", *flags.threads));
   return tree;

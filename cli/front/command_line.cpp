@@ -121,9 +121,13 @@ void CommandLine::add_train() {
                    "Go on with an interrupted run, or extend one: --set train.epochs=40");
   command.add_flag("--json", train_.json, "Print the summary as JSON");
   command.add_flag("--quiet", train_.quiet, "No progress");
-  command.add_option("--status", train_.status,
-                     "Keep epoch, rate, loss and time left in this file, as JSON");
-  command.add_flag("--list-keys", train_.list_keys, "List every recipe key and its default");
+  add_text(command, "--status", train_.status, kFile,
+           "Keep epoch, rate, loss and time left in this file, as JSON");
+  auto* list_keys =
+      command.add_flag("--list-keys", train_.list_keys, "List every recipe key and its default");
+  for (auto* option : command.get_options()) {
+    if (option != list_keys && option->get_name() != "--help") list_keys->excludes(option);
+  }
   command.add_flag("--markdown", train_.markdown, "With --list-keys: as a Markdown page");
   command.callback([this] {
     action_ = [this] {

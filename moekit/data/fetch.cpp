@@ -16,6 +16,7 @@
 #include "moekit/core/checksum.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
+#include "moekit/core/json.h"
 #include "moekit/core/version.h"
 #include "moekit/data/compressed.h"
 
@@ -276,9 +277,11 @@ void download(const std::string& url, const fs::path& part, const FetchProgress&
       have = 0;
       continue;
     }
+    const bool nothing = fs::file_size(part, error) == 0 && !error;
+    if (nothing) drop(part);
     throw IoError(concat(url, ": ", curl_easy_strerror(code),
                          status >= 400 ? concat(" (HTTP ", status, ")") : "",
-                         "; the same command goes on from what is there"));
+                         nothing ? "" : "; the same command goes on from what is there"));
   }
 }
 
@@ -287,6 +290,8 @@ void fetch_dataset(const DatasetRow& row, const fs::path& folder, const std::str
   MOEKIT_CHECK(!row.generated(), "data set ", row.name, " is generated; nothing to fetch");
   MOEKIT_CHECK(!row.files.empty(), "data set ", row.name,
                " has no public address; put its files into a data folder");
+  MOEKIT_CHECK(mirror.empty() || mirror.starts_with("http://") || mirror.starts_with("https://"),
+               "--mirror must begin with http:// or https://; got ", in_quotes(mirror));
   create_folders(folder);
   // Members of an archive are checked when they are unpacked; whole sets are left alone.
   const bool from_archive = !row.files.front().archive_sha256.empty();

@@ -81,6 +81,24 @@ void restore_experts(ClassifierImpl& model, const Json& description, const std::
   }
 }
 
+namespace {
+
+/// Of a model that was trained: what it computes would be NaN, or worse, numbers.
+void check_finite(const ClassifierImpl& model, const fs::path& file) {
+  const auto check = [&](const auto& tensors) {
+    for (const auto& item : tensors) {
+      const torch::Tensor& values = item.value();
+      MOEKIT_CHECK_FORMAT(
+          !values.is_floating_point() || torch::isfinite(values).all().template item<bool>(),
+          file.string(), ": ", item.key(), " holds NaN or infinity");
+    }
+  };
+  check(model.named_parameters());
+  check(model.named_buffers());
+}
+
+}  // namespace
+
 std::shared_ptr<ClassifierImpl> load_model(const fs::path& folder) {
   const fs::path path = folder / "config.json";
   checkpoint::check_manifest(folder);
@@ -92,7 +110,9 @@ std::shared_ptr<ClassifierImpl> load_model(const fs::path& folder) {
     if (!tensor::is_out_of_memory(error)) throw;
     throw FormatError(concat(path.string(), ": the model would take more memory than is free"));
   }
-  checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(folder / "model.safetensors"));
+  const fs::path file = folder / "model.safetensors";
+  checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(file));
+  check_finite(*model, file);
   model->eval();
   return model;
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "moekit/core/error.h"
+#include "moekit/core/json.h"
 
 namespace moekit::report {
 namespace {
@@ -103,6 +104,8 @@ std::string cell_svg(const HeatMap& map, const Layout& at, std::size_t r, std::s
 }  // namespace
 
 std::string escape_html(const std::string& text) {
+  // Names of folders may be any bytes; the page is UTF-8.
+  if (!is_utf8(text)) return escape_html(Json::parse(dump_text(text)).get<std::string>());
   std::string out;
   for (const char c : text) {
     switch (c) {

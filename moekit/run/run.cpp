@@ -37,25 +37,35 @@ class Reporter {
     if (!file_.empty()) write_status(file_, pace_.status(state.epoch, state.step, 0));
   }
   void on_step(const train::LoopState& state, double loss) {
+    loss_ = loss;
     const bool write = !file_.empty() && steady_seconds() - written_ >= kStatusSeconds;
     if (!write && !line_.is_due()) return;
     const auto status = pace_.status(state.epoch, state.step, loss);
     line_.show(concat(name_, ": ", describe(status)));
     if (!write) return;
     written_ = steady_seconds();
+    tell(status);
+  }
+  void end_epoch(const train::LoopState& state) { pace_.end_epoch(state.step); }
+  /// So that whoever waits sees the last step, too.
+  void end(const train::LoopState& state) {
+    if (!file_.empty()) tell(pace_.status(state.epoch, state.step, loss_));
+  }
+
+ private:
+  void tell(const WorkStatus& status) const {
     try {
       write_status(file_, status);
     } catch (const IoError&) {  // it could be written at the start: a full disk ends no run
     }
   }
-  void end_epoch(const train::LoopState& state) { pace_.end_epoch(state.step); }
 
- private:
   std::string name_;
   fs::path file_;
   ProgressLine line_;
   Pace pace_;
   double written_ = 0;
+  double loss_ = 0;  ///< of the last step
 };
 
 /// Looks at the run, writes metrics and checkpoints, and stops it when the user asks.
@@ -100,6 +110,7 @@ class Recorder : public train::Callback {
   }
 
   const std::vector<Json>& metrics() const { return metrics_; }
+  void finish(const train::LoopState& state) { reporter_.end(state); }
 
  private:
   bool is_save_step(train::Trainer& trainer) const {
@@ -156,10 +167,29 @@ int64_t newest_step(const fs::path& folder) {
   return checkpoints.empty() ? -1 : checkpoints.rbegin()->first;
 }
 
+/// The status file is renamed over what stands there: only over one of its kind, and never in the
+/// run's folder, whose files and folders have names of their own.
+void check_status_file(const RunOptions& options) {
+  if (options.status.empty()) return;
+  const std::string named = concat("--status ", options.status.string(), ": ");
+  std::error_code error;
+  const fs::path folder = fs::weakly_canonical(options.folder, error);
+  for (fs::path at = fs::weakly_canonical(options.status, error); at.has_relative_path();
+       at = at.parent_path()) {
+    MOEKIT_CHECK(at != folder, named, "lies in the run's folder; name one outside");
+  }
+  const auto kind = fs::symlink_status(options.status, error).type();
+  if (kind == fs::file_type::not_found) return;
+  MOEKIT_CHECK(kind == fs::file_type::regular, named, "is no regular file");
+  MOEKIT_CHECK(fs::file_size(options.status, error) == 0 || read_status(options.status), named,
+               "holds something else, which would be lost");
+}
+
 }  // namespace
 
 RunStatus run(RunPlan plan, const RunOptions& options) {
   const auto started = std::chrono::steady_clock::now();
+  check_status_file(options);
   RunFolder folder(options.folder);
   const Claim claim = claim_run_folder(plan.recipe, plan.seed, plan.threads, options);
   if (claim == Claim::kSame && fs::exists(options.folder / "summary.json")) {
@@ -200,6 +230,7 @@ RunStatus run(RunPlan plan, const RunOptions& options) {
   summary["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   write_json(options.folder / "summary.json", summary);
+  recorder.finish(trainer.state);
   folder.keep();
   return RunStatus::kFinished;
 }

@@ -106,6 +106,12 @@ std::string short_sum(const std::string& sum) { return sum.empty() ? "none" : su
 /// Holds a recipe against the one that a run was made by.
 Claim compare_recipes(const fs::path& file, const RunRecipe& recipe, const RunOptions& options) {
   const ConfigTree tree = read_toml(file);
+  // Another task would find the run's keys unknown, and blame its file.
+  const Json task_then = tree.values.value("task", Json());
+  const Json task_now = recipe.values.value("task", Json());
+  MOEKIT_CHECK(task_then == task_now, options.folder.string(),
+               " was made by another recipe: task was ", task_then.dump(), ", now ",
+               task_now.dump());
   const Json before = recipe.resolve ? recipe.resolve(tree) : tree.values;
   const Json facts = read_run_facts(options.folder);
   MOEKIT_CHECK(!has_other_data(facts, recipe), options.folder.string(),

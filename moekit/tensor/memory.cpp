@@ -97,6 +97,21 @@ bool is_out_of_memory(const std::exception& error) {
   return false;
 }
 
+ArgumentError memory_error(const std::string& what, const Json& options, const std::string& path) {
+  const std::string largest = largest_option(options, path);
+  return ArgumentError(concat(what, " would take more memory than is free, ",
+                              available_memory() >> 20, " MiB",
+                              largest.empty() ? "" : "; the largest option is ", largest));
+}
+
+void check_memory(const std::string& what, double rows, double columns, const Json& options,
+                  const std::string& path) {
+  const double bytes = rows * columns * sizeof(float);
+  if (bytes > kShare * static_cast<double>(available_memory())) {
+    throw memory_error(what, options, path);
+  }
+}
+
 std::string largest_option(const Json& options, const std::string& path) {
   int64_t largest = 0;
   std::string found;

@@ -28,6 +28,15 @@ bool is_out_of_memory(const std::exception& error);
 /// @param path  of the options in their recipe
 std::string largest_option(const Json& options, const std::string& path);
 
+/// What is thrown where memory is too small: it names the largest option.
+/// @param what  was to be made; @param options, path  what decides how large it is
+ArgumentError memory_error(const std::string& what, const Json& options, const std::string& path);
+
+/// Refuses `rows` x `columns` float32 numbers that the free memory does not hold, before any is
+/// taken: a MemoryLimit looks at one tensor at a time. @throws ArgumentError as `memory_error`
+void check_memory(const std::string& what, double rows, double columns, const Json& options,
+                  const std::string& path);
+
 /// What `make()` gives, under a MemoryLimit.
 /// @param what  is made; @param options, path  what decides how large it is
 /// @throws ArgumentError naming the largest option instead of whatever says that memory was too
@@ -40,10 +49,7 @@ auto within_memory(const std::string& what, const Json& options, const std::stri
     return make();
   } catch (const std::exception& error) {
     if (!is_out_of_memory(error)) throw;
-    const std::string largest = largest_option(options, path);
-    throw ArgumentError(concat(what, " would take more memory than is free, ",
-                               available_memory() >> 20, " MiB",
-                               largest.empty() ? "" : "; the largest option is ", largest));
+    throw memory_error(what, options, path);
   }
 }
 

@@ -211,12 +211,44 @@ expect 2 "the largest option is test_samples = 100000000" "$moekit" train soft.t
   --set test_samples=100000000 --set dim=100000
 expect 2 "a training step would take more memory than is free" "$moekit" train soft.toml \
   --out refused --set batch_size=1000000000 --set dim=1000
+# Each of its tensors fits, all of them do not.
+expect 2 "the largest option is dim = 1000000000" "$moekit" train soft.toml --out refused \
+  --set dim=1000000000
+# A run of another task: not its file is wrong.
+expect 2 'task was "classification", now "soft_routed"' "$moekit" train soft.toml --resume \
+  --out a-seed1
 [ ! -e refused ] || fail "a refused recipe left a run folder"
+# An empty value is none.
+for flag in --out --status --data; do
+  expect 2 "$flag must not be empty" "$moekit" train soft.toml $flag ""
+done
+expect 2 "must not be empty" "$moekit" report a-seed1 -o ""
+expect 2 "must not be empty" "$moekit" data fetch mnist --mirror ""
+expect 2 "must begin with http:// or https://" "$moekit" data fetch mnist --data fetched \
+  --mirror file:///tmp
+expect 1 "127.0.0.1:9/" "$moekit" data fetch mnist --data fetched --mirror http://127.0.0.1:9
+[ -z "$(find fetched -type f)" ] || fail "a transfer without a byte left a file"
+# The status file replaces nothing else, and tells the end.
+cp soft.toml kept.toml
+expect 2 "kept.toml: holds something else" "$moekit" train kept.toml --out refused --status kept.toml
+cmp soft.toml kept.toml || fail "--status changed the recipe"
+expect 2 "lies in the run's folder" "$moekit" train soft.toml --out refused \
+  --status refused/checkpoints
+mkfifo pipe
+expect 2 "is no regular file" "$moekit" train soft.toml --out refused --status pipe
+[ ! -e refused ] || fail "a refused status file left a run folder"
+for run in 1 2; do  # the second over the file of the first
+  expect 0 "loss_final" "$moekit" train soft.toml --quiet --out told-soft$run --status soft.status
+done
+grep -q '"seconds_left":0.0' soft.status || fail "the status of a finished run: $(cat soft.status)"
+expect 2 "excludes" "$moekit" train soft.toml --list-keys
+expect 2 "both --seed and --set seed=2; give one" "$moekit" train soft.toml --seed 1 --set seed=2
 expect 0 "true clusters: 4" "$moekit" data info cluster-patch
 expect 0 "data.options.num_patches" "$moekit" data info cluster-patch
 expect 0 "true clusters: 2" "$moekit" data info soft-routed-teacher
 expect 0 "synthetic-clusters" "$moekit" data list
-for command in "data list" "data info mnist" "reproduce demo" "report a-seed1"; do
+for command in "data list" "data info mnist" "reproduce demo" "report a-seed1" "eval a-seed1" \
+  "inspect a-seed1" "train soft.toml"; do
   # shellcheck disable=SC2086  # words of a command
   expect 1 "data /nonexistent: no such folder" "$moekit" $command --data /nonexistent
 done

@@ -359,6 +359,21 @@ class ModelFiles : public testing::Test {
   fs::path folder_;
 };
 
+TEST_F(ModelFiles, NanAndInfinityAreRefusedByName) {
+  const ModelCase& of = cases()[1];
+  for (const float value : {std::nanf(""), INFINITY}) {
+    const auto model = make_model(of);
+    const auto last = model->named_parameters().pairs().back();
+    {
+      const torch::NoGradGuard no_grad;
+      last.second.view(-1)[0] = value;
+    }
+    save(*model, of);
+    EXPECT_EQ(refusal(), concat((folder_ / "model.safetensors").string(), ": ", last.first,
+                                " holds NaN or infinity"));
+  }
+}
+
 TEST_F(ModelFiles, ASavedModelComesBackToTheSameNumbers) {
   for (const auto& of : cases()) {
     for (const bool fewer : {false, true}) {

@@ -31,6 +31,11 @@ TEST(ContactSheet, PutsTilesSideBySideWithAPixelBetween) {
   EXPECT_THROW(contact_sheet({}, 2), ArgumentError);
 }
 
+TEST(EscapeHtml, GivesUtf8WhateverComes) {
+  EXPECT_EQ(escape_html("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
+  EXPECT_EQ(escape_html("b\xff<"), "b\xef\xbf\xbd&lt;");
+}
+
 TEST(HeatMapSvg, HasACellForEachValueAndEscapesLabels) {
   const auto svg = heat_map_svg({"t", {"a<b"}, {"x", "y"}, {{0.25, 1.0}}, true});
   EXPECT_NE(svg.find("a&lt;b"), std::string::npos);

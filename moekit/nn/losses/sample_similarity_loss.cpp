@@ -46,6 +46,13 @@ void check_similarity_loss(const SimilarityLossOptions& options, const LossSite&
                            const std::string& where) {
   check_router_learns(options.same, site, where + ".similarity_same");
   check_router_learns(options.different, site, where + ".similarity_different");
+  if (options.same > 0 || options.different > 0) return;
+  MOEKIT_CHECK(
+      options.scale == SimilarityLossOptions{}.scale, where,
+      ".similarity_scale has no effect while similarity_same and similarity_different are 0");
+  MOEKIT_CHECK(
+      !options.relative, where,
+      ".similarity_relative has no effect while similarity_same and similarity_different are 0");
 }
 
 AuxLoss make_similarity_loss(const SimilarityLossOptions& options, const LossSite& /*site*/) {

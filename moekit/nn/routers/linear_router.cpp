@@ -18,6 +18,10 @@ void check_options(const LinearRouterOptions& options, const std::string& where)
                    (options.noise_scale() == 0 && options.noise() == RouterNoise::kNone),
                where, "noise_scale must be positive with noise = \"", enum_name(options.noise()),
                "\" (an empty range is no noise); got ", options.noise_scale());
+  MOEKIT_CHECK(options.noise() != RouterNoise::kNone || options.noise_scale() == 0 ||
+                   options.noise_scale() == LinearRouterOptions{}.noise_scale(),
+               where, "noise_scale has no effect with noise = \"none\"; got ",
+               options.noise_scale());
 }
 
 }  // namespace

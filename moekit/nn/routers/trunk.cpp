@@ -32,6 +32,8 @@ void check_trunk(const TrunkOptions& options, const LayerSite& site, const std::
   MOEKIT_CHECK(side >= 0 && (side == 0 || (site.input[1] % side == 0 && site.input[2] % side == 0)),
                where, ".patch_size must divide ", site.input[1], "x", site.input[2], "; got ",
                side);
+  MOEKIT_CHECK(options.trunk_relu || !is_empty(options.trunk), where,
+               ".trunk_relu has no effect without ", where, ".trunk");
   if (!is_empty(options.trunk)) check_net(options.trunk, site.input, where + ".trunk");
 }
 

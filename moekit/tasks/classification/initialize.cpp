@@ -17,6 +17,10 @@ void copy_parts(const char* key, const std::string& run, models::ClassifierImpl&
   if (run.empty()) return;
   MOEKIT_CHECK(!parts.empty(), key, ": the model has no such part");
   const fs::path file = fs::path(run) / "model" / "model.safetensors";
+  std::error_code error;
+  if (!fs::exists(file, error)) {
+    throw IoError(concat(key, ": ", run, " holds no model of a finished run"));
+  }
   checkpoint::check_in_manifest(file);
   const auto tensors = checkpoint::open_tensors(file);
   for (const auto& part : parts) {

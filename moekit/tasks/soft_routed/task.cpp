@@ -79,6 +79,18 @@ std::vector<report::Chart> charts_of(const std::vector<Json>& lines) {
   return {std::move(overlaps), std::move(loss)};
 }
 
+/// What is taken at least: teacher and student (w, v, and in float64 while they are made
+/// orthogonal), the test samples, and a step's samples with what comes of them.
+void check_sizes(const Config& c, const Json& recipe) {
+  const auto pairs = static_cast<double>(c.teacher_pairs) + static_cast<double>(c.student_pairs);
+  const auto dim = static_cast<double>(c.dim);
+  tensor::check_memory("the model with its test samples",
+                       6 * pairs + static_cast<double>(c.test_samples), dim, recipe, "");
+  // A sample, and for each pair its two products.
+  tensor::check_memory("a training step", static_cast<double>(c.batch_size), dim + 2 * pairs,
+                       recipe, "");
+}
+
 class SoftRoutedTask : public run::Task {
  public:
   std::string_view name() const override { return "soft_routed"; }
@@ -93,6 +105,7 @@ class SoftRoutedTask : public run::Task {
     at::set_num_threads(static_cast<int>(config.threads));
     const torch::NoGradGuard no_grad;
     const Json recipe_json = to_json(config);
+    check_sizes(config, recipe_json);
     const auto held =
         tensor::within_memory("the model with its test samples", recipe_json, "",
                               [&] { return std::make_unique<SoftRoutedProblem>(config); });

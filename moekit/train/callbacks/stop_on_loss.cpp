@@ -57,9 +57,11 @@ class StopOnLoss : public Callback {
 
 void check_stop_on_loss(const StopOnLossOptions& options, const CallbackSite& /*site*/,
                         const std::string& where) {
-  MOEKIT_CHECK(
-      options.stop_rule == StopRule::kEpoch || options.stop_below > 0 || options.stop_rise > 0,
-      where, ".stop_rule has no effect without stop_below or stop_rise");
+  if (options.stop_below > 0 || options.stop_rise > 0) return;
+  MOEKIT_CHECK(options.stop_rule == StopRule::kEpoch, where,
+               ".stop_rule has no effect without stop_below or stop_rise");
+  MOEKIT_CHECK(options.stop_from_epoch == 0, where,
+               ".stop_from_epoch has no effect without stop_below or stop_rise");
 }
 
 std::unique_ptr<Callback> make_stop_on_loss(const StopOnLossOptions& options,

@@ -37,7 +37,7 @@ struct StopOnLossOptions {
         "epoch: their mean loss; released: the loss before each update, a new minimum never stops");
   }
 };
-/// Refuses a rule without a limit. @throws ArgumentError naming `where`
+/// Refuses a rule or a first epoch without a limit. @throws ArgumentError naming `where`
 void check_stop_on_loss(const StopOnLossOptions& options, const CallbackSite& site,
                         const std::string& where);
 /// Null where nothing would stop the run.

@@ -74,6 +74,12 @@ TEST(ClassificationConfig, RefusesImpossibleValuesWithKeyWantedAndGot) {
       {{"model.kind=\"sparse\"", "model.capacity_priority=\"rank\""}, "this layer never drops"},
       {{"model.kind=\"sparse_mixture\"", "model.router.top_k=2", "model.eval_capacity_factor=-0.5"},
        "model.eval_capacity_factor must be finite and at least 0, or -1; got -0.5"},
+      // What would have no effect.
+      {{"model.router.noise_scale=3.0"}, "noise_scale has no effect with noise = \"none\"; got 3"},
+      {{"model.router.trunk_relu=false"}, "model.router.trunk_relu has no effect without"},
+      {{"train.stop_from_epoch=3"}, "train.stop_from_epoch has no effect without stop_below"},
+      {{"loss.similarity_relative=true"}, "loss.similarity_relative has no effect while"},
+      {{"loss.similarity_scale=\"released\""}, "loss.similarity_scale has no effect while"},
       {{"model.kind=\"single\"", "model.router.top_k=1"},
        "unknown key model.router; kind = \"single\" has kind expert"},
       {{"model.router.kind=\"attentive\"", "model.router.temperature=2.0"},
