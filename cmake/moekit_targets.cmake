@@ -119,8 +119,6 @@ function(moekit_use_torch_pch target)
   endif()
   if(NOT TARGET ${pch})
     add_library(${pch} OBJECT ${MOEKIT_PCH_SOURCE})
-    # The file is there because a library must have one: empty, it needs no header.
-    set_source_files_properties(${MOEKIT_PCH_SOURCE} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
     target_link_libraries(${pch} PRIVATE moekit_options moekit_torch)
     target_compile_options(${pch} PRIVATE ${level})
     # clang instantiates vectors of IValue earlier than GCC and wants it whole first.
