@@ -222,7 +222,9 @@ std::string changes_refused(const Json& before, const Json& now,
     const auto found = values.find(path);
     return found == values.end() ? nullptr : &found->second;
   };
-  const auto show = [](const Json* value) { return value == nullptr ? "not there" : value->dump(); };
+  const auto show = [](const Json* value) {
+    return value == nullptr ? "not there" : value->dump();
+  };
   std::string changes;
   for (const auto& path : paths) {
     const Json* was = find(old_values, path);

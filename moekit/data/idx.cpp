@@ -63,8 +63,7 @@ torch::Tensor read_values(const Source& source, const std::string& where,
     const auto room = static_cast<size_t>(flat.numel());
     if (got == room) flat.resize_({static_cast<int64_t>(std::min(total, 2 * room))});
     const size_t wanted_now = static_cast<size_t>(flat.numel()) - got;
-    const size_t part =
-        source(reinterpret_cast<char*>(flat.data_ptr<uint8_t>()) + got, wanted_now);
+    const size_t part = source(reinterpret_cast<char*>(flat.data_ptr<uint8_t>()) + got, wanted_now);
     got += part;
     if (part < wanted_now) break;
   }
