@@ -16,7 +16,6 @@ namespace moekit::cli {
 namespace {
 
 void list(const DataFlags& flags) {
-  data::check_data_flag(flags.data);
   Json rows = Json::array();
   for (const auto& row : data::DatasetKinds::rows()) {
     std::string where = "generated";

@@ -2,13 +2,11 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
-#include "moekit/data/folders.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 
 int run(const EvalFlags& flags) {
-  data::check_data_flag(flags.data);
   note_unchecked(flags.run);
   const Json summary = tasks::of_run(flags.run).evaluate(flags.run, flags.data);
   if (flags.json) {

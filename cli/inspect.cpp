@@ -5,7 +5,6 @@
 #include "cli/command.h"
 #include "cli/print.h"
 #include "moekit/core/schema.h"
-#include "moekit/data/folders.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
@@ -126,7 +125,6 @@ void print_directions(const Json& alignment) {
 }  // namespace
 
 int run(const InspectFlags& flags) {
-  data::check_data_flag(flags.data);
   note_unchecked(flags.run);
   const Json report = tasks::of_run(flags.run).inspect(flags.run, flags.data, flags.against);
   if (!flags.json && !report.contains("layers")) {

@@ -3,14 +3,12 @@
 #include "cli/command.h"
 #include "cli/print.h"
 #include "moekit/core/files.h"
-#include "moekit/data/folders.h"
 #include "moekit/run/report.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 
 int run(const ReportFlags& flags) {
-  data::check_data_flag(flags.data);
   const std::vector<std::filesystem::path> runs(flags.runs.begin(), flags.runs.end());
   for (const auto& run : runs) note_unchecked(run);
   const auto page = run::make_report(run::group_by_recipe(runs), &tasks::of_run, flags.data);

@@ -161,7 +161,6 @@ int check(const study::Study& study, const study::ReproductionOptions& options,
 }  // namespace
 
 int run(const ReproduceFlags& flags) {
-  data::check_data_flag(flags.data);
   // Also the name of the folder of its runs.
   MOEKIT_CHECK(study::is_row_name(flags.paper) && flags.paper.find('/') == std::string::npos,
                "reproduce: wants the name of a folder in recipes/; got ", in_quotes(flags.paper));

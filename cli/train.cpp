@@ -9,7 +9,6 @@
 #include "cli/print.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/words.h"
-#include "moekit/data/folders.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
@@ -69,7 +68,6 @@ int run(const TrainFlags& flags) {
     list_keys(flags.markdown);
     return 0;
   }
-  data::check_data_flag(flags.data);
   refuse_fixed_changes(flags);
   const ConfigTree& recipe = flags.tree;
   const run::Task& task = tasks::check_recipe(recipe);

@@ -61,11 +61,11 @@ std::string full_name(const CLI::App& app, const std::string& option) {
 
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& target,
                       const char* takes, const std::string& doc) {
-  return detail::add_value(
-      app, name, takes, doc, [&target, full = full_name(app, name)](const std::string& text) {
-        MOEKIT_CHECK(!text.empty(), full, " must not be empty; leave it out for the default");
-        target = text;
-      });
+  return detail::add_value(app, name, takes, doc,
+                           [&target, full = full_name(app, name)](const std::string& text) {
+                             MOEKIT_CHECK(!text.empty(), full, " must not be empty");
+                             target = text;
+                           });
 }
 
 CLI::Option* add_texts(CLI::App& app, const std::string& name, std::vector<std::string>& target,

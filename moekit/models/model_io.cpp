@@ -32,6 +32,20 @@ std::vector<int64_t> read_kept(const Json& entry, int64_t num_experts, const std
   return index;
 }
 
+/// Of a model that was trained: what it computes would be NaN, or worse, numbers.
+void check_finite(const ClassifierImpl& model, const fs::path& file) {
+  const auto check = [&](const auto& tensors) {
+    for (const auto& item : tensors) {
+      const torch::Tensor& values = item.value();
+      MOEKIT_CHECK_FORMAT(
+          !values.is_floating_point() || torch::isfinite(values).all().template item<bool>(),
+          file.string(), ": ", item.key(), " holds NaN or infinity");
+    }
+  };
+  check(model.named_parameters());
+  check(model.named_buffers());
+}
+
 }  // namespace
 
 Json describe_model(ClassifierImpl& model, const Choice<ModelKinds>& config,
@@ -80,24 +94,6 @@ void restore_experts(ClassifierImpl& model, const Json& description, const std::
     if (kept != layers[l].module->kept_experts()) nn::take_experts(layers[l], kept);
   }
 }
-
-namespace {
-
-/// Of a model that was trained: what it computes would be NaN, or worse, numbers.
-void check_finite(const ClassifierImpl& model, const fs::path& file) {
-  const auto check = [&](const auto& tensors) {
-    for (const auto& item : tensors) {
-      const torch::Tensor& values = item.value();
-      MOEKIT_CHECK_FORMAT(
-          !values.is_floating_point() || torch::isfinite(values).all().template item<bool>(),
-          file.string(), ": ", item.key(), " holds NaN or infinity");
-    }
-  };
-  check(model.named_parameters());
-  check(model.named_buffers());
-}
-
-}  // namespace
 
 std::shared_ptr<ClassifierImpl> load_model(const fs::path& folder) {
   const fs::path path = folder / "config.json";

@@ -104,14 +104,6 @@ ArgumentError memory_error(const std::string& what, const Json& options, const s
                               largest.empty() ? "" : "; the largest option is ", largest));
 }
 
-void check_memory(const std::string& what, double rows, double columns, const Json& options,
-                  const std::string& path) {
-  const double bytes = rows * columns * sizeof(float);
-  if (bytes > kShare * static_cast<double>(available_memory())) {
-    throw memory_error(what, options, path);
-  }
-}
-
 std::string largest_option(const Json& options, const std::string& path) {
   int64_t largest = 0;
   std::string found;

@@ -32,11 +32,6 @@ std::string largest_option(const Json& options, const std::string& path);
 /// @param what  was to be made; @param options, path  what decides how large it is
 ArgumentError memory_error(const std::string& what, const Json& options, const std::string& path);
 
-/// Refuses `rows` x `columns` float32 numbers that the free memory does not hold, before any is
-/// taken: a MemoryLimit looks at one tensor at a time. @throws ArgumentError as `memory_error`
-void check_memory(const std::string& what, double rows, double columns, const Json& options,
-                  const std::string& path);
-
 /// What `make()` gives, under a MemoryLimit.
 /// @param what  is made; @param options, path  what decides how large it is
 /// @throws ArgumentError naming the largest option instead of whatever says that memory was too

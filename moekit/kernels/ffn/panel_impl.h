@@ -271,7 +271,7 @@ struct RowBlock {
 };
 
 /// Adds the products of those rows and steps [k, k + n) of a panel to scratch.sums. Inlined into
-/// every caller it made the code longer and no faster, and a file's compilation half as long again.
+/// every caller it made the code longer, and a file's compilation a third; no gain was seen.
 template <typename I, typename Op, typename Source>
 __attribute__((noinline)) void run_block(const LeftRows& left, const RowBlock& of,
                                          const Source& source, std::int64_t k, std::int64_t n,

@@ -79,16 +79,17 @@ std::vector<report::Chart> charts_of(const std::vector<Json>& lines) {
   return {std::move(overlaps), std::move(loss)};
 }
 
-/// What is taken at least: teacher and student (w, v, and in float64 while they are made
-/// orthogonal), the test samples, and a step's samples with what comes of them.
+/// Refuses what cannot fit, before any memory is taken: a MemoryLimit looks at one tensor at a
+/// time. Counted are teacher and student (w, v, and in float64 while they are made orthogonal) with
+/// the test samples, and a step's samples with their two products for each pair.
 void check_sizes(const Config& c, const Json& recipe) {
-  const auto pairs = static_cast<double>(c.teacher_pairs) + static_cast<double>(c.student_pairs);
-  const auto dim = static_cast<double>(c.dim);
-  tensor::check_memory("the model with its test samples",
-                       6 * pairs + static_cast<double>(c.test_samples), dim, recipe, "");
-  // A sample, and for each pair its two products.
-  tensor::check_memory("a training step", static_cast<double>(c.batch_size), dim + 2 * pairs,
-                       recipe, "");
+  const int64_t pairs = c.teacher_pairs + c.student_pairs;
+  const auto check = [&](const char* what, int64_t rows, int64_t columns) {
+    if (memory_shortage({rows, columns}, sizeof(float)).empty()) return;
+    throw tensor::memory_error(what, recipe, "");
+  };
+  check("the model with its test samples", 6 * pairs + c.test_samples, c.dim);
+  check("a training step", c.batch_size, c.dim + 2 * pairs);
 }
 
 class SoftRoutedTask : public run::Task {
