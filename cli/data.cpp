@@ -20,8 +20,12 @@ void list(const DataFlags& flags) {
   for (const auto& row : data::DatasetKinds::rows()) {
     std::string where = "generated";
     if (!row.generated()) {
-      const auto folder = data::find_dataset(row, flags.data);
-      where = folder ? folder->string() : "not found";
+      try {
+        const auto folder = data::find_dataset(row, flags.data);
+        where = folder ? folder->string() : "not found";
+      } catch (const IoError& error) {
+        where = error.what();  // a broken folder hides no other row
+      }
     }
     rows.push_back({{"name", row.name}, {"description", row.doc}, {"folder", where}});
   }

@@ -130,7 +130,8 @@ Candidates values_of(const CommandLine& line, const CLI::Option& option,
   Candidates found;
   const Words known = takes == kPaper ? study_names() : line.choices(option);
   // Of a list the last part is completed.
-  const auto comma = option.get_delimiter() == ',' ? current.rfind(',') : std::string::npos;
+  const bool list = option.get_type_name().find(',') != std::string::npos;  // NAME,NAME...
+  const auto comma = list ? current.rfind(',') : std::string::npos;
   const std::string before = comma == std::string::npos ? "" : current.substr(0, comma + 1);
   for (const auto& word : known) add_matching(found, current, before + word, "");
   return found;

@@ -15,6 +15,17 @@ std::string range_text(WholeRange range) {
              : concat(range.least, "..", range.most);
 }
 
+/// What stands between the commas, empty texts too: CLI11's own splitting drops them.
+std::vector<std::string> parts_of(const std::string& list) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  for (std::size_t comma = 0; comma != std::string::npos; begin = comma + 1) {
+    comma = list.find(',', begin);
+    parts.push_back(list.substr(begin, comma - begin));
+  }
+  return parts;
+}
+
 std::vector<std::string_view> views(const std::vector<std::string>& texts) {
   return {texts.begin(), texts.end()};
 }
@@ -97,12 +108,16 @@ CLI::Option* add_list(CLI::App& app, const std::string& name, const char* takes,
       .add_option(
           name,
           [store](const CLI::results_t& given) {
-            store(given);
+            std::vector<std::string> texts;
+            for (const auto& list : given) {
+              const auto parts = parts_of(list);
+              texts.insert(texts.end(), parts.begin(), parts.end());
+            }
+            store(texts);
             return true;
           },
           doc)
       ->type_name(takes)
-      ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 

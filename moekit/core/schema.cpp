@@ -61,9 +61,12 @@ Schema Schema::number(double least, double most) {
       });
 }
 
-Schema Schema::figure() {
-  return Schema([](const Json& value, const std::string& where, const std::string& path) {
-    if (!value.is_null() && !value.is_number()) refuse(value, where, path, "a number or null");
+Schema Schema::figure(double least) {
+  return Schema([least](const Json& value, const std::string& where, const std::string& path) {
+    if (value.is_null() || (value.is_number() && value.get<double>() >= least)) return;
+    const bool bounded = least > std::numeric_limits<double>::lowest();
+    refuse(value, where, path,
+           concat("a number", bounded ? concat(" from ", least) : "", " or null"));
   });
 }
 

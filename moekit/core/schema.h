@@ -27,8 +27,8 @@ class Schema {
   static Schema count(std::int64_t least = 0);
   static Schema number(double least = std::numeric_limits<double>::lowest(),
                        double most = std::numeric_limits<double>::max());
-  /// A measured value: a number, or null, which is how JSON holds NaN and infinity.
-  static Schema figure();
+  /// A measured value from `least` on, or null, which is how JSON holds NaN and infinity.
+  static Schema figure(double least = std::numeric_limits<double>::lowest());
   static Schema list(Schema item);
   /// An object with any keys, whose values are all of one kind.
   static Schema map(Schema value);

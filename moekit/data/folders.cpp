@@ -93,6 +93,23 @@ std::string searched_text(const DatasetRow& row, const std::string& flag) {
   return text;
 }
 
+/// Refuses a folder of the data set that cannot be read or lacks files: whoever put it there means
+/// that one, not the next folder that is searched.
+void check_own_folder(const DatasetRow& row, const fs::path& folder) {
+  const std::string trouble = folder_trouble(folder);
+  if (!trouble.empty()) throw IoError(folder.string() + trouble);
+  std::string lacking;
+  bool some = false;
+  for (const auto& file : row.files) {
+    if (has_files(folder, {file.name})) {
+      some = true;
+    } else {
+      lacking += " " + file.name;
+    }
+  }
+  if (some) throw IoError(concat(folder.string(), " is no whole ", row.name, ": lacks", lacking));
+}
+
 }  // namespace
 
 fs::path cache_folder() {
@@ -125,6 +142,7 @@ std::optional<fs::path> find_dataset(const DatasetRow& row, const std::string& f
   for (size_t i = 0; i < folders.size(); ++i) {
     for (const auto& name : row.folders) {
       if (row.present(folders[i] / name)) return folders[i] / name;
+      if (i == 0 && !flag.empty()) check_own_folder(row, folders[i] / name);
     }
     // Files without a folder of their own could be any data set's: taken only when told so.
     if (i == 0 && !flag.empty() && row.present(folders[i])) return folders[i];

@@ -26,6 +26,8 @@ std::filesystem::path cache_folder();
 
 /// The first folder that holds the data set, or nothing; of one made of others, that of its first
 /// part; nothing for a generated one.
+/// @throws IoError when the flag's folder has one of the data set's name that cannot be read or
+///         holds some of its files only
 std::optional<std::filesystem::path> find_dataset(const DatasetRow& row, const std::string& flag);
 
 /// Those of `names` that a folder holds, as they are or packed (.gz, .xz), in order; a link that

@@ -56,6 +56,11 @@ void check_mixture_classifier(const MixtureConfig& config, const InputShape& inp
   nn::check_trainable(
       traits, nn::why_no_gradient(0, config.num_experts, nn::CombineWeights::kProbs),
       concat(where, ".num_experts = ", config.num_experts, ", ", where, ".router: "));
+  const auto weights = traits.combine_weights;
+  MOEKIT_CHECK(weights == nn::RouterTraits{}.combine_weights, where,
+               ".router.combine_weights has no effect with kind = \"mixture\": its form says how "
+               "experts are joined; got \"",
+               enum_name(weights), "\"");
   const int64_t top_k = traits.top_k;
   if (config.form == nn::MixtureForm::kTopK) {
     MOEKIT_CHECK(top_k >= 1 && top_k < config.num_experts, where, ".form = \"top_k\" wants ", where,

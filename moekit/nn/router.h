@@ -36,6 +36,7 @@ struct RouterTraits {
   bool gaussian_noise = false;  ///< of a size it learns, see `Routing::noise_std`
   /// Why the weights of its assignments carry it no gradient; empty where they do.
   std::string no_weight_gradient;
+  CombineWeights combine_weights = CombineWeights::kRenormalized;
   bool aux_only = false;  ///< its owner says that losses on routing alone shall train it
 };
 

@@ -130,9 +130,35 @@ Claim compare_recipes(const fs::path& file, const RunRecipe& recipe, const RunOp
 
 }  // namespace
 
+namespace {
+
+/// Whether a run ended before its first checkpoint, as one does whose loss is no number at once.
+bool came_to_nothing(const fs::path& folder) {
+  std::error_code error;
+  for (const char* name : {"summary.json", "model"}) {
+    if (fs::exists(folder / name, error)) return false;
+  }
+  // Without run.json, config.toml may be anything.
+  return fs::exists(folder / "run.json", error) && list_checkpoints(folder).empty();
+}
+
+/// What such a run has written beside its recipe.
+void remove_attempt(const fs::path& folder) {
+  std::error_code ignored;
+  for (const auto& log : events::list_event_files(folder)) fs::remove(log, ignored);
+  fs::remove(folder / "metrics.jsonl", ignored);
+  fs::remove(folder / "checkpoints", ignored);
+}
+
+}  // namespace
+
 Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
                        const RunOptions& options) {
   const fs::path file = options.folder / "config.toml";
+  if (fs::exists(file) && !options.resume && came_to_nothing(options.folder)) {
+    remove_attempt(options.folder);
+    fs::remove(file);
+  }
   if (fs::exists(file)) {
     MOEKIT_CHECK(options.resume, options.folder.string(),
                  " holds a run already; give --resume to go on with it, or another --out");

@@ -64,7 +64,8 @@ struct RunRecipe {
 enum class Claim { kNew, kSame, kExtends };
 
 /// Refuses a folder that holds a run already, unless it holds this recipe and `resume` is on;
-/// a new one gets config.toml and run.json. One to be extended is not changed yet.
+/// a new one gets config.toml and run.json. One to be extended is not changed yet. A run that ended
+/// before its first checkpoint makes way without `resume`.
 /// @throws ArgumentError when it holds another recipe, naming the keys that differ with both
 ///         values, or was trained on other data, or `resume` is off.
 Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,

@@ -77,6 +77,13 @@ for file in config.toml run.json metrics.jsonl summary.json trace.safetensors \
   [ -s "a-seed1/$file" ] || fail "no $file"
 done
 expect 2 "holds a run already" "$moekit" train small.toml --quiet --out a-seed1
+# One that ended before its first checkpoint has nothing to lose, and what it wrote is no one's.
+expect 1 "is not finite" "$moekit" train small.toml --quiet --out diverged --set train.optimizer=sgd \
+  --set train.lr=1e6 --set train.weight_decay=1e6
+[ -e diverged/config.toml ] || fail "the run ended before its first step"
+expect 0 "test" "$moekit" train small.toml --quiet --out diverged
+cmp diverged/metrics.jsonl a-seed1/metrics.jsonl || fail "the folder of a failed run spoilt the next"
+[ "$(ls diverged/events.* | wc -l)" = "$(ls a-seed1/events.* | wc -l)" ] || fail "events of two runs"
 expect 0 "a-seed1" "$moekit" train --resume --out a-seed1
 expect 2 "another recipe" "$moekit" train small.toml --resume --out a-seed1 --seed 5
 expect 2 "train.lr was 0.01, now 0.5" "$moekit" train --resume --out a-seed1 --set train.lr=0.5
@@ -130,6 +137,8 @@ expect 2 "must be f32, bf16, int8, int4-g128, int4-g32 or ternary; got int3" "$m
 expect 2 "--shape must be mixtral4, olmoe" "$moekit" bench moe --shape huge
 expect 2 "--routing must be uniform, zipf, one or trace; got best" "$moekit" bench moe --routing best
 expect 2 "--tokens must be a whole number 1..65536; got 0" "$moekit" bench moe --tokens 0
+expect 2 "--tokens must be a whole number 1..65536; got" "$moekit" bench moe --tokens 1,,2
+expect 2 "or ternary; got" "$moekit" bench moe --format f32,
 expect 2 "a training step takes formats f32 and bf16; got int8" \
   "$moekit" bench moe --pass train --format int8
 expect 1 "nowhere.safetensors" \

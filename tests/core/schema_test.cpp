@@ -47,6 +47,9 @@ TEST(Schema, NamesFileKeyAndValue) {
   EXPECT_EQ(refusal(schema, nullptr), "f.json: must be an object; got null");
   EXPECT_LT(refusal(Schema::count(), std::string(10000, 'x')).size(), 200U);
   EXPECT_TRUE(std::isnan(figure_value(nullptr)));
+  EXPECT_EQ(refusal(Schema::figure(0), nullptr), "");
+  EXPECT_EQ(refusal(Schema::figure(0), 0), "");
+  EXPECT_EQ(refusal(Schema::figure(0), -0.5), "f.json: must be a number from 0 or null; got -0.5");
 }
 
 struct State {

@@ -183,17 +183,27 @@ TEST_F(FoldersTest, SayWhatIsWrongWithAFolder) {
   has(refusal(folder_), "searched: " + folder_.string() + " ");  // nothing wrong with it
   const auto images = folder_ / "usps" / "train-images-idx3-ubyte";
   fs::create_symlink("none", images);
-  has(refusal(folder_), "(usps: train-images-idx3-ubyte is a link that leads nowhere)");
+  has(refusal(folder_), "/usps: train-images-idx3-ubyte is a link that leads nowhere");
   fs::remove(images);
   fs::create_symlink(images, images);
-  has(refusal(folder_), "(usps: train-images-idx3-ubyte: Too many levels");
+  has(refusal(folder_), "/usps: train-images-idx3-ubyte: Too many levels");
   fs::remove(images);
   ASSERT_EQ(::mkfifo(images.c_str(), 0600), 0);
-  has(refusal(folder_), "(usps: train-images-idx3-ubyte is no regular file)");
+  has(refusal(folder_), "/usps: train-images-idx3-ubyte is no regular file");
   EXPECT_THROW(need_file(folder_ / "usps", "train-images-idx3-ubyte"), IoError);
+  fs::remove(images);
+  // Some of its files: the next folder that is searched is not what was meant.
+  fs::create_directories(folder_ / "mnist");
+  write_file_atomic(folder_ / "mnist" / "t10k-labels-idx1-ubyte", "");
+  try {
+    find_dataset(dataset_row("mnist"), folder_.string());
+    ADD_FAILURE() << "took a part for the whole";
+  } catch (const IoError& error) {
+    has(error.what(), "mnist is no whole mnist: lacks train-images-idx3-ubyte train-labels");
+  }
   if (::geteuid() == 0) return;  // who may read everything
   fs::permissions(folder_ / "usps", fs::perms::none);
-  has(refusal(folder_), "(usps: Permission denied)");
+  has(refusal(folder_), "/usps: Permission denied");
   fs::permissions(folder_ / "usps", fs::perms::owner_all);
 }
 

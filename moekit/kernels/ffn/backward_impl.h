@@ -294,5 +294,10 @@ void grad_tokens(const BackwardView& view, std::int64_t panel, const ThreadScrat
   }
 }
 
+template <typename I>
+constexpr FfnBackwardKernels make_backward_kernels() {
+  return {grad_hidden<I>, pack_left<I>, grad_weights<I>, grad_tokens<I>};
+}
+
 }  // namespace
 }  // namespace moekit::kernels

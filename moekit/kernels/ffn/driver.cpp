@@ -16,23 +16,38 @@ std::size_t Workspace::bytes() const {
          buffers_->recomputed.bytes();
 }
 
-const FfnKernels& ffn_kernels(Isa isa) {
-  const FfnKernels* kernels = nullptr;
+namespace {
+
+/// The table made for `isa` of one of each instruction set.
+template <typename Table>
+const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
+                      const Table* (*avx512_vnni)()) {
+  const Table* table = nullptr;
   switch (isa) {
     case Isa::kAvx512Vnni:
-      kernels = ffn_kernels_avx512_vnni();
+      table = avx512_vnni();
       break;
     case Isa::kAvx512:
-      kernels = ffn_kernels_avx512();
+      table = avx512();
       break;
     case Isa::kAvx2:
-      kernels = ffn_kernels_avx2();
+      table = avx2();
       break;
     case Isa::kReference:
       break;
   }
-  MOEKIT_CHECK(kernels != nullptr, "expert kernels: there are none for ", isa_name(isa));
-  return *kernels;
+  MOEKIT_CHECK(table != nullptr, "expert kernels: there are none for ", isa_name(isa));
+  return *table;
+}
+
+}  // namespace
+
+const FfnKernels& ffn_kernels(Isa isa) {
+  return table_of(isa, ffn_kernels_avx2, ffn_kernels_avx512, ffn_kernels_avx512_vnni);
+}
+
+const FfnBackwardKernels& ffn_backward_kernels(Isa isa) {
+  return table_of(isa, ffn_backward_avx2, ffn_backward_avx512, ffn_backward_avx512_vnni);
 }
 
 void check_execution(const Execution& execution) {

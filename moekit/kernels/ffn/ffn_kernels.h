@@ -101,7 +101,7 @@ struct BackwardView {
   float* grad_tokens;
 };
 
-/// The kernels of one instruction set.
+/// The forward kernels of one instruction set, and what measures the machine with its instructions.
 struct FfnKernels {
   /// Hidden values of panels [begin, end) of one expert.
   void (*up)(const BankView&, std::int64_t expert, std::int64_t begin, std::int64_t end,
@@ -116,13 +116,6 @@ struct FfnKernels {
                         std::int64_t begin, std::int64_t end, std::int8_t* to,
                         std::int64_t to_stride, float* scale, std::int32_t* sums,
                         std::int64_t group);
-  // Backward, in this order; each needs the one before done for its expert.
-  void (*grad_hidden)(const BackwardView&, std::int64_t expert, std::int64_t panel,
-                      const ThreadScratch&);
-  void (*pack_left)(const BackwardView&, std::int64_t expert, std::int64_t which);
-  void (*grad_weights)(const BackwardView&, std::int64_t expert, bool down, std::int64_t panel,
-                       const ThreadScratch&);
-  void (*grad_tokens)(const BackwardView&, std::int64_t panel, const ThreadScratch&);
   /// Operations a second of the registers alone: multiply-adds of f32, bf16, int8, `count` long.
   void (*spin_f32)(std::int64_t count);
   void (*spin_bf16)(std::int64_t count);
@@ -132,11 +125,27 @@ struct FfnKernels {
   std::uint32_t (*read)(const char* data, std::int64_t bytes);
 };
 
+/// The backward kernels of one instruction set, in their order; each needs the one before done for
+/// its expert. A table of its own: its source is compiled beside that of the forward kernels.
+struct FfnBackwardKernels {
+  void (*grad_hidden)(const BackwardView&, std::int64_t expert, std::int64_t panel,
+                      const ThreadScratch&);
+  void (*pack_left)(const BackwardView&, std::int64_t expert, std::int64_t which);
+  void (*grad_weights)(const BackwardView&, std::int64_t expert, bool down, std::int64_t panel,
+                       const ThreadScratch&);
+  void (*grad_tokens)(const BackwardView&, std::int64_t panel, const ThreadScratch&);
+};
+
 /// @throws ArgumentError for the reference, which has none.
 const FfnKernels& ffn_kernels(Isa isa);
+/// @throws ArgumentError for the reference, which has none.
+const FfnBackwardKernels& ffn_backward_kernels(Isa isa);
 
 const FfnKernels* ffn_kernels_avx2();
 const FfnKernels* ffn_kernels_avx512();
 const FfnKernels* ffn_kernels_avx512_vnni();
+const FfnBackwardKernels* ffn_backward_avx2();
+const FfnBackwardKernels* ffn_backward_avx512();
+const FfnBackwardKernels* ffn_backward_avx512_vnni();
 
 }  // namespace moekit::kernels

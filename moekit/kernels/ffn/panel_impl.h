@@ -296,8 +296,8 @@ __attribute__((noinline)) void run_block(const LeftRows& left, const RowBlock& o
       if (as_packed) {
         each<kTileRows>([&](auto r) MOEKIT_LAMBDA {
           if (of_tile == r + 1) {
-            packed_tile<I, r + 1, Source::kPacked>(a, block, n, c, k == 0, lines, sums,
-                                                   group_steps);
+            packed_tile<I, r + 1, Source::kPacked, Source::kGrouped>(a, block, n, c, k == 0, lines,
+                                                                     sums, group_steps);
           }
         });
         continue;
@@ -330,9 +330,7 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     // Few rows, when only reading counts: 16 KiB at most, so that the block stays in the
     // first-level cache and the fetching ahead near.
     const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 ? 64 : kBlockSteps;
-    // Lines a step, so many that all tiles together ask for the four of the next block's step, and
-    // evenly: fetched in bursts, memory reached 80 % of the peak in place of 97 %.
-    const int prefetches = tiles == 1 ? 4 : tiles <= 3 ? 2 : tiles < 8 ? 1 : kEverySecond;
+    const int prefetches = prefetches_of(tiles);
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
       Prefetch lines;

@@ -158,7 +158,7 @@ void for_experts(ThreadPool& pool, const BankView& bank, const std::vector<Threa
   });
 }
 
-void run_grad_weights(const FfnKernels& kernels, const BackwardView& view, ThreadPool& pool,
+void run_grad_weights(const FfnBackwardKernels& kernels, const BackwardView& view, ThreadPool& pool,
                       const std::vector<ThreadScratch>& scratch) {
   const BankView& b = view.bank;
   for_experts(pool, b, scratch, 3, [&](std::int64_t expert, std::int64_t which, const auto&) {
@@ -172,7 +172,7 @@ void run_grad_weights(const FfnKernels& kernels, const BackwardView& view, Threa
               });
 }
 
-void run_grad_tokens(const FfnKernels& kernels, const BackwardView& view, ThreadPool& pool,
+void run_grad_tokens(const FfnBackwardKernels& kernels, const BackwardView& view, ThreadPool& pool,
                      const std::vector<ThreadScratch>& scratch) {
   const BankView& b = view.bank;
   pool.run(count_panels(b.hidden_size), [&](std::int64_t panel, int thread) {
@@ -224,6 +224,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   }
 
   const FfnKernels& kernels = ffn_kernels(execution.isa);
+  const FfnBackwardKernels& backward = ffn_backward_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
   BackwardView view{};
@@ -248,13 +249,13 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
 
   for_experts(pool, b, scratch, view.hidden_panels,
               [&](std::int64_t expert, std::int64_t panel, const auto& own) {
-                kernels.grad_hidden(view, expert, panel, own);
+                backward.grad_hidden(view, expert, panel, own);
               });
   if (gradients.combine_weight != nullptr) {
     finish_combine_weight(view, plan, gradients.combine_weight);
   }
-  if (wants_weights) run_grad_weights(kernels, view, pool, scratch);
-  if (gradients.tokens != nullptr) run_grad_tokens(kernels, view, pool, scratch);
+  if (wants_weights) run_grad_weights(backward, view, pool, scratch);
+  if (gradients.tokens != nullptr) run_grad_tokens(backward, view, pool, scratch);
 }
 
 }  // namespace moekit::kernels

@@ -1,4 +1,4 @@
-// Vectors over a struct `I` of one instruction set (see expert_ffn_impl.h): loads, conversions,
+// Vectors over a struct `I` of one instruction set (see ffn_impl.h): loads, conversions,
 // activations.
 #pragma once
 

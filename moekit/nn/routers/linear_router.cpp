@@ -88,6 +88,7 @@ RouterTraits LinearRouterImpl::traits() const {
   traits.top_k = options.top_k();
   traits.no_weight_gradient =
       why_no_gradient(options.top_k(), options.num_experts(), options.combine_weights());
+  traits.combine_weights = options.combine_weights();
   traits.aux_only = options.aux_only();
   traits.adds_noise = options.noise() != RouterNoise::kNone;
   traits.gaussian_noise = options.noise() == RouterNoise::kGaussian;

@@ -14,7 +14,7 @@ Schema table() { return Schema::list(Schema::list(Schema::figure())); }
 Schema evaluation() {
   const Schema cluster =
       Schema::object({{"counts", Schema::list(Schema::list(Schema::number(0)))}});
-  const Schema layer = Schema::object({{"usage", Schema::list(Schema::figure())},
+  const Schema layer = Schema::object({{"usage", Schema::list(Schema::figure(0))},
                                        {"mutual_information", Schema::figure(), kOptional},
                                        {"mutual_information_selected", Schema::figure(), kOptional},
                                        {"usage_entropy", Schema::figure()},

@@ -18,6 +18,8 @@ void validate(const Config& c) {
   MOEKIT_CHECK(c.time / c.step <= kMostSteps && c.record_every / c.step <= kMostSteps,
                "time / step and record_every / step must be at most ", kMostSteps, "; got ",
                c.time / c.step, " and ", c.record_every / c.step);
+  MOEKIT_CHECK(c.record_every >= c.step, "record_every must be at least step = ", c.step, "; got ",
+               c.record_every);
 }
 
 }  // namespace moekit::soft_routed

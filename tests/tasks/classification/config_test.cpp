@@ -76,6 +76,8 @@ TEST(ClassificationConfig, RefusesImpossibleValuesWithKeyWantedAndGot) {
        "model.eval_capacity_factor must be finite and at least 0, or -1; got -0.5"},
       // What would have no effect.
       {{"model.router.noise_scale=3.0"}, "noise_scale has no effect with noise = \"none\"; got 3"},
+      {{"model.router.combine_weights=\"probs\""},
+       "model.router.combine_weights has no effect with kind = \"mixture\""},
       {{"model.router.trunk_relu=false"}, "model.router.trunk_relu has no effect without"},
       {{"train.stop_from_epoch=3"}, "train.stop_from_epoch has no effect without stop_below"},
       {{"loss.similarity_relative=true"}, "loss.similarity_relative has no effect while"},

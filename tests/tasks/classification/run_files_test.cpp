@@ -376,7 +376,7 @@ TEST_F(RunFilesTest, ReportNamesLineKeyAndValueOfDamagedMetrics) {
   EXPECT_EQ(with("/epoch", "two"), where + "epoch must be a whole number 0..2^62; got \"two\"");
   EXPECT_EQ(with("/test/layers", 1), where + "test.layers must be an object; got 1");
   EXPECT_EQ(with("/test/layers/mixture/usage/0", "x"),
-            where + "test.layers.mixture.usage[0] must be a number or null; got \"x\"");
+            where + "test.layers.mixture.usage[0] must be a number from 0 or null; got \"x\"");
   // What is no number is null in JSON; a page leaves it out.
   EXPECT_EQ(with("/test/loss", nullptr), "");
   EXPECT_EQ(with("/train_loss", nullptr), "");

@@ -71,6 +71,8 @@ TEST_F(SoftRoutedTest, RefusesWithTheValues) {
   EXPECT_NE(refusal("student_pairs", 0).find("got 0"), std::string::npos);
   EXPECT_NE(refusal("init", "overlap").find("got 3, 1"), std::string::npos);
   EXPECT_NE(refusal("step", 0.0).find("positive"), std::string::npos);
+  EXPECT_NE(refusal("record_every", 1e-300).find("at least step = 0.05; got 1e-300"),
+            std::string::npos);
   EXPECT_NE(refusal("gate", "hard").find("softmax"), std::string::npos);
   EXPECT_NE(refusal("nope", 1).find("nope"), std::string::npos);
 }

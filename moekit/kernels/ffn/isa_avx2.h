@@ -1,9 +1,8 @@
-#include "moekit/kernels/ffn/ffn_kernels.h"
+// The vectors and instructions of AVX2 with FMA.
+#pragma once
 
-#if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 
-#include "moekit/kernels/ffn/expert_ffn_impl.h"
 #include "moekit/kernels/ffn/widened_impl.h"
 
 namespace moekit::kernels {
@@ -83,13 +82,4 @@ struct Avx2 {
 };
 
 }  // namespace
-
-const FfnKernels* ffn_kernels_avx2() {
-  static constexpr FfnKernels kernels = make_kernels<Avx2>();
-  return &kernels;
-}
-
 }  // namespace moekit::kernels
-#else
-const moekit::kernels::FfnKernels* moekit::kernels::ffn_kernels_avx2() { return nullptr; }
-#endif

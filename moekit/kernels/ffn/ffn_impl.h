@@ -1,6 +1,7 @@
 // The kernels of ffn_kernels.h, written once over a struct `I` of one instruction set's
 // vectors and the few instructions the compiler's own vector types do not reach. Each of
-// expert_ffn_avx2.cpp, _avx512.cpp and _avx512_vnni.cpp defines that struct and includes this file.
+// isa_avx2.h, isa_avx512.h and isa_avx512_vnni.h defines that struct; forward_<isa>.cpp takes this
+// file with it and backward_<isa>.cpp backward_impl.h, two sources so that neither compiles long.
 // Everything is in an unnamed namespace and no inline function of another header is called, so that
 // no code made for AVX-512 can be linked into another path.
 //
@@ -13,7 +14,6 @@
 
 #include <cstdint>
 
-#include "moekit/kernels/ffn/backward_impl.h"
 #include "moekit/kernels/ffn/forward_impl.h"
 
 namespace moekit::kernels {
@@ -77,10 +77,6 @@ constexpr FfnKernels make_kernels() {
           down<I>,
           round_rows<I>,
           quantize_rows<I>,
-          grad_hidden<I>,
-          pack_left<I>,
-          grad_weights<I>,
-          grad_tokens<I>,
           spin<I, typename I::F32>,
           spin<I, typename I::Bf16>,
           spin<I, typename I::Int8>,

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "moekit/kernels/ffn/expert_ffn_impl.h"
+#include "moekit/kernels/ffn/vectors_impl.h"
 
 namespace moekit::kernels {
 namespace {

@@ -1,7 +1,7 @@
-#include "moekit/kernels/ffn/ffn_kernels.h"
+// AVX-512 without the instructions of bfloat16 and bytes: those formats are widened.
+#pragma once
 
-#if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-#include "moekit/kernels/ffn/expert_ffn_avx512_impl.h"
+#include "moekit/kernels/ffn/isa_avx512_base.h"
 #include "moekit/kernels/ffn/widened_impl.h"
 
 namespace moekit::kernels {
@@ -21,13 +21,4 @@ struct Avx512 : Avx512Base<Avx512> {
 };
 
 }  // namespace
-
-const FfnKernels* ffn_kernels_avx512() {
-  static constexpr FfnKernels kernels = make_kernels<Avx512>();
-  return &kernels;
-}
-
 }  // namespace moekit::kernels
-#else
-const moekit::kernels::FfnKernels* moekit::kernels::ffn_kernels_avx512() { return nullptr; }
-#endif

@@ -1,7 +1,7 @@
-#include "moekit/kernels/ffn/ffn_kernels.h"
+// AVX-512 with products of bfloat16 pairs and of byte quads.
+#pragma once
 
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
-#include "moekit/kernels/ffn/expert_ffn_avx512_impl.h"
+#include "moekit/kernels/ffn/isa_avx512_base.h"
 
 namespace moekit::kernels {
 namespace {
@@ -39,13 +39,4 @@ struct Avx512Vnni : Avx512Base<Avx512Vnni> {
 };
 
 }  // namespace
-
-const FfnKernels* ffn_kernels_avx512_vnni() {
-  static constexpr FfnKernels kernels = make_kernels<Avx512Vnni>();
-  return &kernels;
-}
-
 }  // namespace moekit::kernels
-#else
-const moekit::kernels::FfnKernels* moekit::kernels::ffn_kernels_avx512_vnni() { return nullptr; }
-#endif
