@@ -70,8 +70,13 @@ class JobRunner {
   JobRunner(const std::vector<Job>& jobs, int64_t parallel, bool quiet)
       : jobs_(jobs), parallel_(static_cast<size_t>(parallel)), line_(quiet) {
     for (size_t i = 0; i < jobs.size(); ++i) {
-      waiting_.insert(i);
       views_.push_back({jobs[i].name, jobs[i].kind, JobView::State::kWaiting, {}});
+      if (jobs[i].done) {
+        done_.insert(jobs[i].name);
+        views_.back().state = JobView::State::kEnded;
+      } else {
+        waiting_.insert(i);
+      }
     }
   }
 

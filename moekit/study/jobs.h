@@ -17,6 +17,7 @@ struct Job {
   /// Where the command tells how far it is (see core/work_status.h); removed when it ends.
   std::filesystem::path status = {};
   std::string kind = {};  ///< jobs of one kind take about as long
+  bool done = false;      ///< before: it is not started, and counts as succeeded
 };
 
 /// Names of jobs that failed, or were left out because one before them failed, with the reason.

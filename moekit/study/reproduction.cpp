@@ -46,9 +46,28 @@ class Reproducer {
   }
 
  private:
+  /// Marks what is there already: only to find that out, a job would load libtorch and its data.
+  void mark_done(Plan& plan, const std::vector<Row>& rows, const PlanOptions& options) const {
+    std::set<std::string> done;
+    for (const auto& row : rows) {
+      for (int64_t i = 0; i < options.seeds; ++i) {
+        const int64_t seed = options.first_seed + i;
+        try {
+          if (why_not_there(row, seed, options, recipes_.why_other).empty()) {
+            done.insert(run_name(row.name, seed));
+          }
+        } catch (const Error&) {
+          continue;  // of a damaged run its job says what is wrong
+        }
+      }
+    }
+    for (auto& job : plan.jobs) job.done = done.count(job.name) == 1;
+  }
+
   /// Runs a plan. @return false when the user interrupted
-  bool run_plan(const Plan& plan) {
+  bool run_plan(Plan& plan, const std::vector<Row>& rows, const PlanOptions& options) {
     if (options_.table_only || plan.jobs.empty()) return true;
+    mark_done(plan, rows, options);
     create_folders(options_.plan.out);
     outcome_.failures = run_jobs(plan.jobs, options_.parallel, options_.quiet);
     return !interrupted();
@@ -63,8 +82,8 @@ class Reproducer {
     for (const auto& trial : trials) {
       plan_options.seeds = std::max(plan_options.seeds, trial.seeds);
     }
-    const Plan plan = make_plan(trials, plan_options, recipes_.check);
-    if (!run_plan(plan)) return false;
+    Plan plan = make_plan(trials, plan_options, recipes_.check);
+    if (!run_plan(plan, trials, plan_options)) return false;
     std::vector<RowResult> results;
     results.reserve(trials.size());
     for (const auto& trial : trials) {
@@ -81,8 +100,8 @@ class Reproducer {
   bool look() {
     PlanOptions plan_options = options_.plan;
     plan_options.seeds = outcome_.seeds;
-    const Plan plan = make_plan(rows_, plan_options, recipes_.check);
-    if (!run_plan(plan)) return false;
+    Plan plan = make_plan(rows_, plan_options, recipes_.check);
+    if (!run_plan(plan, rows_, plan_options)) return false;
     outcome_.rows.clear();
     for (const auto& row : rows_) {
       if (row.auxiliary) continue;

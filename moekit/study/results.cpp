@@ -107,6 +107,15 @@ std::string RowResult::what_is_missing() const {
   return count > 1 ? concat(out, " (and ", count - 1, " more)") : out;
 }
 
+std::string why_not_there(const Row& row, int64_t seed, const PlanOptions& options,
+                          const RunCheck& check) {
+  const fs::path folder = options.out / run_name(row.name, seed);
+  if (!fs::exists(folder / "summary.json")) {
+    return fs::exists(folder / "config.toml") ? "not finished" : "not run";
+  }
+  return check(asked_recipe(row, seed, options), folder);
+}
+
 RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const PlanOptions& options,
                      const Plan& plan, const Failures& failures, const RunCheck& check) {
   const auto look_up = [&](const std::map<std::string, std::string>& table) {
@@ -124,10 +133,8 @@ RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const P
       run.missing = concat("failed: ", failure->second);
     } else if (!runs.missing.empty()) {
       run.missing = runs.missing;
-    } else if (!fs::exists(run.folder / "summary.json")) {
-      run.missing = fs::exists(run.folder / "config.toml") ? "not finished" : "not run";
     } else {
-      run.missing = check(asked_recipe(row, seed, options), run.folder);
+      run.missing = why_not_there(row, seed, options, check);
     }
     if (!run.missing.empty()) continue;
     run.values = read_values(run.folder, figures);

@@ -93,6 +93,10 @@ Maker read_maker(const std::filesystem::path& run);
 std::map<std::string, double> read_values(const std::filesystem::path& run,
                                           const std::vector<Figure>& figures);
 
+/// Why a run cannot stand in a table: "not run", "not finished", what `check` says; or nothing.
+std::string why_not_there(const Row& row, int64_t seed, const PlanOptions& options,
+                          const RunCheck& check);
+
 /// Reads the runs of a row. @param plan  says what could not be run
 /// @param failures  of the jobs that were run just now
 /// @throws FormatError naming file and key of a summary.json or run.json that is none

@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 here=$(dirname "$0")
+echo "$out" >> "$here/started"
 [ -f "$here/fail-$seed" ] && { echo "broke at seed $seed" >&2; exit 1; }
 [ -f "$out/summary.json" ] && exit 0
 echo "$out" >> "$here/trained"
@@ -75,6 +76,28 @@ TEST_F(ReproductionTest, RunsRowsAndJudgesThem) {
   EXPECT_EQ(to_markdown(study, reproduce(study, table_only, recipes())),
             to_markdown(study, outcome));
   EXPECT_FALSE(fs::exists(folder_ / "trained"));
+}
+
+TEST_F(ReproductionTest, StartsNothingForRunsThatAreThere) {
+  const Study study = read(kTwoRows);
+  const Outcome first = reproduce(study, options(5), recipes());
+  fs::remove(folder_ / "started");
+  fs::remove(folder_ / "out/g/b/seed4/summary.json");
+  EXPECT_EQ(to_markdown(study, reproduce(study, options(5), recipes())), to_markdown(study, first));
+  EXPECT_EQ(read_text("started"), (folder_ / "out/g/b/seed4\n").string());
+  // Another one's run and a damaged one are their jobs' to judge.
+  RecipeKnowledge strict = recipes();
+  strict.why_other = [](const ConfigTree&, const fs::path& run) -> std::string {
+    if (run.filename() == "seed2") throw FormatError("damaged");
+    return run.filename() == "seed3" ? "made by another recipe" : "";
+  };
+  fs::remove(folder_ / "started");
+  EXPECT_THROW(reproduce(study, options(3), strict), FormatError);
+  const std::string started = read_text("started");
+  for (const char* run : {"g/a/seed2", "g/b/seed2", "g/a/seed3", "g/b/seed3"}) {
+    EXPECT_NE(started.find(run), std::string::npos) << run;
+  }
+  EXPECT_EQ(started.find("seed1"), std::string::npos);
 }
 
 TEST_F(ReproductionTest, AddsSeedsUntilAllIsDecidedWithTheResultOfAskingForThemAtOnce) {
