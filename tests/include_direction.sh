@@ -9,7 +9,7 @@ rank() {
     events|kernels|report|tensor) echo 1 ;;
     data|checkpoint|study) echo 2 ;;
     nn) echo 3 ;;
-    models|metrics|theory) echo 4 ;;
+    merge|models|metrics|theory) echo 4 ;;
     train) echo 5 ;;
     run|bench) echo 6 ;;
     tasks) echo 7 ;;

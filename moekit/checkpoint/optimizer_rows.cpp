@@ -61,6 +61,28 @@ void OptimizerEdit::copy(const torch::Tensor& source, const torch::Tensor& param
   });
 }
 
+void OptimizerEdit::forget_rows(const torch::Tensor& parameter, const torch::Tensor& index) {
+  const auto& kind = optimizer_kind(optimizer_);
+  auto fields = state_fields(kind, optimizer_, parameter);
+  if (fields.empty()) return;
+  auto steps = steps_of(fields, parameter.size(0));
+  for (auto& [name, tensor] : fields) {
+    if (tensor.dim() > 0) tensor = tensor.clone().index_fill_(0, index, 0);
+  }
+  fields[kRowSteps] = steps.index_fill_(0, index, 0);
+  if (kind.counts_steps) fields["step"] = steps.max();
+  const std::shared_ptr<State> state = kind.write(fields);
+  changes_.emplace_back([this, parameter, state] {
+    auto& all = optimizer_.state();
+    all[state_key(all, parameter)] = state->clone();
+  });
+}
+
+void OptimizerEdit::forget(const torch::Tensor& parameter) {
+  changes_.emplace_back(
+      [this, parameter] { optimizer_.state().erase(state_key(optimizer_.state(), parameter)); });
+}
+
 void OptimizerEdit::remove(const torch::Tensor& parameter) {
   changes_.emplace_back([this, parameter] {
     if (auto* group = find_group(optimizer_, parameter)) {

@@ -19,6 +19,11 @@ class OptimizerEdit {
   /// Puts `parameter` into the group of `source`, with a copy of its state; into none where
   /// `source` is in none, because it does not learn.
   void copy(const torch::Tensor& source, const torch::Tensor& parameter);
+  /// Forgets what is remembered of the rows `index` of `parameter`, which start afresh: moments and
+  /// their own count of steps are zero; the other rows keep every bit. @param index [R] int64
+  void forget_rows(const torch::Tensor& parameter, const torch::Tensor& index);
+  /// Forgets what is remembered of `parameter`, which stays in its group.
+  void forget(const torch::Tensor& parameter);
   /// Takes `parameter` out of its group and forgets its state.
   void remove(const torch::Tensor& parameter);
   void commit();

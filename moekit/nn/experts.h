@@ -2,12 +2,14 @@
 
 #include <torch/nn/module.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "moekit/core/error.h"
 #include "moekit/nn/expert_edit.h"
+#include "moekit/nn/hidden_units.h"
 #include "moekit/nn/initialization.h"
 #include "moekit/nn/routing.h"
 #include "moekit/nn/runtime.h"
@@ -64,6 +66,10 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   /// row an expert.
   virtual std::vector<std::vector<torch::Tensor>> separate_parameters() const { return {}; }
 
+  /// The hidden layers of an expert, from its input on, for aligning one expert with another; empty
+  /// for experts that have none, nothing where the bank cannot tell.
+  virtual std::optional<std::vector<HiddenUnits>> hidden_units() const { return std::nullopt; }
+
   /// Experts that do not learn, in order. Call nn::freeze_experts() instead of setting them.
   const std::vector<int64_t>& frozen_experts() const { return frozen_; }
   void set_frozen_experts(std::vector<int64_t> experts) { frozen_ = std::move(experts); }
@@ -71,5 +77,13 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
  private:
   std::vector<int64_t> frozen_;
 };
+
+/// A tensor of one expert by its name in the bank: a view of its row of a stacked parameter or
+/// buffer, or a parameter or buffer of the expert's own module.
+using ExpertTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+/// All tensors of one expert, detached: they share memory with the bank and carry no gradient.
+/// @throws ArgumentError for an expert out of range
+ExpertTensors expert_tensors(const ExpertsImpl& experts, int64_t expert);
 
 }  // namespace moekit::nn

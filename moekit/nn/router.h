@@ -3,6 +3,7 @@
 #include <torch/nn/module.h>
 
 #include <string>
+#include <vector>
 
 #include "moekit/nn/expert_edit.h"
 #include "moekit/nn/initialization.h"
@@ -36,7 +37,7 @@ struct RouterTraits {
   bool gaussian_noise = false;  ///< of a size it learns, see `Routing::noise_std`
   /// Why the weights of its assignments carry it no gradient; empty where they do.
   std::string no_weight_gradient;
-  CombineWeights combine_weights = CombineWeights::kRenormalized;
+  CombineWeights combine_weights = CombineWeights::kRenormalized;  ///< of its assignments
   bool aux_only = false;  ///< its owner says that losses on routing alone shall train it
 };
 
@@ -54,6 +55,9 @@ class RouterImpl : public torch::nn::Module, public Initializable {
   /// compared with known directions of the data; undefined for other routers.
   virtual torch::Tensor directions() const { return {}; }
   virtual RouterTraits traits() const { return {}; }
+  /// Parameters [E, ...] whose row e says how expert e is scored, and no other expert; none where
+  /// there are no such.
+  virtual std::vector<torch::Tensor> expert_rows() const { return {}; }
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Nothing changes before edit.commit(). Call nn::take_experts() on the layer instead, which
   /// edits router and experts together.

@@ -43,6 +43,12 @@ void ConvExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.then([this] { options.net(net->options); });
 }
 
+std::optional<std::vector<HiddenUnits>> ConvExpertsImpl::hidden_units() const {
+  auto all = net->hidden_units("net.");
+  all.back().axes.push_back({"weight", 1});
+  return all;
+}
+
 void check_conv_experts(const ConvExpertsConfig& config, const LayerSite& site,
                         const std::string& where) {
   MOEKIT_CHECK(site.is_image(), where, ".kind = \"conv\" takes images; these are vectors");

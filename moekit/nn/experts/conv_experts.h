@@ -34,6 +34,7 @@ class ConvExpertsImpl : public Cloneable<ConvExpertsImpl, ExpertsImpl> {
   /// Batch normalisation in training mode uses the statistics of the routed images alone.
   torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
+  std::optional<std::vector<HiddenUnits>> hidden_units() const override;
 
   ConvExpertsOptions options;
   ConvNetStack net{nullptr};

@@ -248,6 +248,36 @@ torch::Tensor ConvTrunkImpl::forward(const torch::Tensor& images) {
   return final_relu ? torch::relu(features) : features;
 }
 
+std::vector<HiddenUnits> ConvNetStackImpl::hidden_units(const std::string& prefix) const {
+  const auto name = [&](const char* kind, size_t index, const char* what) {
+    return concat(prefix, kind, index, what);
+  };
+  std::vector<HiddenUnits> all;
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    HiddenUnits units{options.blocks()[b].channels,
+                      {{name("conv", b, "_weight"), 0}, {name("conv", b, "_bias"), 0}}};
+    if (blocks[b].bn_weight.defined()) {
+      for (const char* what : {"_weight", "_bias", "_running_mean", "_running_var"}) {
+        units.axes.push_back({name("bn", b, what), 0});
+      }
+    }
+    if (b + 1 < blocks.size()) {
+      units.axes.push_back({name("conv", b + 1, "_weight"), 1});
+    } else {
+      const int64_t pixels = layers[0].weight.size(2) / units.count;  // channel after channel
+      units.axes.push_back({name("fc", 0, "_weight"), 1, 0, pixels});
+    }
+    all.push_back(std::move(units));
+  }
+  for (size_t l = 0; l < layers.size(); ++l) {
+    HiddenUnits units{options.hidden()[l],
+                      {{name("fc", l, "_weight"), 0}, {name("fc", l, "_bias"), 0}}};
+    if (l + 1 < layers.size()) units.axes.push_back({name("fc", l + 1, "_weight"), 1});
+    all.push_back(std::move(units));
+  }
+  return all;
+}
+
 void ConvNetStackImpl::take_networks(ExpertEdit& edit) {
   for (Block& block : blocks) {
     for (auto* tensor : {&block.weight, &block.bias, &block.bn_weight, &block.bn_bias,

@@ -8,6 +8,7 @@
 
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/expert_edit.h"
+#include "moekit/nn/hidden_units.h"
 #include "moekit/nn/initialization.h"
 
 namespace moekit::nn {
@@ -76,6 +77,9 @@ class ConvNetStackImpl : public torch::nn::Cloneable<ConvNetStackImpl>, public I
   torch::Tensor forward_routed(const torch::Tensor& images, const std::vector<int64_t>& offsets);
   /// The networks of `edit.index` become its networks.
   void take_networks(ExpertEdit& edit);
+  /// Channels of each block, then the outputs of each fully connected layer: the last ones are the
+  /// features. @param prefix  of the tensors' names
+  std::vector<HiddenUnits> hidden_units(const std::string& prefix) const;
   int64_t feature_size() const { return options.hidden().back(); }
   int64_t num_networks() const { return options.num_networks(); }
 

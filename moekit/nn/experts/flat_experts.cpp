@@ -22,6 +22,15 @@ torch::Tensor FlatExpertsImpl::forward_routed(const torch::Tensor& rows, const R
   return inner_->forward_routed(rows.flatten(1), plan);
 }
 
+std::optional<std::vector<HiddenUnits>> FlatExpertsImpl::hidden_units() const {
+  auto layers = inner_->hidden_units();
+  if (!layers) return layers;
+  for (auto& layer : *layers) {
+    for (auto& axis : layer.axes) axis.tensor = "inner." + axis.tensor;
+  }
+  return layers;
+}
+
 std::shared_ptr<ExpertsImpl> flatten_images(std::shared_ptr<ExpertsImpl> experts,
                                             const LayerSite& site) {
   if (!site.is_image()) return experts;

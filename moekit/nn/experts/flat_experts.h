@@ -25,6 +25,7 @@ class FlatExpertsImpl : public Cloneable<FlatExpertsImpl, ExpertsImpl> {
     return inner_->separate_parameters();
   }
   torch::Tensor directions() const override { return inner_->directions(); }
+  std::optional<std::vector<HiddenUnits>> hidden_units() const override;
 
  private:
   std::shared_ptr<ExpertsImpl> inner_;

@@ -39,6 +39,9 @@ class LinearExpertsImpl : public Cloneable<LinearExpertsImpl, ExpertsImpl> {
   ExpertOutput forward_all(const torch::Tensor& tokens) override;
   torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
+  std::optional<std::vector<HiddenUnits>> hidden_units() const override {
+    return std::vector<HiddenUnits>{};
+  }
 
   LinearExpertsOptions options;
   torch::Tensor weight;  ///< [E, O, D]

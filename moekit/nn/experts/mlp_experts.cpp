@@ -80,6 +80,15 @@ void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
 }
 
+// A gated unit is a row of both projections.
+std::optional<std::vector<HiddenUnits>> MlpExpertsImpl::hidden_units() const {
+  HiddenUnits units{options.intermediate_size(), {{"up_proj", 0}, {"down_proj", 1}}};
+  if (gate_proj.defined()) units.axes.push_back({"gate_proj", 0});
+  if (up_bias.defined()) units.axes.push_back({"up_bias", 0});
+  if (gate_bias.defined()) units.axes.push_back({"gate_bias", 0});
+  return {{std::move(units)}};
+}
+
 std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
                                               const LayerSite& site) {
   return flatten_images(std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(options)

@@ -61,6 +61,7 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
                               const std::shared_ptr<Runtime>& runtime) override;
   std::string why_not_fused(const torch::Tensor& tokens) const override;
   void take_experts(ExpertEdit& edit) override;
+  std::optional<std::vector<HiddenUnits>> hidden_units() const override;
 
   MlpExpertsOptions options;
   torch::Tensor gate_proj;  ///< [E, F, D], gated activations only

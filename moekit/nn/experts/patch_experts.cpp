@@ -184,6 +184,15 @@ ExpertOutput PatchExpertsImpl::forward_all(const torch::Tensor& samples) {
   return {torch::stack(outputs), {}};
 }
 
+std::optional<std::vector<HiddenUnits>> PatchExpertsImpl::hidden_units() const {
+  const int64_t filters = options.num_filters();
+  std::vector<HiddenUnits> classes;
+  for (int64_t c = 0; c < options.num_classes(); ++c) {
+    classes.push_back({filters, {{"weight", 0, c * filters}, {"bias", 0, c * filters}}});
+  }
+  return classes;
+}
+
 void PatchExpertsImpl::take_experts(ExpertEdit& edit) {
   edit.take_rows(weight);
   edit.take_rows(bias);

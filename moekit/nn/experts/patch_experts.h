@@ -52,6 +52,8 @@ class PatchExpertsImpl : public Cloneable<PatchExpertsImpl, ExpertsImpl> {
   torch::Tensor forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) override;
   void take_experts(ExpertEdit& edit) override;
   torch::Tensor directions() const override { return weight.detach(); }
+  /// The filters of a class, for each class.
+  std::optional<std::vector<HiddenUnits>> hidden_units() const override;
 
   PatchExpertsOptions options;
   torch::Tensor weight;  ///< [E, C * J, d], filters of class 0 first

@@ -97,6 +97,13 @@ RouterTraits LinearRouterImpl::traits() const {
 
 torch::Tensor LinearRouterImpl::directions() const { return weight.detach(); }
 
+std::vector<torch::Tensor> LinearRouterImpl::expert_rows() const {
+  std::vector<torch::Tensor> rows{weight};
+  if (bias.defined()) rows.push_back(bias);
+  if (noise_weight.defined()) rows.push_back(noise_weight);
+  return rows;
+}
+
 void LinearRouterImpl::pretty_print(std::ostream& stream) const {
   stream << "moekit::nn::LinearRouter(hidden_size=" << options.hidden_size()
          << ", num_experts=" << options.num_experts() << ", top_k=" << options.top_k() << ")";

@@ -66,6 +66,7 @@ class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
   torch::Tensor directions() const override;
+  std::vector<torch::Tensor> expert_rows() const override;
   int64_t num_experts() const override { return weight.size(0); }
   RouterTraits traits() const override;
   void pretty_print(std::ostream& stream) const override;

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <torch/optim/optimizer.h>
+
+#include <vector>
+
+#include "moekit/core/enum_names.h"
+#include "moekit/nn/routed_layer.h"
+
+namespace moekit::merge {
+
+/// What becomes of the router's rows of an expert that is written over.
+enum class RouterRows {
+  kKeep,  ///< learning decides what the merged expert is for
+  kMean,  ///< the parents', averaged as they are
+  kZero,
+};
+
+struct MergeOptions {
+  /// Exchange the hidden units of every parent such that they lie as those of the first one do.
+  bool align = false;
+  /// Share of the merged expert in what is written; the victim keeps the rest of itself. 0..1
+  double blend = 1;
+  RouterRows router_rows = RouterRows::kKeep;
+};
+
+/// The weighted mean of experts of a layer. @return tensors of its own, by name
+/// @param weights  one a parent, not negative
+/// @throws ArgumentError for no parent, one out of range or named twice, weights without a positive
+///         sum, experts of different shape, alignment of experts that cannot tell their hidden
+///         units
+nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
+                                const std::vector<double>& weights, bool align);
+
+/// Writes the weighted mean of the `parents` over the expert `victim`, in place. Parents, other
+/// experts and their optimizer state keep every bit; what the optimizer remembers of the victim,
+/// and of its rows of the router where those change, is forgotten. No gradient flows; the victim's
+/// gradients are dropped. A graph made before refuses to run backward through what changed.
+/// Source: Park 2024, Learning More Generalized Experts by Merging Experts in
+/// Mixture-of-Experts, arXiv:2405.11530 (mean of two experts over a third); alignment, weights,
+/// blend and the router's rows are options of ours.
+/// @throws ArgumentError as `merged_expert`; for a victim that is a parent, frozen or out of range,
+///         a blend outside 0..1, a router without rows of its experts where those shall change, an
+///         optimizer whose state is not known; nothing has changed then
+void merge_into(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
+                const std::vector<double>& weights, int64_t victim,
+                const MergeOptions& options = {}, torch::optim::Optimizer* optimizer = nullptr);
+
+}  // namespace moekit::merge
+
+template <>
+struct moekit::EnumNames<moekit::merge::RouterRows> {
+  static constexpr std::array<std::pair<merge::RouterRows, std::string_view>, 3> kTable = {{
+      {merge::RouterRows::kKeep, "keep"},
+      {merge::RouterRows::kMean, "mean"},
+      {merge::RouterRows::kZero, "zero"},
+  }};
+};

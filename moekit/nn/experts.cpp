@@ -1,0 +1,24 @@
+#include "moekit/nn/experts.h"
+
+namespace moekit::nn {
+
+ExpertTensors expert_tensors(const ExpertsImpl& experts, int64_t expert) {
+  MOEKIT_CHECK(expert >= 0 && expert < experts.num_experts(), "expert_tensors: expert ", expert,
+               "; there are ", experts.num_experts());
+  ExpertTensors tensors;
+  // Experts that are modules of their own are registered under their number.
+  const bool separate = !experts.separate_parameters().empty();
+  const std::string own = std::to_string(expert) + ".";
+  const auto add = [&](const std::string& name, const torch::Tensor& tensor) {
+    if (!separate) {
+      tensors.emplace_back(name, tensor.detach()[expert]);
+    } else if (name.compare(0, own.size(), own) == 0) {
+      tensors.emplace_back(name.substr(own.size()), tensor.detach());
+    }
+  };
+  for (const auto& item : experts.named_parameters()) add(item.key(), item.value());
+  for (const auto& item : experts.named_buffers()) add(item.key(), item.value());
+  return tensors;
+}
+
+}  // namespace moekit::nn
