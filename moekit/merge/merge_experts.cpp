@@ -18,14 +18,20 @@ void check_expert(const nn::RoutedLayer& layer, const char* what, int64_t expert
                " of layer \"", layer.name, "\"; it has ", layer.experts->num_experts(), " experts");
 }
 
-void check_victim(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
-                  int64_t victim) {
-  check_expert(layer, "victim", victim);
-  MOEKIT_CHECK(std::find(parents.begin(), parents.end(), victim) == parents.end(), "merge: expert ",
-               victim, " of layer \"", layer.name, "\" is parent and victim");
+void check_writable(const nn::RoutedLayer& layer, int64_t expert) {
+  check_expert(layer, "victim", expert);
   const auto& frozen = layer.experts->frozen_experts();
-  MOEKIT_CHECK(std::find(frozen.begin(), frozen.end(), victim) == frozen.end(), "merge: expert ",
-               victim, " of layer \"", layer.name, "\" is frozen");
+  MOEKIT_CHECK(std::find(frozen.begin(), frozen.end(), expert) == frozen.end(), "merge: expert ",
+               expert, " of layer \"", layer.name, "\" is frozen");
+}
+
+void check_fits(const nn::RoutedLayer& layer, const nn::ExpertTensors& own,
+                const nn::ExpertTensors& tensors) {
+  bool fits = own.size() == tensors.size();
+  for (size_t t = 0; fits && t < own.size(); ++t) {
+    fits = own[t].first == tensors[t].first && own[t].second.sizes() == tensors[t].second.sizes();
+  }
+  MOEKIT_CHECK(fits, "merge: the tensors are not those of an expert of layer \"", layer.name, "\"");
 }
 
 /// The parameters of an expert as an optimizer knows them.
@@ -46,19 +52,22 @@ nn::ExpertTensors blended(const nn::ExpertTensors& victim, const nn::ExpertTenso
   return blend == 1 ? merged : average({victim, merged}, {1 - blend, blend});
 }
 
-/// The victim's new rows of the router, in the order of `expert_rows`.
-std::vector<torch::Tensor> router_rows(const std::vector<torch::Tensor>& all,
-                                       const std::vector<int64_t>& parents,
-                                       const std::vector<double>& weights, RouterRows how) {
+/// The victim's new rows of the router, in the order of `expert_rows`; none where they stay.
+/// @throws ArgumentError for a router without rows of its experts, where those shall change
+std::vector<torch::Tensor> new_router_rows(const nn::RoutedLayer& layer,
+                                           const std::vector<int64_t>& parents,
+                                           const std::vector<double>& weights, RouterRows how) {
   std::vector<torch::Tensor> rows;
+  if (how == RouterRows::kKeep) return rows;
+  const auto all =
+      layer.router == nullptr ? std::vector<torch::Tensor>{} : layer.router->expert_rows();
+  MOEKIT_CHECK(!all.empty(), "merge: the router of layer \"", layer.name,
+               "\" has no rows of its experts; router_rows must be \"keep\"");
   for (const auto& tensor : all) {
-    if (how == RouterRows::kZero) {
-      rows.push_back(torch::zeros_like(tensor.detach()[0]));
-      continue;
-    }
     std::vector<nn::ExpertTensors> of_parents;
     for (const int64_t parent : parents) of_parents.push_back({{"row", tensor.detach()[parent]}});
-    rows.push_back(average(of_parents, weights)[0].second);
+    const auto mean = average(of_parents, weights)[0].second;
+    rows.push_back(how == RouterRows::kZero ? torch::zeros_like(mean) : mean);
   }
   return rows;
 }
@@ -92,41 +101,47 @@ nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<
   return average(experts, weights);
 }
 
+void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::ExpertTensors& tensors,
+                  const std::vector<torch::Tensor>& router_rows,
+                  torch::optim::Optimizer* optimizer) {
+  const torch::NoGradGuard no_grad;
+  check_writable(layer, expert);
+  auto own = nn::expert_tensors(*layer.experts, expert);
+  check_fits(layer, own, tensors);
+  const auto rows = router_rows.empty() ? router_rows : layer.router->expert_rows();
+  if (optimizer != nullptr) {
+    checkpoint::OptimizerEdit edit(*optimizer);
+    forget_expert(layer, expert, edit);
+    const auto row = torch::tensor({expert}, torch::kLong);
+    for (const auto& tensor : rows) edit.forget_rows(tensor, row);
+    edit.commit();
+  }
+  for (size_t t = 0; t < own.size(); ++t) own[t].second.copy_(tensors[t].second);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    rows[r].detach()[expert].copy_(router_rows[r]);
+    drop_gradient(rows[r], expert);
+  }
+  const auto separate = layer.experts->separate_parameters();
+  if (separate.empty()) {
+    for (const auto& stacked : layer.experts->parameters()) drop_gradient(stacked, expert);
+  } else {
+    for (auto parameter : separate[static_cast<size_t>(expert)]) parameter.mutable_grad().reset();
+  }
+}
+
 void merge_into(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
                 const std::vector<double>& weights, int64_t victim, const MergeOptions& options,
                 torch::optim::Optimizer* optimizer) {
   const torch::NoGradGuard no_grad;
-  check_victim(layer, parents, victim);
+  check_writable(layer, victim);
+  MOEKIT_CHECK(std::find(parents.begin(), parents.end(), victim) == parents.end(), "merge: expert ",
+               victim, " of layer \"", layer.name, "\" is parent and victim");
   MOEKIT_CHECK(options.blend >= 0 && options.blend <= 1, "merge: blend must be 0..1; got ",
                options.blend);
-  const bool moves_router = options.router_rows != RouterRows::kKeep;
-  const auto rows = moves_router && layer.router != nullptr ? layer.router->expert_rows()
-                                                            : std::vector<torch::Tensor>{};
-  MOEKIT_CHECK(!moves_router || !rows.empty(), "merge: the router of layer \"", layer.name,
-               "\" has no rows of its experts; router_rows must be \"keep\"");
-  // All that can be refused is worked out before anything is written.
-  auto own = nn::expert_tensors(*layer.experts, victim);
-  const auto merged =
-      blended(own, merged_expert(layer, parents, weights, options.align), options.blend);
-  const auto new_rows = router_rows(rows, parents, weights, options.router_rows);
-  if (optimizer != nullptr) {
-    checkpoint::OptimizerEdit edit(*optimizer);
-    forget_expert(layer, victim, edit);
-    const auto row = torch::tensor({victim}, torch::kLong);
-    for (const auto& tensor : rows) edit.forget_rows(tensor, row);
-    edit.commit();
-  }
-  for (size_t t = 0; t < own.size(); ++t) own[t].second.copy_(merged[t].second);
-  for (size_t r = 0; r < rows.size(); ++r) {
-    rows[r].detach()[victim].copy_(new_rows[r]);
-    drop_gradient(rows[r], victim);
-  }
-  const auto separate = layer.experts->separate_parameters();
-  if (separate.empty()) {
-    for (const auto& stacked : layer.experts->parameters()) drop_gradient(stacked, victim);
-  } else {
-    for (auto parameter : separate[static_cast<size_t>(victim)]) parameter.mutable_grad().reset();
-  }
+  const auto merged = merged_expert(layer, parents, weights, options.align);
+  write_expert(layer, victim,
+               blended(nn::expert_tensors(*layer.experts, victim), merged, options.blend),
+               new_router_rows(layer, parents, weights, options.router_rows), optimizer);
 }
 
 }  // namespace moekit::merge

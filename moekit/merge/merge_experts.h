@@ -32,11 +32,20 @@ struct MergeOptions {
 nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
                                 const std::vector<double>& weights, bool align);
 
-/// Writes the weighted mean of the `parents` over the expert `victim`, in place. Parents, other
-/// experts and their optimizer state keep every bit; what the optimizer remembers of the victim,
-/// and of its rows of the router where those change, is forgotten. No gradient flows; the victim's
-/// gradients are dropped. A graph made before refuses to run backward through what changed.
-/// Source: Park 2024, Learning More Generalized Experts by Merging Experts in
+/// Writes tensors over an expert, in place; the other experts and their optimizer state keep every
+/// bit. What the optimizer remembers of the expert is forgotten, its gradients are dropped. A graph
+/// made before refuses to run backward through what changed.
+/// @param tensors  as `expert_tensors` gives them, of memory of their own
+/// @param router_rows  its rows of the router, in the order of `RouterImpl::expert_rows`; none:
+///        they stay, and so does what the optimizer remembers of them
+/// @throws ArgumentError for an expert that is frozen or out of range, tensors that do not fit, an
+///         optimizer whose state is not known; nothing has changed then
+void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::ExpertTensors& tensors,
+                  const std::vector<torch::Tensor>& router_rows = {},
+                  torch::optim::Optimizer* optimizer = nullptr);
+
+/// Writes the weighted mean of the `parents` over the expert `victim`, as `write_expert` does. No
+/// gradient flows. Source: Park 2024, Learning More Generalized Experts by Merging Experts in
 /// Mixture-of-Experts, arXiv:2405.11530 (mean of two experts over a third); alignment, weights,
 /// blend and the router's rows are options of ours.
 /// @throws ArgumentError as `merged_expert`; for a victim that is a parent, frozen or out of range,

@@ -46,6 +46,7 @@ class Callback {
 struct CallbackSite {
   bool has_validation = false;          ///< lines of metrics have a "validation_loss"
   std::vector<nn::RoutedLayer> layers;  ///< of the model
+  uint64_t seed = 1;                    ///< of the run
 };
 
 }  // namespace moekit::train

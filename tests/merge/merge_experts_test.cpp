@@ -16,6 +16,7 @@
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
+#include "tests/merge/expert_copies.h"
 
 namespace moekit::merge {
 namespace {
@@ -28,21 +29,6 @@ nn::MoE small_layer(int64_t experts = 4) {
 }
 
 nn::RoutedLayer parts_of(nn::MoE& layer) { return nn::routed_layers(*layer)[0]; }
-
-nn::ExpertTensors copy_of(const nn::RoutedLayer& layer, int64_t expert) {
-  nn::ExpertTensors copies;
-  for (const auto& [name, tensor] : nn::expert_tensors(*layer.experts, expert)) {
-    copies.emplace_back(name, tensor.clone());
-  }
-  return copies;
-}
-
-bool equal(const nn::ExpertTensors& a, const nn::ExpertTensors& b) {
-  for (size_t t = 0; t < a.size(); ++t) {
-    if (!torch::equal(a[t].second, b[t].second)) return false;
-  }
-  return a.size() == b.size();
-}
 
 void train(nn::MoE& layer, torch::optim::Optimizer& optimizer, int steps) {
   for (int s = 0; s < steps; ++s) {

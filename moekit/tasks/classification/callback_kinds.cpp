@@ -1,5 +1,6 @@
 #include "moekit/tasks/classification/config.h"
 #include "moekit/tasks/classification/noisy_test.h"
+#include "moekit/train/callbacks/merging.h"
 #include "moekit/train/callbacks/patience.h"
 #include "moekit/train/callbacks/stop_on_loss.h"
 
@@ -13,6 +14,8 @@ const std::vector<CallbackKinds::Row>& CallbackKinds::rows() {
       kind<&make_patience, &check_patience, CallbackSite>("patience", "stop without a gain"),
       kind<&make_stop_on_loss, &train::check_stop_on_loss, CallbackSite>(
           "stop_on_loss", "stop by the training loss"),
+      kind<&train::make_merging, &train::check_merging, CallbackSite>(
+          "merging", "write over the least used expert"),
       kind<&make_noisy_test, &check_noisy_test>("noisy_test", "judge with the noise left on"),
   };
   return kRows;

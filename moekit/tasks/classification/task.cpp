@@ -124,6 +124,7 @@ run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) 
   CallbackSite site;
   site.has_validation = config.data.validation > 0;
   site.layers = layers;
+  site.seed = static_cast<uint64_t>(config.seed);
   site.problem = &problem;
   config.train.callbacks.check(site, "train");
   const train::TrainConfig& loop = config.train.loop;

@@ -1,0 +1,159 @@
+#include "moekit/train/callbacks/merging.h"
+
+#include <vector>
+
+#include "moekit/core/error.h"
+#include "moekit/core/random.h"
+#include "moekit/core/schema.h"
+#include "moekit/tensor/generator.h"
+#include "moekit/train/trainer.h"
+
+namespace moekit::train {
+namespace {
+
+using merge::Replacement;
+
+/// Who was written over whom.
+struct MergeEvent {
+  int64_t step = 0;  ///< finished steps
+  std::string layer;
+  int64_t first = 0, second = 0, victim = 0;
+  double first_count = 0, second_count = 0, victim_count = 0;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("step", step, "");
+    field("layer", layer, "");
+    field("first", first, "");
+    field("second", second, "");
+    field("victim", victim, "");
+    field("first_count", first_count, "");
+    field("second_count", second_count, "");
+    field("victim_count", victim_count, "");
+  }
+};
+
+struct MergingState {
+  Json usage = Json::object();
+  std::vector<MergeEvent> merges;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("usage", usage, "");
+    field("merges", merges, "");
+  }
+};
+
+class Merging : public Callback {
+ public:
+  Merging(const MergingOptions& options, const CallbackSite& site)
+      : options_(options), layers_(site.layers), seed_(site.seed), usage_(options.decay) {}
+  std::string_view name() const override { return "merging"; }
+  void after_optimizer(Trainer& trainer, const StepReport& report) override {
+    usage_.add(report.layers);
+    const int64_t step = trainer.state.step + 1;  // the state counts it later
+    const bool due = step >= options_.warm_up && step % options_.period == 0;
+    if (!due || step + options_.period > trainer.problem().total_steps()) return;
+    for (const auto& layer : layers_) merge_in(layer, step, trainer.optimizer());
+  }
+  void on_finish(Trainer& /*trainer*/, Json& summary) override {
+    summary["merges"] = to_json(state_)["merges"];
+  }
+  Json state() const override {
+    Json json = to_json(state_);
+    json["usage"] = usage_.state();
+    return json;
+  }
+  void load_state(const Json& state, const std::string& where) override {
+    const std::string own = concat(where, ": callbacks.", name());
+    bind_state(state, own, state_);
+    usage_.load_state(state_.usage, own + ".usage");
+  }
+
+ private:
+  void merge_in(const nn::RoutedLayer& layer, int64_t step, torch::optim::Optimizer* optimizer) {
+    const auto& counts = usage_.counts(layer.name, options_.window, options_.count);
+    const auto roles =
+        merge::choose_roles(counts, layer.experts->frozen_experts(), options_.thresholds);
+    if (!roles) return;
+    const auto count = [&](int64_t expert) { return counts[static_cast<size_t>(expert)]; };
+    const MergeEvent event{
+        step,          layer.name,          roles->first,         roles->second,
+        roles->victim, count(roles->first), count(roles->second), count(roles->victim)};
+    const auto weights = options_.weights == ParentWeights::kUsage
+                             ? std::vector<double>{event.first_count, event.second_count}
+                             : std::vector<double>{1, 1};
+    const auto draw = derive_seed(seed_, "merging/" + layer.name, static_cast<uint64_t>(step));
+    merge::replace_victim(layer, *roles, options_.replacement, weights, options_.how, optimizer,
+                          tensor::make_generator(draw));
+    usage_.start_after_merge(layer.name);
+    state_.merges.push_back(event);
+  }
+
+  MergingOptions options_;
+  std::vector<nn::RoutedLayer> layers_;
+  uint64_t seed_;
+  merge::UsageCounter usage_;
+  MergingState state_;
+};
+
+/// Refuses a key that is not at its default though nothing reads it.
+void check_effects(const MergingOptions& o, const std::string& where) {
+  const MergingOptions usual;
+  const bool merges = o.replacement == Replacement::kMerge;
+  const bool has_parents = merges || o.replacement == Replacement::kCopyTop1;
+  const auto refuse = [&](bool set, bool read, const char* key, const char* wanted) {
+    MOEKIT_CHECK(!set || read, where, ".", key, " has no effect without ", where, ".", wanted);
+  };
+  const bool on = o.replacement != Replacement::kNone;
+  refuse(o.period != usual.period, on, "merge_period", "merge");
+  refuse(o.warm_up != usual.warm_up, on, "merge_warm_up", "merge");
+  refuse(o.window != usual.window, on, "merge_window", "merge");
+  refuse(o.count != usual.count, on, "merge_count", "merge");
+  refuse(o.thresholds.min_count != 0, on, "merge_min_count", "merge");
+  refuse(o.thresholds.min_gap != 0, on, "merge_min_gap", "merge");
+  refuse(o.decay != usual.decay, on && o.window == merge::UsageWindow::kExponential, "merge_decay",
+         "merge_window = \"exponential\"");
+  refuse(o.weights != usual.weights, merges, "merge_weights", "merge = \"merge\"");
+  refuse(o.how.align, merges, "merge_align", "merge = \"merge\"");
+  refuse(o.how.blend != 1, has_parents, "merge_blend", "merge = \"merge\" or \"copy_top1\"");
+  refuse(o.how.router_rows != merge::RouterRows::kKeep, has_parents, "merge_router",
+         "merge = \"merge\" or \"copy_top1\"");
+}
+
+}  // namespace
+
+void check_merging(const MergingOptions& options, const CallbackSite& site,
+                   const std::string& where) {
+  check_effects(options, where);
+  if (options.replacement == Replacement::kNone) return;
+  MOEKIT_CHECK(options.decay > 0 && options.decay < 1, where,
+               ".merge_decay must be above 0 and below 1; got ", options.decay);
+  MOEKIT_CHECK(!site.layers.empty(), where, ".merge: the model has no routed layer");
+  for (const auto& layer : site.layers) {
+    const int64_t experts = layer.experts->num_experts();
+    const int64_t top_k = layer.router == nullptr ? 1 : layer.router->traits().top_k;
+    MOEKIT_CHECK(layer.router != nullptr && experts >= 3, where, ".merge wants 3 experts or more; ",
+                 "layer \"", layer.name, "\" has ", experts);
+    MOEKIT_CHECK(top_k > 0 && top_k < experts, where, ".merge wants a router that chooses; every ",
+                 "token of layer \"", layer.name, "\" goes to all ", experts,
+                 " experts, so that none is used least");
+    MOEKIT_CHECK(
+        options.how.router_rows == merge::RouterRows::kKeep || !layer.router->expert_rows().empty(),
+        where, ".merge_router: the router of layer \"", layer.name,
+        "\" has no rows of its experts");
+    MOEKIT_CHECK(!options.how.align || layer.experts->hidden_units(), where,
+                 ".merge_align: the experts of layer \"", layer.name,
+                 "\" cannot tell their hidden units");
+    MOEKIT_CHECK(!options.how.align || !layer.router->needs_expert_features(), where,
+                 ".merge_align: the router of layer \"", layer.name,
+                 "\" reads the experts' features, whose order alignment would change");
+  }
+}
+
+std::unique_ptr<Callback> make_merging(const MergingOptions& options, const CallbackSite& site) {
+  if (options.replacement == Replacement::kNone) return nullptr;
+  return std::make_unique<Merging>(options, site);
+}
+
+}  // namespace moekit::train
