@@ -23,11 +23,12 @@ namespace {
 /// What a recipe asks for, and why it cannot be run here.
 study::RecipeFacts look_at(const ConfigTree& recipe, const std::string& data_folder) {
   const run::Task& task = tasks::check_recipe(recipe);
-  const std::string needed = task.data_set(recipe);
-  if (needed.empty() || data::find_dataset(data::dataset_row(needed), data_folder)) {
-    return {{}, needed};
+  const std::string name = task.data_set(recipe);
+  if (name.empty() || data::dataset_row(name).generated() ||
+      data::find_dataset(data::dataset_row(name), data_folder)) {
+    return {{}, name};
   }
-  return {concat("data set ", needed, " was not found"), needed};
+  return {concat("data set ", name, " was not found"), name};
 }
 
 /// Why a run is not the one that is asked for.
@@ -78,21 +79,32 @@ study::ReproductionOptions options_of(const study::Study& study, const Reproduce
   return options;
 }
 
-/// The command that gives these tables, whole.
-std::string command_of(const ReproduceFlags& flags, const study::Outcome& outcome) {
-  std::string text = fmt::format("moekit reproduce {} --{}", flags.paper, outcome.tier);
-  if (flags.until_decided) {
-    if (flags.seeds > 0) text += fmt::format(" --seeds {}", flags.seeds);
-    text += fmt::format(" --until-decided --max-seeds {}", flags.max_seeds);
-  } else {
-    text += fmt::format(" --seeds {}", outcome.seeds);
+study::Request request_of(const ReproduceFlags& flags, const std::string& tier) {
+  return {flags.paper,     tier,      flags.rows,          flags.seeds,        flags.until_decided,
+          flags.max_seeds, flags.set, !flags.data.empty(), flags.allow_missing};
+}
+
+/// What the tables are written to, looked at before hours of work.
+void check_outputs(const ReproduceFlags& flags) {
+  if (!flags.report.empty()) const AtomicFile probe(flags.report);
+  if (flags.markdown.empty()) return;
+  const fs::path record = study::record_file(flags.markdown);
+  MOEKIT_CHECK(record != fs::path(flags.markdown), "reproduce: --markdown ", flags.markdown,
+               ": the tables' record is FILE.json; name a FILE.md");
+  for (const fs::path& file : {fs::path(flags.markdown), record}) {
+    MOEKIT_CHECK(flags.report.empty() || fs::absolute(flags.report).lexically_normal() !=
+                                             fs::absolute(file).lexically_normal(),
+                 "reproduce: --report ", flags.report, " is what --markdown writes, too");
+    const AtomicFile probe(file);  // refuses what it could not replace in the end
   }
-  if (flags.rows != "*") text += " --rows " + shell_quoted(flags.rows);
-  for (const auto& set : flags.set) text += " --set " + shell_quoted(set);
-  // The folder's name, not its path: it is another on every machine.
-  if (!flags.data.empty()) text += " --data DATA";
-  if (flags.allow_missing) text += " --allow-missing";
-  return text;
+  std::error_code error;
+  if (!fs::exists(record, error)) return;
+  try {
+    study::check_is_record(record);
+  } catch (const Error& fault) {
+    throw IoError(concat("--markdown ", flags.markdown, " would replace ", record.string(),
+                         ", which is no record of tables (", fault.what(), ")"));
+  }
 }
 
 /// The report page over all rows that were run; its path is the last line on stdout.
@@ -173,6 +185,7 @@ int run(const ReproduceFlags& flags) {
       [&](const ConfigTree& asked, const fs::path& run) {
         return why_other(asked, run, flags.data);
       }};
+  check_outputs(flags);
   const InterruptGuard guard;
   if (!flags.check.empty()) return check(study, options, recipes, flags);
   study::Outcome outcome = study::reproduce(study, options, recipes);
@@ -181,10 +194,14 @@ int run(const ReproduceFlags& flags) {
     return kInterruptedExit;
   }
   for (const auto& [name, reason] : outcome.failures) fmt::print(stderr, "{}: {}\n", name, reason);
-  outcome.command = command_of(flags, outcome);
+  outcome.request = request_of(flags, outcome.tier);
+  outcome.command = study::command_of(outcome.request, outcome.seeds);
   print_results(study, outcome, flags);
   write_page(study, outcome, flags, options.plan.out);
-  return outcome.failures.empty() ? 0 : kFailed;
+  // Tables in which nothing stands are no success, whatever the reason.
+  const bool any = std::any_of(outcome.rows.begin(), outcome.rows.end(),
+                               [](const auto& row) { return !row.folders().empty(); });
+  return outcome.failures.empty() && any ? 0 : kFailed;
 }
 
 }  // namespace moekit::cli

@@ -87,8 +87,9 @@ std::string machine_name() {
 
 /// run.json: who made the run, and of what data.
 Json read_run_facts(const fs::path& folder) {
-  static const Schema kFacts =
-      Schema::object({{"moekit", Schema::text()}, {"data", Schema::text(), false}});
+  static const Schema kFacts = Schema::object({{"moekit", Schema::text()},
+                                               {"data", Schema::text(), false},
+                                               {"models", Schema::map(Schema::text()), false}});
   const fs::path file = folder / "run.json";
   Json facts = read_json(file);
   kFacts.check(facts, file.string());
@@ -98,6 +99,16 @@ Json read_run_facts(const fs::path& folder) {
 /// Whether a run is known to have been trained on other data.
 bool has_other_data(const Json& facts, const RunRecipe& recipe) {
   return facts.contains("data") && facts["data"] != recipe.data;
+}
+
+/// The key whose run has another model now than when a run started from it; empty where all have
+/// the same, or the run does not say.
+std::string changed_model(const Json& facts, const RunRecipe& recipe) {
+  const Json then = facts.value("models", Json::object());
+  for (const auto& [key, sum] : recipe.models) {
+    if (then.contains(key) && then[key] != sum) return key;
+  }
+  return {};
 }
 
 /// A checksum in a message.
@@ -117,6 +128,9 @@ Claim compare_recipes(const fs::path& file, const RunRecipe& recipe, const RunOp
   MOEKIT_CHECK(!has_other_data(facts, recipe), options.folder.string(),
                " was trained on other data (checksum ", short_sum(facts.value("data", "")),
                ", now ", short_sum(recipe.data), "); --resume wants the same");
+  const std::string key = changed_model(facts, recipe);
+  MOEKIT_CHECK(key.empty(), options.folder.string(), " started from another model of the run that ",
+               key, " names, which was trained again since; --resume wants the same");
   const std::string all = changes_refused(before, recipe.values, {});
   if (all.empty()) return Claim::kSame;
   const std::string refused = changes_refused(before, recipe.values, recipe.keys);
@@ -175,6 +189,7 @@ Claim claim_run_folder(const RunRecipe& recipe, int64_t seed, int64_t threads,
                                            {"libtorch", TORCH_VERSION},
                                            {"machine", machine_name()},
                                            {"data", recipe.data},
+                                           {"models", recipe.models},
                                            {"seed", seed},
                                            {"threads", threads}});
   write_file_atomic(file, to_toml(recipe.values));
@@ -196,6 +211,14 @@ std::string why_other_run(const fs::path& folder, const RunRecipe& recipe) {
   if (has_other_data(facts, recipe)) {
     return concat("trained on other data (checksum ", short_sum(facts.value("data", "")), ", now ",
                   short_sum(recipe.data), ")");
+  }
+  for (const auto& [model, sum] : recipe.models) {
+    if (!facts.contains("models") || !facts["models"].contains(model)) {
+      return concat("does not say from which model of ", model, " it started");
+    }
+  }
+  if (const std::string key = changed_model(facts, recipe); !key.empty()) {
+    return concat("started from another model of the run that ", key, " names");
   }
   const ConfigTree tree = read_toml(folder / "config.toml");
   const Json before = recipe.resolve ? recipe.resolve(tree) : tree.values;

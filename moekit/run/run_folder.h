@@ -58,6 +58,8 @@ struct RunRecipe {
   /// The same of a run folder's config.toml: defaults filled in. None: it is taken as it stands.
   std::function<Json(const ConfigTree&)> resolve = {};
   std::string data = {};  ///< checksum of the data set it is trained on; empty for a generated one
+  /// Checksums of the other runs' models that it starts from, by the key that names the run.
+  std::map<std::string, std::string> models = {};
 };
 
 /// What a folder holds: nothing yet, a run of this recipe, or one that can be extended to it.

@@ -36,7 +36,7 @@ class Task {
   virtual std::vector<ConfigKey> keys() const = 0;
   /// Refuses an impossible recipe. @throws ArgumentError naming the key.
   virtual void check(const ConfigTree& recipe) const = 0;
-  /// The data set a recipe needs from a folder, or nothing.
+  /// The name of the data set a recipe takes, in files or generated; nothing where it has none.
   virtual std::string data_set(const ConfigTree& recipe) const = 0;
   /// A recipe with all defaults, and a checksum of the data set it needs from a folder; what a run
   /// is held against. @throws ArgumentError naming the key; IoError, FormatError of the data

@@ -71,6 +71,15 @@ Repeat plan_repeat(const Study& study, const Outcome& recorded, const Pick& pick
   return {rows.back(), std::move(options), std::move(plan)};  // what it needs stands before it
 }
 
+/// A folder that is not there yet: runs that are there already would be taken for repeated ones.
+fs::path new_folder(const fs::path& parent) {
+  std::error_code error;
+  for (int i = 1;; ++i) {
+    const fs::path folder = parent / concat("check-", i);
+    if (!fs::exists(folder, error)) return folder;
+  }
+}
+
 }  // namespace
 
 fs::path record_file(const fs::path& table) {
@@ -93,13 +102,15 @@ TableCheck check_tables(const Study& study, const fs::path& table,
   std::vector<Repeat> repeats;
   std::vector<Job> jobs;
   std::set<std::string> names;
+  PlanOptions plan_options = options.plan;
+  plan_options.out = new_folder(options.plan.out);
   for (const auto& pick : draw(recorded, sample, generator)) {
-    repeats.push_back(plan_repeat(study, recorded, pick, options.plan, recipes.check));
+    repeats.push_back(plan_repeat(study, recorded, pick, plan_options, recipes.check));
     for (const auto& job : repeats.back().plan.jobs) {
       if (names.insert(job.name).second) jobs.push_back(job);
     }
   }
-  if (!jobs.empty()) create_folders(options.plan.out);
+  if (!jobs.empty()) create_folders(plan_options.out);
   const Failures failures = run_jobs(jobs, options.parallel, options.quiet);
   out.interrupted = interrupted();
   if (out.interrupted) return out;
@@ -116,6 +127,8 @@ TableCheck check_tables(const Study& study, const fs::path& table,
     }
   }
   out.deviations = deviations(recorded, again);
+  std::error_code ignored;
+  if (out.sound()) fs::remove_all(plan_options.out, ignored);  // else for a look at what differs
   return out;
 }
 

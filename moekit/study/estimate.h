@@ -14,7 +14,7 @@ namespace moekit::study {
 /// How a figure's seeds are told in one value, and how sure that value is.
 enum class Statistic {
   kMean,        ///< interval of Student's t
-  kMedian,      ///< percentile bootstrap, 10,000 resamples
+  kMedian,      ///< between two of the sorted values, from six values on; never below 95 %
   kProportion,  ///< of seeds that are 1 and not 0; Clopper and Pearson's exact interval
 };
 

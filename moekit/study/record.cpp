@@ -60,6 +60,7 @@ const Schema& record_schema() {
   static const Schema kMaker = Schema::object(
       {{"version", Schema::text()}, {"libtorch", Schema::text()}, {"machine", Schema::text()}});
   static const Schema kRecord = Schema::object({{"command", Schema::text()},
+                                                {"request", schema_of<Request>()},
                                                 {"set", Schema::list(Schema::text())},
                                                 {"tier", Schema::text()},
                                                 {"seeds", Schema::count()},
@@ -100,6 +101,44 @@ RowRuns read_runs(const Json& json, const Maker& maker, const std::set<std::stri
   return runs;
 }
 
+/// Holds rows, seeds and overrides against what the command would have run: a record without them
+/// would stand for a choice among the results.
+void check_request(const Study& study, const Outcome& outcome, const std::string& file) {
+  const Request& request = outcome.request;
+  const auto check = [&](bool sound, const auto&... what) {
+    if (!sound) throw FormatError(concat(file, ": ", what...));
+  };
+  check(outcome.command == command_of(request, outcome.seeds), "command is ",
+        in_quotes(outcome.command), ", its request gives ",
+        in_quotes(command_of(request, outcome.seeds)));
+  check(request.tier == outcome.tier && request.allow_missing == outcome.allow_missing,
+        "request is not of these tables");
+  const auto& set = outcome.set;
+  check(set.size() >= request.set.size() &&
+            std::equal(request.set.rbegin(), request.set.rend(), set.rbegin()),
+        "set does not end with the overrides of the request");
+  const int64_t usual = outcome.tier == "full" ? study.full_seeds : study.quick_seeds;
+  const int64_t least = request.seeds > 0 ? request.seeds : usual;
+  check(request.until_decided ? outcome.seeds >= least && outcome.seeds <= request.max_seeds
+                              : outcome.seeds == least,
+        "seeds is ", outcome.seeds, "; the request asks for ", least);
+  size_t shown = 0;
+  for (const auto& row : choose_rows(study, outcome.tier, request.rows)) {
+    if (row.auxiliary) continue;
+    const bool there = shown < outcome.rows.size() && outcome.rows[shown].name == row.name;
+    check(there, "rows lacks ", row.name, ", which the command runs");
+    const auto& seeds = outcome.rows[shown++].runs.seeds;
+    const int64_t asked = row.seeds > 0 ? std::min(row.seeds, outcome.seeds) : outcome.seeds;
+    check(static_cast<int64_t>(seeds.size()) == asked, "row ", row.name, " has ", seeds.size(),
+          " seeds, the command runs ", asked);
+    for (size_t i = 0; i < seeds.size(); ++i) {
+      check(seeds[i].seed == static_cast<int64_t>(i) + 1, "row ", row.name, ": seed ",
+            seeds[i].seed, " stands at place ", i + 1);
+    }
+  }
+  check(shown == outcome.rows.size(), "rows has more than the command runs");
+}
+
 }  // namespace
 
 Json to_record(const Outcome& outcome) {
@@ -112,6 +151,7 @@ Json to_record(const Outcome& outcome) {
   const Maker maker = makers.empty() ? Maker{} : makers.front();
   Json out = {
       {"command", outcome.command},
+      {"request", moekit::to_json(outcome.request)},
       {"set", outcome.set},
       {"tier", outcome.tier},
       {"seeds", outcome.seeds},
@@ -126,10 +166,20 @@ Json to_record(const Outcome& outcome) {
   return out;
 }
 
+void check_is_record(const std::filesystem::path& file) {
+  // No more than tells a record of any version from other files.
+  static const Schema kAny = Schema::object({{"command", Schema::text()},
+                                             {"tier", Schema::text()},
+                                             {"maker", Schema::map(Schema::text())},
+                                             {"rows", Schema::map(Schema::any())}});
+  kAny.check(read_json(file), file.string());
+}
+
 Outcome read_record(const Study& study, const std::filesystem::path& file) {
   const Json json = read_json(file);
   record_schema().check(json, file.string());
   Outcome outcome;
+  bind_state(json["request"], concat(file.string(), ": request"), outcome.request);
   outcome.command = json["command"].get<std::string>();
   outcome.set = json["set"].get<std::vector<std::string>>();
   outcome.tier = json["tier"].get<std::string>();
@@ -164,6 +214,7 @@ Outcome read_record(const Study& study, const std::filesystem::path& file) {
     trial.missing = item.value("missing", "");
     trial.chosen = item["chosen"].get<bool>();
   }
+  check_request(study, outcome, file.string());
   judge_all(study, outcome);
   return outcome;
 }

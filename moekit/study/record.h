@@ -11,8 +11,13 @@ namespace moekit::study {
 /// @throws ArgumentError when runs of several versions or machines are among them, naming both
 Json to_record(const Outcome& outcome);
 
+/// Refuses a file that is no record. @throws IoError; FormatError naming file and key
+void check_is_record(const std::filesystem::path& file);
+
 /// The outcome a record tells: rows and trials as they were, judged by the study as it is now.
-/// @throws FormatError naming file and key; ArgumentError for rows that the study does not have
+/// @throws FormatError naming file and key, also where rows and seeds are not those that its
+/// command
+///         gives; ArgumentError for rows that the study does not have
 Outcome read_record(const Study& study, const std::filesystem::path& file);
 
 /// A figure of one seed as recorded and as it was found again.

@@ -31,8 +31,39 @@ struct RecipeKnowledge {
   RunCheck why_other;
 };
 
+/// What was asked for, for the command that gives the same again.
+struct Request {
+  std::string paper;  ///< the study's name
+  std::string tier;
+  std::string rows = "*";  ///< pattern of row names
+  int64_t seeds = 0;       ///< 0: as many as the study says
+  bool until_decided = false;
+  int64_t max_seeds = 0;
+  std::vector<std::string> set = {};  ///< the user's overrides
+  bool data = false;                  ///< a folder of data was named
+  bool allow_missing = false;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("paper", paper, "");
+    field("tier", tier, "");
+    field("rows", rows, "");
+    field("seeds", seeds, "");
+    field("until_decided", until_decided, "");
+    field("max_seeds", max_seeds, "");
+    field("set", set, "");
+    field("data", data, "");
+    field("allow_missing", allow_missing, "");
+  }
+};
+
+/// The command in words; the folder of data by a name, since its path is another on every machine.
+/// @param seeds  that were run, a row
+std::string command_of(const Request& request, int64_t seeds);
+
 /// What was found.
 struct Outcome {
+  Request request;
   std::string tier;
   std::vector<std::string> notes;  ///< what a reader has to know first
   std::string command;             ///< that gives these tables, whole
@@ -49,8 +80,10 @@ struct Outcome {
 
 /// Runs what is asked for, searches first, and judges it. The result of adding seeds until all is
 /// decided is that of asking for that many at once.
-/// @throws ArgumentError for rows that fit no pattern, recipes that make no sense, a search without
-///         a finished point; as run_jobs(), collect_runs()
+/// @throws ArgumentError for rows that fit no pattern, recipes that make no sense, overrides of
+/// what
+///         the study sets itself (the seed, what it tunes); IoError where another process runs a
+///         study in that folder; as run_jobs(), collect_runs()
 Outcome reproduce(const Study& study, const ReproductionOptions& options,
                   const RecipeKnowledge& recipes);
 

@@ -19,7 +19,8 @@ bool speaks_against(Standing standing, Expect expect) {
 
 Standing standing_of(const Estimate& ours, double paper, const Figure& figure) {
   if (ours.count == 0) return Standing::kNone;
-  if (ours.count < kLeastSeeds) return Standing::kUndecided;
+  const bool bounded = std::isfinite(ours.interval.low) && std::isfinite(ours.interval.high);
+  if (ours.count < kLeastSeeds || !bounded) return Standing::kUndecided;
   if (paper >= ours.interval.low - figure.margin && paper <= ours.interval.high + figure.margin) {
     return Standing::kReproduced;
   }
@@ -98,13 +99,23 @@ std::vector<fs::path> RowResult::folders() const {
 
 std::string RowResult::what_is_missing() const {
   if (!runs.missing.empty()) return runs.missing;
-  std::string out;
-  size_t count = 0;
+  // Seeds that lack for one reason, together.
+  std::vector<std::pair<std::string, std::string>> reasons;
   for (const auto& run : runs.seeds) {
     if (run.missing.empty()) continue;
-    if (count++ == 0) out = concat("seed ", run.seed, ": ", run.missing);
+    auto known = std::find_if(reasons.begin(), reasons.end(),
+                              [&](const auto& reason) { return reason.second == run.missing; });
+    if (known == reasons.end()) {
+      reasons.emplace_back(concat("seed ", run.seed), run.missing);
+    } else {
+      known->first += concat(", ", run.seed);
+    }
   }
-  return count > 1 ? concat(out, " (and ", count - 1, " more)") : out;
+  std::string out;
+  for (const auto& [seeds, reason] : reasons) {
+    out += concat(out.empty() ? "" : "; ", seeds, ": ", reason);
+  }
+  return out;
 }
 
 std::string why_not_there(const Row& row, int64_t seed, const PlanOptions& options,
@@ -115,6 +126,30 @@ std::string why_not_there(const Row& row, int64_t seed, const PlanOptions& optio
   }
   return check(asked_recipe(row, seed, options), folder);
 }
+
+namespace {
+
+/// What is known of a run's folder. One that is damaged is missing; the others can be told.
+void read_run(const Row& row, const std::vector<Figure>& figures, const PlanOptions& options,
+              const RunCheck& check, SeedRun& run) {
+  try {
+    run.missing = why_not_there(row, run.seed, options, check);
+    if (!run.missing.empty()) return;
+    run.values = read_values(run.folder, figures);
+    run.maker = read_maker(run.folder);
+  } catch (const Error& error) {
+    run.missing = concat("damaged: ", error.what());
+  }
+  for (const auto& figure : figures) {
+    const auto value = run.values.find(figure.name);
+    if (figure.statistic != Statistic::kProportion || value == run.values.end()) continue;
+    if (std::isnan(value->second) || value->second == 0 || value->second == 1) continue;
+    run.missing = concat("summary.json: ", figure.pointer,
+                         " counts for a proportion and must be 0 ", "or 1; got ", value->second);
+  }
+}
+
+}  // namespace
 
 RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const PlanOptions& options,
                      const Plan& plan, const Failures& failures, const RunCheck& check) {
@@ -134,11 +169,8 @@ RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const P
     } else if (!runs.missing.empty()) {
       run.missing = runs.missing;
     } else {
-      run.missing = why_not_there(row, seed, options, check);
+      read_run(row, figures, options, check, run);
     }
-    if (!run.missing.empty()) continue;
-    run.values = read_values(run.folder, figures);
-    run.maker = read_maker(run.folder);
   }
   return runs;
 }

@@ -76,6 +76,7 @@ struct RowResult {
   std::map<std::string, Cell> cells;  ///< by figure
   std::string tuned;                  ///< the settings a search chose, or empty
   int64_t trials = 0;                 ///< points that the search tried
+  std::size_t trial_runs = 0;         ///< finished runs of all of them
 
   /// Folders of the runs that count.
   std::vector<std::filesystem::path> folders() const;
@@ -99,7 +100,7 @@ std::string why_not_there(const Row& row, int64_t seed, const PlanOptions& optio
 
 /// Reads the runs of a row. @param plan  says what could not be run
 /// @param failures  of the jobs that were run just now
-/// @throws FormatError naming file and key of a summary.json or run.json that is none
+/// A run whose files are damaged is missing, with the reason.
 RowRuns collect_runs(const Row& row, const std::vector<Figure>& figures, const PlanOptions& options,
                      const Plan& plan, const Failures& failures, const RunCheck& check);
 

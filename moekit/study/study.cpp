@@ -66,18 +66,28 @@ void check_row(const Names& names, const Row& row, const std::string& where) {
   }
   for (const auto* known : {&row.paper, &row.reference}) {
     for (const auto& [key, value] : known->items()) {
+      MOEKIT_CHECK(names.figures.count(key) == 1, at, "there is no figure ", in_quotes(key));
       MOEKIT_CHECK(value.is_number() && std::isfinite(value.get<double>()), at, "the value of ",
                    key, " must be a number; got ", dump_text(value));
     }
   }
 }
 
-void check_claim(const Names& names, const Claim& claim, const std::string& where) {
+void check_claim(const Names& names, const std::vector<Figure>& figures, const Claim& claim,
+                 const std::string& where) {
   const std::string at = concat(where, ": claim \"", claim.text, "\"");
   MOEKIT_CHECK(!claim.check.empty(), at, ": has no check");
   for (const auto& check : claim.check) {
     check_reference(names, check.left, at);
-    if (!check.right.empty()) check_reference(names, check.right, at);
+    if (!check.right.empty()) {
+      check_reference(names, check.right, at);
+      const auto counts = [&](const std::string& side) {
+        const auto& figure = figure_of(figures, parse_reference(side, at).figure);
+        return figure.statistic == Statistic::kProportion;
+      };
+      MOEKIT_CHECK(counts(check.left) == counts(check.right), at, ": of ", check.left, " and ",
+                   check.right, " one is a proportion, the other is none");
+    }
     MOEKIT_CHECK(check.op == "<" || check.op == "<=" || check.op == ">" || check.op == ">=", at,
                  ": op must be <, <=, > or >=; got \"", check.op, "\"");
   }
@@ -134,7 +144,7 @@ void check_study(const Study& study, const ConfigTree& tree) {
     check_tune(names, study, study.tune[i], tuned, place("tune", i));
   }
   for (size_t i = 0; i < study.claim.size(); ++i) {
-    check_claim(names, study.claim[i], place("claim", i));
+    check_claim(names, study.figure, study.claim[i], place("claim", i));
   }
 }
 

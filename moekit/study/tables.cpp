@@ -101,18 +101,23 @@ std::string compact_table(const std::vector<Figure>& figures, const std::vector<
   const auto width = [](const Figure* figure) { return std::max<size_t>(figure->title.size(), 9); };
   std::string out = fmt::format("\n  {:40}", "");
   for (const auto* figure : shown) out += fmt::format("  {:>{}}", figure->title, width(figure));
-  out += "   n\n";
+  out += fmt::format(" {:>7}\n", "n");
   for (size_t r = begin; r < end; ++r) {
     out += fmt::format("  {:40}", rows[r].label);
-    size_t n = 0;
+    std::string n = "0";
+    size_t least = rows[r].runs.seeds.size() + 1;
     for (const auto* figure : shown) {
       const Cell& cell = rows[r].cells.at(figure->name);
-      n = std::max(n, cell.ours.count);
+      // Of the figure that fewest seeds tell.
+      if (cell.applies && cell.ours.count < least) {
+        least = cell.ours.count;
+        n = count_text(cell);
+      }
       out += fmt::format("  {:>{}}", cell.ours.count > 0 ? short_number(cell.estimate.value) : "",
                          width(figure));
     }
     const std::string missing = rows[r].what_is_missing();
-    out += fmt::format(" {:>3}{}\n", n, missing.empty() ? "" : " " + missing);
+    out += fmt::format(" {:>7}{}\n", n, missing.empty() ? "" : " " + missing);
   }
   return out;
 }
@@ -379,9 +384,9 @@ std::string to_markdown(const Study& study, const Outcome& outcome) {
   for (const auto& note : study.notes) out += fmt::format("- {}\n", note);
   out +=
       "\nOurs: mean ± standard deviation over n seeds, or the median where it says so, and in "
-      "brackets the 95 % interval (Student's t; bootstrap for medians; Clopper-Pearson for shares "
-      "of seeds). Paper: the printed value. ";
-  out += "Reference: " + study.reference + "\n";
+      "brackets the 95 % interval (Student's t; order statistics for medians; Clopper-Pearson for "
+      "shares of seeds, of two rows paired after Newcombe). Paper: the printed value.";
+  out += study.reference.empty() ? "\n" : " Reference: " + study.reference + "\n";
   const std::string standings = describe_standings(outcome.rows);
   if (!standings.empty()) out += "\n" + standings + "\n";
   for_groups(outcome.rows, [&](size_t begin, size_t end) {

@@ -63,23 +63,26 @@ std::vector<Trial> choose_trials(const Study& study, const std::vector<Row>& row
     if (tune == nullptr) continue;
     const bool lower = figure_of(study.figure, tune->figure).better == Better::kLower;
     Trial* chosen = nullptr;
-    std::string reason;
     for (auto& trial : trials) {
-      if (trial.row != row.name) continue;
-      if (!trial.missing.empty()) {
-        reason = trial.missing;
-        continue;
-      }
+      if (trial.row != row.name || !trial.missing.empty()) continue;
       const double value = trial.figure.value;
       if (chosen == nullptr ||
           (lower ? value < chosen->figure.value : value > chosen->figure.value))
         chosen = &trial;
     }
-    MOEKIT_CHECK(chosen != nullptr, "row ", row.name,
-                 ": no point of its search is finished: ", reason);
-    chosen->chosen = true;
+    if (chosen != nullptr) chosen->chosen = true;
   }
   return trials;
+}
+
+std::string why_untuned(const std::string& row, const std::vector<Trial>& trials) {
+  std::string reason;
+  for (const auto& trial : trials) {
+    if (trial.row != row) continue;
+    if (trial.chosen) return {};
+    reason = concat("no point of its search is finished: ", trial.missing);
+  }
+  return reason;
 }
 
 Row tuned_row(Row row, const std::vector<Trial>& trials) {

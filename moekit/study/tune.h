@@ -25,10 +25,13 @@ std::vector<Row> trial_rows(const Study& study, const std::vector<Row>& rows);
 
 /// Which point is best for each row: by the search's figure, of those with all seeds; the first of
 /// equal ones.
+/// None where a row has no such point.
 /// @param results  of `trial_rows`, in that order
-/// @throws ArgumentError naming a row that has no such point
 std::vector<Trial> choose_trials(const Study& study, const std::vector<Row>& rows,
                                  const std::vector<RowResult>& results);
+
+/// Why a row that is tuned has no settings, or nothing.
+std::string why_untuned(const std::string& row, const std::vector<Trial>& trials);
 
 /// The row with the settings that were chosen for it, behind its own.
 Row tuned_row(Row row, const std::vector<Trial>& trials);

@@ -71,12 +71,13 @@ Verdict verdict_of(const CheckResult& result, bool or_equal) {
   const double low = result.below ? at.low : -at.high;
   const double high = result.below ? at.high : -at.low;
   if (high < 0 || (or_equal && high == 0)) return Verdict::kHeld;
-  if (low > 0 || (!or_equal && low == 0)) return Verdict::kContradicted;
+  if (low > 0) return Verdict::kContradicted;  // equal rows are on neither side
   return Verdict::kUndecided;
 }
 
 /// "effect -0.0123 [-0.0210, -0.0036], 5 seeds".
-std::string describe_effect(const CheckResult& result) {
+/// @param asked  seeds, of which some may have no value
+std::string describe_effect(const CheckResult& result, size_t asked) {
   const Estimate& effect = result.effect;
   std::string text = fmt::format("effect {}", short_number(effect.value));
   if (std::isfinite(effect.interval.low) && std::isfinite(effect.interval.high)) {
@@ -85,16 +86,23 @@ std::string describe_effect(const CheckResult& result) {
   }
   text += fmt::format(", {} {}", effect.count, effect.count == 1 ? "seed" : "seeds");
   if (result.verdict != Verdict::kUndecided) return text;
-  const size_t wanted = std::max(seeds_to_decide(effect), kLeastSeeds);
+  const double share = static_cast<double>(effect.count) / static_cast<double>(asked);
+  const auto wanted = static_cast<size_t>(
+      std::ceil(static_cast<double>(std::max(seeds_to_decide(effect), kLeastSeeds)) / share));
   if (effect.count < kLeastSeeds) return text + fmt::format("; a verdict takes {}", kLeastSeeds);
+  if (!std::isfinite(effect.interval.low)) return text + "; a median's interval takes 6";
   if (seeds_to_decide(effect) == 0) return text + "; no number of seeds would decide";
   return text + fmt::format("; about {} would decide", wanted);
 }
 
 /// A row that was searched longer than the other has an advantage.
 std::string unequal_trials(const Side& left, const Side& right) {
-  if (right.row == nullptr || left.row->trials == right.row->trials) return {};
-  return fmt::format("; UNEQUAL TUNING: {} against {} trials", left.row->trials, right.row->trials);
+  if (right.row == nullptr ||
+      (left.row->trials == right.row->trials && left.row->trial_runs == right.row->trial_runs)) {
+    return {};
+  }
+  return fmt::format("; UNEQUAL TUNING: {} trials of {} runs against {} of {}", left.row->trials,
+                     left.row->trial_runs, right.row->trials, right.row->trial_runs);
 }
 
 CheckResult judge_check(const Check& check, const std::vector<Figure>& figures,
@@ -116,7 +124,7 @@ CheckResult judge_check(const Check& check, const std::vector<Figure>& figures,
   const Figure& figure = figure_of(figures, parse_reference(check.left, "claim").figure);
   result.effect = estimate_effect(ours, theirs, check.factor, check.offset, figure.statistic);
   result.verdict = verdict_of(result, check.op.size() == 2);
-  result.detail = describe_effect(result) + unequal_trials(left, right);
+  result.detail = describe_effect(result, left.cell->values.size()) + unequal_trials(left, right);
   return result;
 }
 
@@ -170,14 +178,17 @@ Tally tally(const std::vector<ClaimResult>& claims) {
 }
 
 std::string describe(const Tally& tally, size_t looks) {
-  std::string text = fmt::format(
-      "{} claims tested in {} comparisons: {} held, {} contradicted, {} undecided; {} not tested.",
-      tally.tested(), tally.checks, tally.held, tally.contradicted, tally.undecided,
-      tally.not_tested);
+  const auto plural = [](size_t count, const char* what) {
+    return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+  };
+  std::string text =
+      fmt::format("{} tested in {}: {} held, {} contradicted, {} undecided; {} not tested.",
+                  plural(tally.tested(), "claim"), plural(tally.checks, "comparison"), tally.held,
+                  tally.contradicted, tally.undecided, tally.not_tested);
   if (tally.checks == 0) return text;
   const double expected = kChance * static_cast<double>(tally.checks * std::max<size_t>(looks, 1));
   text += fmt::format(
-      " Were there no effect at all, {}{:.1f} of the comparisons would come out as claimed by "
+      " Were there no effect at all, {}{:.2g} of the comparisons would come out as claimed by "
       "chance, and as many against it{}.",
       looks > 1 ? "up to " : "", expected,
       looks > 1

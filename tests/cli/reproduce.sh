@@ -63,9 +63,27 @@ cp t.json edited.json
 expect 1 "NOT sound" "$moekit" reproduce tiny --check edited.md --sample 0 --out again --quiet
 expect 1 "edited.json" sh -c 'echo "{}" > edited.json; exec "$0" "$@"' "$moekit" reproduce tiny \
   --check edited.md --sample 0 --out again --quiet
-# Runs of another recipe are named and left out.
-expect 0 "made by another recipe: data.train_limit was" "$moekit" reproduce tiny --out out \
+# Nothing that is no record of tables is written over, and nothing is written twice.
+before=$(sha256sum out/t/teacher/seed1/summary.json)
+expect 1 "is no record of tables" "$moekit" reproduce tiny --out out --table-only \
+  --markdown out/t/teacher/seed1/summary.md
+[ "$before" = "$(sha256sum out/t/teacher/seed1/summary.json)" ] || fail "a run's summary was replaced"
+expect 2 "name a FILE.md" "$moekit" reproduce tiny --out out --table-only --markdown x.json
+expect 2 "is what --markdown writes" "$moekit" reproduce tiny --out out --table-only \
+  --markdown both.md --report ./both.json
+expect 1 "nowhere" "$moekit" reproduce tiny --out out --markdown nowhere/t.md
+[ ! -e both.md ] && [ ! -e x.json ] || fail "a refused table was written"
+expect 2 "seed is set by the study" "$moekit" reproduce tiny --out out --set seed=4
+# Runs of another recipe are named and left out; a table in which nothing stands is no success.
+expect 1 "made by another recipe: data.train_limit was" "$moekit" reproduce tiny --out out \
   --table-only --set data.train_limit=50
+# One that started from a run that was trained anew since does not stand for the new one's.
+cp recipes/tiny/study.toml kept.toml
+sed 's/label = "teacher"/&\nset = ["train.lr=0.02"]/' kept.toml > recipes/tiny/study.toml
+rm -rf out/t/teacher
+expect 1 "another model of the run that init.experts_from names" \
+  "$moekit" reproduce tiny --jobs 2 --out out --quiet
+cp kept.toml recipes/tiny/study.toml
 for flag in --full "--seeds 3" "--set train.lr=1" --json; do
   # shellcheck disable=SC2086
   expect 2 "--check" "$moekit" reproduce tiny --check t.md $flag

@@ -1,5 +1,6 @@
 #include "moekit/study/reproduction.h"
 
+#include "moekit/core/file_lock.h"
 #include "moekit/study/check_tables.h"
 #include "moekit/study/record.h"
 #include "tests/study/study_fixture.h"
@@ -92,7 +93,9 @@ TEST_F(ReproductionTest, StartsNothingForRunsThatAreThere) {
     return run.filename() == "seed3" ? "made by another recipe" : "";
   };
   fs::remove(folder_ / "started");
-  EXPECT_THROW(reproduce(study, options(3), strict), FormatError);
+  const Outcome judged = reproduce(study, options(3), strict);
+  EXPECT_EQ(judged.rows[0].what_is_missing(),
+            "seed 2: damaged: damaged; seed 3: made by another recipe");
   const std::string started = read_text("started");
   for (const char* run : {"g/a/seed2", "g/b/seed2", "g/a/seed3", "g/b/seed3"}) {
     EXPECT_NE(started.find(run), std::string::npos) << run;
@@ -146,7 +149,81 @@ TEST_F(ReproductionTest, SearchesSettingsFirst) {
   EXPECT_TRUE(fs::exists(folder_ / "out/tune/g/a/3/seed10002"));
   const auto text = to_markdown(study, outcome);
   EXPECT_NE(text.find("| g/a | `k=3` | 1003.1500 | 2 | **chosen** |"), std::string::npos) << text;
-  EXPECT_NE(text.find("UNEQUAL TUNING: 3 against 0 trials"), std::string::npos);
+  EXPECT_NE(text.find("UNEQUAL TUNING: 3 trials of 6 runs against 0 of 0"), std::string::npos);
+}
+
+TEST_F(ReproductionTest, WhatTheStudySetsIsNotTheUsers) {
+  const Study study = read(concat(
+      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
+      kTwoRows,
+      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = "
+      "2\n"));
+  const auto refused = [&](const char* set) -> std::string {
+    auto own = options(5);
+    own.plan.set = {set};
+    try {
+      reproduce(study, own, recipes());
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refused("k=3"), "--set: k is what the study searches for row g/a");
+  EXPECT_NE(refused("seed=4").find("seed is set by the study"), std::string::npos);
+  EXPECT_NE(refused("threads=2").find("threads is set by the study"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder_ / "started"));
+  EXPECT_EQ(refused("other=3"), "");
+}
+
+TEST_F(ReproductionTest, ARowWhoseSearchFoundNothingIsMissingAndTheOthersStand) {
+  const Study study = read(concat(
+      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
+      kTwoRows,
+      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3] }\nfigure = \"test_error\"\nseeds = 2\n"));
+  write_file_atomic(folder_ / "fail-10002", "");
+  const Outcome outcome = reproduce(study, options(5), recipes());
+  EXPECT_NE(outcome.rows[0].what_is_missing().find("no point of its search is finished"),
+            std::string::npos)
+      << outcome.rows[0].what_is_missing();
+  EXPECT_EQ(outcome.rows[1].folders().size(), 5U);
+  EXPECT_EQ(outcome.claims[0].verdict, Verdict::kNotTested);
+}
+
+TEST_F(ReproductionTest, ARunThatStartsFromOneThatIsMadeAnewIsLookedAtAgain) {
+  const Study study = read(concat(kTwoRows,
+                                  "[[row]]\nname = \"g/c\"\ntier = \"quick\"\nrecipe = "
+                                  "\"a.toml\"\nneeds = { from = \"g/a\" }\n"));
+  reproduce(study, options(5), recipes());
+  fs::remove(folder_ / "started");
+  fs::remove(folder_ / "out/g/a/seed4/summary.json");
+  reproduce(study, options(5), recipes());
+  const std::string started = read_text("started");
+  EXPECT_NE(started.find("g/c/seed4"), std::string::npos) << started;
+  EXPECT_EQ(started.find("g/c/seed3"), std::string::npos) << started;
+}
+
+TEST_F(ReproductionTest, OneStudyAFolderAtATime) {
+  const Study study = read(kTwoRows);
+  fs::create_directories(folder_ / "out");
+  const FileLock other(folder_ / "out/study.lock", "a study");
+  try {
+    reproduce(study, options(5), recipes());
+    ADD_FAILURE() << "two studies in one folder";
+  } catch (const IoError& error) {
+    EXPECT_NE(std::string(error.what()).find("a study in"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(ReproductionTest, SeedsAreAddedOnlyWhereTheyCanDecide) {
+  const Study study = read(concat(kTwoRows, "\n"));
+  Study capped = study;
+  for (auto& row : capped.row) row.seeds = 5;
+  auto adding = options(5);
+  adding.until_decided = true;
+  adding.max_seeds = 40;
+  EXPECT_EQ(reproduce(capped, adding, recipes()).looks, 1U);
+  adding.max_seeds = 4;
+  EXPECT_THROW(reproduce(study, adding, recipes()), ArgumentError);
 }
 
 class RecordTest : public ReproductionTest {
@@ -155,13 +232,14 @@ class RecordTest : public ReproductionTest {
   Study commit() {
     Study study = read(kTwoRows);
     Outcome outcome = reproduce(study, options(5), recipes());
-    outcome.command = "moekit reproduce x --quick --seeds 5";
+    outcome.request.paper = "x";
+    outcome.request.tier = "quick";
+    outcome.command = command_of(outcome.request, outcome.seeds);
     write_file_atomic(folder_ / "results.json", dump_text(to_record(outcome), 1));
     write_file_atomic(folder_ / "results.md", to_markdown(study, outcome));
     return study;
   }
   TableCheck check(const Study& study, size_t sample = 4) {
-    fs::remove_all(folder_ / "again");
     std::mt19937_64 generator(1);
     return check_tables(study, folder_ / "results.md", options(1, "again"), recipes(), sample,
                         generator);
@@ -205,6 +283,16 @@ TEST_F(RecordTest, ARunThatGivesOtherFiguresIsNotSound) {
   EXPECT_EQ(check(study, 10).deviations.size(), 10U);
 }
 
+TEST_F(RecordTest, WhatACheckBeforeHasTrainedIsNotTakenForARepetition) {
+  const Study study = commit();
+  write_file_atomic(folder_ / "shift", "0.01");
+  EXPECT_FALSE(check(study).sound());
+  fs::remove(folder_ / "shift");
+  EXPECT_TRUE(check(study).sound());
+  EXPECT_TRUE(fs::exists(folder_ / "again/check-1"));  // for a look at what differed
+  EXPECT_FALSE(fs::exists(folder_ / "again/check-2"));
+}
+
 TEST_F(RecordTest, RunsOfTwoMachinesMakeNoTable) {
   const Study study = read(kTwoRows);
   reproduce(study, options(3), recipes());
@@ -213,6 +301,9 @@ TEST_F(RecordTest, RunsOfTwoMachinesMakeNoTable) {
   Outcome outcome = reproduce(study, options(3), recipes());
   EXPECT_EQ(makers_of(outcome.rows).size(), 2U);
   EXPECT_THROW(to_record(outcome), ArgumentError);
+  // Whoever writes no table is told, too.
+  ASSERT_FALSE(outcome.notes.empty());
+  EXPECT_NE(outcome.notes.back().find("on m2"), std::string::npos) << outcome.notes.back();
 }
 
 TEST_F(RecordTest, DamagedRecordsAreRefusedWithFileAndKey) {
@@ -240,6 +331,25 @@ TEST_F(RecordTest, DamagedRecordsAreRefusedWithFileAndKey) {
   Json foreign = good;
   foreign["rows"]["g/x"] = good["rows"]["g/a"];
   EXPECT_NE(refused(foreign).find("rows that the study does not have"), std::string::npos);
+  // What another command would have given, or a choice among the results.
+  const auto with = [&](const char* pointer, const Json& value) {
+    Json changed = good;
+    changed[Json::json_pointer(pointer)] = value;
+    return refused(changed);
+  };
+  EXPECT_NE(with("/command", "moekit reproduce x --full --seeds 500").find("its request gives"),
+            std::string::npos);
+  EXPECT_NE(with("/request/rows", "g/a").find("its request gives"), std::string::npos);
+  EXPECT_NE(with("/seeds", 4).find("its request gives"), std::string::npos);
+  EXPECT_NE(with("/rows/g~1a/seeds", {1, 1, 2, 3, 4}).find("row g/a: seed 1 stands at place 2"),
+            std::string::npos);
+  Json fewer = good;
+  fewer["rows"].erase("g/b");
+  EXPECT_NE(refused(fewer).find("rows lacks g/b"), std::string::npos);
+  Json chosen = good;
+  chosen["rows"]["g/a"]["seeds"].erase(4);
+  chosen["rows"]["g/a"]["values"]["test_error"].erase(4);
+  EXPECT_NE(refused(chosen).find("row g/a has 4 seeds, the command runs 5"), std::string::npos);
 }
 
 }  // namespace

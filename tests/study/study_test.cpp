@@ -189,8 +189,31 @@ TEST_F(StudyTest, RefusesWhatCannotBeRunWithFileAndLine) {
   EXPECT_EQ(refusal("figure = [{ name = \"x\", pointer = \"/x\" },\n{ name = \"x\", pointer = "
                     "\"/y\" }]\n"),
             file + ":2: figure x stands there twice");
-  EXPECT_EQ(refusal(study_of({"name = \"a\"\npaper = { e = nan }"})),
-            file + ":1: row a: the value of e must be a number; got null");
+  EXPECT_EQ(refusal(study_of({"name = \"a\"\npaper = { test_error = nan }"})),
+            file + ":1: row a: the value of test_error must be a number; got null");
+}
+
+TEST_F(StudyTest, RefusesFiguresThatDoNotExistAndComparisonsOfTwoKinds) {
+  const auto refusal = [&](const std::string& toml) -> std::string {
+    try {
+      read(toml);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string row = "[[row]]\nname = \"a\"\ntier = \"quick\"\nrecipe = \"a.toml\"\n";
+  EXPECT_NE(refusal(row + "paper = { test_eror = 0.5 }\n").find("there is no figure \"test_eror\""),
+            std::string::npos);
+  EXPECT_NE(refusal(row + "reference = { zzz = 1 }\n").find("there is no figure \"zzz\""),
+            std::string::npos);
+  EXPECT_NE(refusal("figure = [{ name = \"p\", pointer = \"/p\", statistic = \"proportion\" }, "
+                    "{ name = \"v\", pointer = \"/v\" }]\n" +
+                    row +
+                    "[[claim]]\ntext = \"t\"\nsource = \"s\"\ntier = \"quick\"\ncheck = [{ left = "
+                    "\"a.p\", op = \"<=\", right = \"a.v\" }]\n")
+                .find("of a.p and a.v one is a proportion"),
+            std::string::npos);
 }
 
 TEST_F(StudyTest, CostsAsMuchAsThereAreRows) {

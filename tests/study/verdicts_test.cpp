@@ -90,7 +90,8 @@ TEST_F(VerdictsTest, BoundsTakeFactorOffsetAndEquality) {
   EXPECT_EQ(verdict("<", 0.6, 0), Verdict::kHeld);
   EXPECT_EQ(verdict("<", 0.4, 0), Verdict::kContradicted);
   EXPECT_EQ(verdict("<", 0.4, 1), Verdict::kHeld);
-  EXPECT_EQ(verdict("<", 0.5, 0), Verdict::kContradicted);  // exactly the bound
+  EXPECT_EQ(verdict("<", 0.5, 0), Verdict::kUndecided);  // exactly the bound: on neither side
+  EXPECT_EQ(verdict(">", 0.5, 0), Verdict::kUndecided);
   EXPECT_EQ(verdict("<=", 0.5, 0), Verdict::kHeld);
   EXPECT_EQ(verdict(">=", 0.5, 0), Verdict::kHeld);
   EXPECT_EQ(verdict(">", 1, 3, true), Verdict::kHeld);
@@ -110,9 +111,15 @@ TEST_F(VerdictsTest, MarkRowsThatWereSearchedLonger) {
   const Study study = read(kTwoRows);
   auto rows = rows_of(study, {1, 2, 3, 4, 5}, {2, 3, 4.1, 5, 6});
   rows[0].trials = 6;
+  rows[0].trial_runs = 6;
   EXPECT_NE(judge(study.claim[0], study.figure, rows, false)
-                .detail.find("UNEQUAL TUNING: 6 against 0 trials"),
+                .detail.find("UNEQUAL TUNING: 6 trials of 6 runs against 0 of 0"),
             std::string::npos);
+  rows[1].trials = 6;
+  rows[1].trial_runs = 18;
+  EXPECT_NE(
+      judge(study.claim[0], study.figure, rows, false).detail.find("of 6 runs against 6 of 18"),
+      std::string::npos);
 }
 
 TEST_F(VerdictsTest, AreCountedWithWhatChanceWouldGive) {

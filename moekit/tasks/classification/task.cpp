@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "moekit/core/checksum.h"
 #include "moekit/models/model_io.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/classification/inspection.h"
@@ -20,9 +21,26 @@ Config bind(const ConfigTree& recipe) {
   return config;
 }
 
+/// The models that a run starts from. One that is not there is missed when it is read.
+std::map<std::string, std::string> models_of(const InitConfig& init) {
+  std::map<std::string, std::string> models;
+  const std::pair<const char*, const std::string&> runs[] = {
+      {"init.router_from", init.router_from},
+      {"init.trunk_from", init.trunk_from},
+      {"init.experts_from", init.experts_from}};
+  for (const auto& [key, run] : runs) {
+    const fs::path manifest = fs::path(run) / "model" / "manifest.json";
+    std::error_code error;
+    // The manifest holds the sums of all files of the model.
+    if (!run.empty() && fs::is_regular_file(manifest, error)) models[key] = sha256_file(manifest);
+  }
+  return models;
+}
+
 run::RunRecipe recipe_of(const Config& config, std::string data) {
   return {to_json(config), config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data)};
+          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data),
+          models_of(config.init)};
 }
 
 /// The data set a recipe needs in a folder; empty for one that is generated.
@@ -36,7 +54,9 @@ class ClassificationTask : public run::Task {
   std::string_view name() const override { return "classification"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
   void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
-  std::string data_set(const ConfigTree& recipe) const override { return needed_set(bind(recipe)); }
+  std::string data_set(const ConfigTree& recipe) const override {
+    return std::string(bind(recipe).data.set.row().name);
+  }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
     const Config config = bind(recipe);
     const std::string needed = needed_set(config);
