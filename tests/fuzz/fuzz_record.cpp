@@ -12,8 +12,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     made.figure[1].conditional = true;
     for (const char* name : {"g/a", "g/b"}) {
       made.row.emplace_back().name = name;
+      made.row.back().tier = "quick";
       made.row.back().paper = {{"a", 1.0}};
     }
+    made.row.back().seeds = 5;
     made.claim = {
         {"text", "source", "quick", {{"g/a.a", "<", "g/b.a"}, {"g/a.b", ">=", "", 1, 0.5}}}};
     return made;

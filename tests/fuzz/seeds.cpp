@@ -46,8 +46,10 @@ void write_tensors(const fs::path& corpus) {
 void write_records(const fs::path& corpus) {
   create_folders(corpus / "record");
   write_file_atomic(corpus / "record" / "two_rows", R"({
-    "command": "moekit reproduce x", "set": ["k=1"], "tier": "quick", "seeds": 6, "looks": 1,
-    "allow_missing": true, "maker": {"version": "1", "libtorch": "2", "machine": "m"},
+    "command": "moekit reproduce x --quick --seeds 6 --set k=1 --allow-missing",
+    "request": {"paper": "x", "tier": "quick", "rows": "*", "seeds": 6, "until_decided": false,
+                "max_seeds": 0, "set": ["k=1"], "data": false, "allow_missing": true},
+    "set": ["k=1"], "tier": "quick", "seeds": 6, "looks": 1, "allow_missing": true, "maker": {"version": "1", "libtorch": "2", "machine": "m"},
     "rows": {"g/a": {"data": "d", "seeds": [1, 2, 3, 4, 5, 6], "missing_seeds": {"6": "killed"},
                      "values": {"a": [1, 2, 3, 4, 5, null], "b": [1, 0, 1, null, 1, null]}},
              "g/b": {"data": "d", "usual_data": "e", "seeds": [1, 2, 3, 4, 5],
