@@ -125,7 +125,8 @@ void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::Expert
   if (separate.empty()) {
     for (const auto& stacked : layer.experts->parameters()) drop_gradient(stacked, expert);
   } else {
-    for (auto parameter : separate[static_cast<size_t>(expert)]) parameter.mutable_grad().reset();
+    for (const auto& parameter : separate[static_cast<size_t>(expert)])
+      parameter.mutable_grad().reset();
   }
 }
 

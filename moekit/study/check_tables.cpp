@@ -75,7 +75,7 @@ Repeat plan_repeat(const Study& study, const Outcome& recorded, const Pick& pick
 fs::path new_folder(const fs::path& parent) {
   std::error_code error;
   for (int i = 1;; ++i) {
-    const fs::path folder = parent / concat("check-", i);
+    fs::path folder = parent / concat("check-", i);
     if (!fs::exists(folder, error)) return folder;
   }
 }
