@@ -3,7 +3,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <optional>
 #include <set>
 
 #include "moekit/checkpoint/optimizer_rows.h"

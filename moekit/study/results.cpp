@@ -145,7 +145,7 @@ void read_run(const Row& row, const std::vector<Figure>& figures, const PlanOpti
     if (figure.statistic != Statistic::kProportion || value == run.values.end()) continue;
     if (std::isnan(value->second) || value->second == 0 || value->second == 1) continue;
     run.missing = concat("summary.json: ", figure.pointer,
-                         " counts for a proportion and must be 0 ", "or 1; got ", value->second);
+                         " counts for a proportion and must be 0 or 1; got ", value->second);
   }
 }
 
