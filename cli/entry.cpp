@@ -4,6 +4,7 @@
 #include "cli/guard.h"
 #include "moekit/core/version.h"
 #include "moekit/data/folders.h"
+#include "moekit/tensor/arithmetic.h"
 
 namespace moekit::cli {
 namespace {
@@ -21,6 +22,7 @@ void check_data(const Flags& flags) {
 }  // namespace moekit::cli
 
 int moekit_run_command(const moekit::cli::Command* command) {
+  moekit::tensor::flush_denormals();  // a model is judged as it was trained
   return moekit::cli::guarded([&] {
     return std::visit(
         [](const auto& flags) {

@@ -1,7 +1,5 @@
 #include "moekit/tasks/classification/task.h"
 
-#include <ATen/Parallel.h>
-
 #include "moekit/core/checksum.h"
 #include "moekit/models/model_io.h"
 #include "moekit/run/run.h"
@@ -9,6 +7,7 @@
 #include "moekit/tasks/classification/problem.h"
 #include "moekit/tasks/classification/run_files.h"
 #include "moekit/tasks/classification/section.h"
+#include "moekit/tensor/arithmetic.h"
 #include "moekit/tensor/memory.h"
 
 namespace moekit::classification {
@@ -130,7 +129,7 @@ class ClassificationTask : public run::Task {
 
 run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) {
   validate(config);
-  at::set_num_threads(static_cast<int>(config.threads));
+  tensor::start_arithmetic(config.threads);
   const Json recipe = to_json(config);
   auto data = tensor::within_memory("the data set", recipe["data"], "data",
                                     [&] { return load_run_data(config, options.data_folder); });

@@ -1,6 +1,5 @@
 #include "moekit/tasks/soft_routed/task.h"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "moekit/core/schema.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/soft_routed/problem.h"
+#include "moekit/tensor/arithmetic.h"
 #include "moekit/tensor/memory.h"
 
 namespace moekit::soft_routed {
@@ -103,7 +103,7 @@ class SoftRoutedTask : public run::Task {
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
     const Config config = bind(recipe);
-    at::set_num_threads(static_cast<int>(config.threads));
+    tensor::start_arithmetic(config.threads);
     const torch::NoGradGuard no_grad;
     const Json recipe_json = to_json(config);
     check_sizes(config, recipe_json);
