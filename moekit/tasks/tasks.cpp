@@ -1,6 +1,7 @@
 #include "moekit/tasks/tasks.h"
 
 #include "moekit/tasks/classification/task.h"
+#include "moekit/tasks/continual/task.h"
 #include "moekit/tasks/soft_routed/task.h"
 
 namespace moekit::tasks {
@@ -8,6 +9,7 @@ namespace moekit::tasks {
 const std::vector<const run::Task*>& all() {
   static const std::vector<const run::Task*> kTasks = {
       &classification::task(),
+      &continual::task(),
       &soft_routed::task(),
   };
   return kTasks;

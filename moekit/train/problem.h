@@ -63,6 +63,14 @@ struct LoopState {
   }
 };
 
+/// Steps that belong together, as those of one task of a stream: the learning rate's warm-up and
+/// schedule run over them, and at the first of them an optimizer remembers nothing.
+struct Stage {
+  int64_t first = 0;    ///< step of the run
+  int64_t steps = 0;    ///< how many
+  double lr_scale = 1;  ///< times the learning rate
+};
+
 /// What is trained. The loop (`Trainer`) knows steps and losses, a Problem everything else; a task
 /// implements one.
 class Problem {
@@ -72,6 +80,8 @@ class Problem {
   virtual int64_t total_steps() const = 0;
   /// Of an epoch, the time between looks at the run; the last epoch may be shorter.
   virtual int64_t steps_per_epoch() const = 0;
+  /// The stage of a step. The whole run is one unless a problem says otherwise.
+  virtual Stage stage(int64_t /*step*/) const { return {0, total_steps(), 1}; }
   /// Samples of a step, its parts together.
   virtual int64_t samples(const StepKey& key) const = 0;
 

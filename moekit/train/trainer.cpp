@@ -69,8 +69,7 @@ StepKey Trainer::key() const {
 
 void Trainer::step() {
   problem_.before_step(state);
-  set_learning_rates();
-  if (optimizer_) optimizer_->zero_grad();
+  prepare_optimizer();
   const StepKey now = key();
   const int64_t parts = std::min(options_.accumulate, problem_.samples(now));
   auto totals = parts > 1 ? take_parts(now, parts) : take_whole(now);
@@ -177,18 +176,22 @@ void Trainer::count(const StepResult& result) {
   }
 }
 
-void Trainer::set_learning_rates() {
+void Trainer::prepare_optimizer() {
   if (!optimizer_) return;
-  double factor = 1;
-  if (state.step < options_.warmup_steps) {
-    factor = static_cast<double>(state.step + 1) / static_cast<double>(options_.warmup_steps);
+  const Stage stage = problem_.stage(state.step);
+  const int64_t done = state.step - stage.first;
+  if (done == 0) optimizer_->state().clear();
+  double factor = stage.lr_scale;
+  if (done < options_.warmup_steps) {
+    factor *= static_cast<double>(done + 1) / static_cast<double>(options_.warmup_steps);
   } else {
-    const double rest =
-        static_cast<double>(std::max<int64_t>(1, problem_.total_steps() - options_.warmup_steps));
-    factor = options_.schedule(static_cast<double>(state.step - options_.warmup_steps) / rest);
+    const int64_t rest = std::max<int64_t>(1, stage.steps - options_.warmup_steps);
+    factor *= options_.schedule(static_cast<double>(done - options_.warmup_steps) /
+                                static_cast<double>(rest));
   }
   auto& groups = optimizer_->param_groups();
   for (size_t g = 0; g < groups.size(); ++g) groups[g].options().set_lr(base_lr_[g] * factor);
+  optimizer_->zero_grad();
 }
 
 void Trainer::report_non_finite(const std::string& where) const {

@@ -13,8 +13,8 @@ struct TrainerOptions {
   uint64_t seed = 1;
   double clip_norm = 0;      ///< largest norm of all gradients together; 0: no limit
   int64_t accumulate = 1;    ///< parts of a step
-  int64_t warmup_steps = 0;  ///< steps in which the learning rate rises
-  /// Factor on the learning rate by the share of the steps after warm-up that are done.
+  int64_t warmup_steps = 0;  ///< steps of a stage in which the learning rate rises
+  /// Factor on the learning rate by the share of a stage's steps after warm-up that are done.
   std::function<double(double)> schedule = [](double) { return 1.0; };
 };
 
@@ -67,7 +67,7 @@ class Trainer {
   /// Values of the terms, each checked. @return their sum
   double checked_sum(const std::vector<nn::AuxLossTerm>& terms, const std::string& layer);
   void count(const StepResult& result);
-  void set_learning_rates();
+  void prepare_optimizer();
   [[noreturn]] void report_non_finite(const std::string& where) const;
 
   Problem& problem_;

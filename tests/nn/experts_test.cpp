@@ -168,5 +168,16 @@ TEST(ExpertList, NamesTheExpertWhoseOutputDoesNotFit) {
   EXPECT_THROW(ExpertList(std::vector<torch::nn::AnyModule>{}, 4), ArgumentError);
 }
 
+TEST(MlpExperts, OfZeroOutputAddNothingAtFirstAndLearn) {
+  MlpExperts experts(MlpExpertsOptions(4, 6, 3).init(ExpertInit::kZeroOutput));
+  const auto x = torch::randn({5, 4});
+  const auto out = experts->forward_all(x);
+  EXPECT_EQ(out.values.abs().max().item<float>(), 0.F);
+  EXPECT_GT(out.features.abs().max().item<float>(), 0.F);
+  EXPECT_EQ(experts->up_bias.abs().max().item<float>(), 0.F);
+  (out.values - 1).square().sum().backward();
+  EXPECT_GT(experts->down_proj.grad().abs().max().item<float>(), 0.F);
+}
+
 }  // namespace
 }  // namespace moekit::nn

@@ -5,6 +5,7 @@
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
+#include "moekit/nn/routers/task_routers.h"
 
 namespace moekit::nn {
 namespace {
@@ -135,6 +136,50 @@ TEST(OracleRouter, SendsEveryTaskToItsGroup) {
   context.task_id = torch::tensor({2, 1, 7}, torch::kLong);
   EXPECT_THROW(router->forward(torch::zeros({3, 1}), context), ArgumentError);
   EXPECT_THROW(OracleRouter(OracleRouterOptions({{0}, {0}})), ArgumentError);
+}
+
+TEST(TaskRouters, TheActiveOneAloneRoutesAndIsSpokenOf) {
+  const auto make = [] {
+    return std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4).top_k(2));
+  };
+  TaskRouters routers(std::vector<std::shared_ptr<RouterImpl>>{make(), make()});
+  routers->reset_parameters(at::detail::createCPUGenerator(1));
+  const auto x = torch::randn({5, 3});
+  for (int64_t task = 0; task < 2; ++task) {
+    routers->set_active(task);
+    auto& own = *routers->routers[static_cast<size_t>(task)];
+    EXPECT_TRUE(routers->forward(x, {}).logits.equal(own.forward(x, {}).logits));
+    EXPECT_TRUE(routers->expert_rows()[0].is_same(own.expert_rows()[0]));
+    EXPECT_EQ(routers->traits().top_k, 2);
+  }
+  routers->set_active(0);
+  const auto first = routers->forward(x, {}).logits;
+  routers->set_active(1);
+  EXPECT_FALSE(routers->forward(x, {}).logits.equal(first));
+  const auto copy = std::dynamic_pointer_cast<TaskRoutersImpl>(routers->clone());
+  EXPECT_EQ(copy->active_task(), 1);
+  EXPECT_FALSE(copy->routers[0]->parameters()[0].is_same(routers->routers[0]->parameters()[0]));
+  copy->set_active(0);
+  EXPECT_TRUE(copy->forward(x, {}).logits.equal(first));
+}
+
+TEST(TaskRouters, GiveUpExpertsTogether) {
+  const auto make = [] { return std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4)); };
+  TaskRouters routers(std::vector<std::shared_ptr<RouterImpl>>{make(), make()});
+  ExpertEdit edit(torch::tensor({3, 1}, torch::kLong));
+  routers->take_experts(edit);
+  edit.commit();
+  for (const auto& router : routers->routers) EXPECT_EQ(router->num_experts(), 2);
+}
+
+TEST(TaskRouters, RefusesNoneAndUnlikeOnes) {
+  using List = std::vector<std::shared_ptr<RouterImpl>>;
+  EXPECT_THROW(TaskRouters(List{}), ArgumentError);
+  EXPECT_THROW(TaskRouters(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4)),
+                                std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 5))}),
+               ArgumentError);
+  TaskRouters one(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4))});
+  EXPECT_THROW(one->set_active(1), ArgumentError);
 }
 
 }  // namespace

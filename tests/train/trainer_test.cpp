@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
 #include <torch/optim/sgd.h>
 
 #include "moekit/core/error.h"
@@ -187,6 +188,45 @@ TEST(Trainer, WarmsUpThenFollowsTheSchedule) {
   EXPECT_NEAR(rates[2], 0.1, 1e-12);
   EXPECT_NEAR(rates[3], 0.1, 1e-12);        // none of the ten steps after warm-up is done
   EXPECT_NEAR(rates[8], 0.1 * 0.5, 1e-12);  // five of them
+}
+
+TEST(Trainer, BeginsScheduleAndOptimizerAnewWithEveryStage) {
+  /// Six steps, then seven at twice the rate.
+  class Staged : public ToyProblem {
+   public:
+    Stage stage(int64_t step) const override { return step < 6 ? Stage{0, 6, 1} : Stage{6, 7, 2}; }
+  } problem;
+  auto optimizer = std::make_unique<torch::optim::Adam>(problem.module().parameters(),
+                                                        torch::optim::AdamOptions(0.1));
+  auto* held = optimizer.get();
+  std::vector<double> rates;
+  std::vector<size_t> remembered;
+  class Look : public Callback {
+   public:
+    explicit Look(std::function<void()> look) : look_(std::move(look)) {}
+    std::string_view name() const override { return "look"; }
+    void before_optimizer(Trainer&, const StepReport&) override { look_(); }
+
+   private:
+    std::function<void()> look_;
+  } look([&] {
+    rates.push_back(held->param_groups()[0].options().get_lr());
+    remembered.push_back(held->state().size());
+  });
+  TrainerOptions options;
+  options.warmup_steps = 2;
+  options.schedule = Choice<ScheduleKinds>("linear").make(ScheduleSite{});
+  Trainer trainer(problem, std::move(optimizer), options, {}, {&look});
+  trainer.run();
+  EXPECT_NEAR(rates[0], 0.05, 1e-12);
+  EXPECT_NEAR(rates[2], 0.1, 1e-12);
+  EXPECT_NEAR(rates[4], 0.1 * 2 / 4, 1e-12);
+  EXPECT_NEAR(rates[6], 0.2 / 2, 1e-12);
+  EXPECT_NEAR(rates[8], 0.2, 1e-12);
+  EXPECT_NEAR(rates[9], 0.2 * 4 / 5, 1e-12);
+  EXPECT_GT(remembered[5], 0U);
+  EXPECT_EQ(remembered[6], 0U);
+  EXPECT_GT(remembered[7], 0U);
 }
 
 TEST(ScheduleKinds, AreOneAtTheStartAndFallAsTheySay) {

@@ -47,6 +47,11 @@ void MlpExpertsImpl::reset_parameters(const at::Generator& generator) {
     draw(*parameter, options.hidden_size());
   }
   for (auto* parameter : {&down_proj, &down_bias}) draw(*parameter, options.intermediate_size());
+  if (options.init() == ExpertInit::kDefault) return;
+  const torch::NoGradGuard no_grad;
+  for (auto* parameter : {&gate_bias, &up_bias, &down_proj, &down_bias}) {
+    if (parameter->defined()) parameter->zero_();
+  }
 }
 
 ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {

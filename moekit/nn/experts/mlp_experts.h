@@ -11,6 +11,12 @@
 
 namespace moekit::nn {
 
+/// First weights of experts.
+enum class ExpertInit {
+  kDefault,     ///< all uniform, see init_uniform_fan_in()
+  kZeroOutput,  ///< down_proj and all biases 0: adapters that add nothing at first
+};
+
 /// Options of `MlpExperts`. Example: `MlpExpertsOptions(64, 256, 8).activation(kSwiglu)`.
 struct MlpExpertsOptions {
   MlpExpertsOptions() = default;
@@ -25,6 +31,7 @@ struct MlpExpertsOptions {
   TORCH_ARG(int64_t, output_size) = 0;         ///< O, D unless set
   TORCH_ARG(Activation, activation) = Activation::kRelu;
   TORCH_ARG(bool, bias) = true;
+  TORCH_ARG(ExpertInit, init) = ExpertInit::kDefault;
   /// What the fused kernels multiply in: bf16 rounds operands, weights and sums stay float.
   TORCH_ARG(kernels::ComputeType, compute) = kernels::ComputeType::kF32;
   /// Keep gate and up values for the backward pass (8 * A * F bytes, gated) or compute them again.
@@ -37,6 +44,7 @@ struct MlpExpertsOptions {
     field("intermediate_size", intermediate_size_, "F", at_least(1));
     field("activation", activation_, "of the hidden layer; gated kinds have a gate_proj");
     field("bias", bias_, "whether the projections have one");
+    field("init", init_, "first weights; zero_output: adapters that add nothing at first");
     field("compute", compute_, "operands of the fused kernels' products");
     field("keep_activations", keep_activations_, "for the backward pass, or compute them again");
   }
@@ -81,3 +89,11 @@ std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
                                               const LayerSite& site);
 
 }  // namespace moekit::nn
+
+template <>
+struct moekit::EnumNames<moekit::nn::ExpertInit> {
+  static constexpr std::array<std::pair<nn::ExpertInit, std::string_view>, 2> kTable{{
+      {nn::ExpertInit::kDefault, "default"},
+      {nn::ExpertInit::kZeroOutput, "zero_output"},
+  }};
+};

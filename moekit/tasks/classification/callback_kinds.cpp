@@ -3,6 +3,7 @@
 #include "moekit/train/callbacks/merging.h"
 #include "moekit/train/callbacks/patience.h"
 #include "moekit/train/callbacks/stop_on_loss.h"
+#include "moekit/train/callbacks/usage_tracking.h"
 
 namespace moekit::classification {
 
@@ -16,6 +17,8 @@ const std::vector<CallbackKinds::Row>& CallbackKinds::rows() {
           "stop_on_loss", "stop by the training loss"),
       kind<&train::make_merging, &train::check_merging, CallbackSite>(
           "merging", "write over the least used expert"),
+      kind<&train::make_usage_tracking, &train::check_usage_tracking, CallbackSite>(
+          "usage", "count how much experts are used"),
       kind<&make_noisy_test, &check_noisy_test>("noisy_test", "judge with the noise left on"),
   };
   return kRows;

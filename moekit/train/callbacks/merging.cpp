@@ -1,5 +1,7 @@
 #include "moekit/train/callbacks/merging.h"
 
+#include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "moekit/core/error.h"
@@ -19,6 +21,8 @@ struct MergeEvent {
   std::string layer;
   int64_t first = 0, second = 0, victim = 0;
   double first_count = 0, second_count = 0, victim_count = 0;
+  double all_count = 0;   ///< of all experts
+  double used_after = 0;  ///< the victim's share of the assignments until the layer's next merge
 
   template <typename Field>
   void visit(Field&& field) {
@@ -30,6 +34,8 @@ struct MergeEvent {
     field("first_count", first_count, "");
     field("second_count", second_count, "");
     field("victim_count", victim_count, "");
+    field("all_count", all_count, "");
+    field("used_after", used_after, "");
   }
 };
 
@@ -44,19 +50,27 @@ struct MergingState {
   }
 };
 
+double sum_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
 class Merging : public Callback {
  public:
   Merging(const MergingOptions& options, const CallbackSite& site)
       : options_(options), layers_(site.layers), seed_(site.seed), usage_(options.decay) {}
   std::string_view name() const override { return "merging"; }
   void after_optimizer(Trainer& trainer, const StepReport& report) override {
+    const Stage stage = trainer.problem().stage(trainer.state.step);
+    if (trainer.state.step == stage.first) usage_.start_task();
     usage_.add(report.layers);
     const int64_t step = trainer.state.step + 1;  // the state counts it later
-    const bool due = step >= options_.warm_up && step % options_.period == 0;
-    if (!due || step + options_.period > trainer.problem().total_steps()) return;
+    const int64_t done = step - stage.first;
+    const bool due = done >= options_.warm_up && done % options_.period == 0;
+    if (!due || done + options_.period > stage.steps) return;
     for (const auto& layer : layers_) merge_in(layer, step, trainer.optimizer());
   }
   void on_finish(Trainer& /*trainer*/, Json& summary) override {
+    for (const auto& layer : layers_) note_use(layer.name);
     summary["merges"] = to_json(state_)["merges"];
   }
   Json state() const override {
@@ -76,10 +90,12 @@ class Merging : public Callback {
     const auto roles =
         merge::choose_roles(counts, layer.experts->frozen_experts(), options_.thresholds);
     if (!roles) return;
+    note_use(layer.name);
     const auto count = [&](int64_t expert) { return counts[static_cast<size_t>(expert)]; };
     const MergeEvent event{
         step,          layer.name,          roles->first,         roles->second,
-        roles->victim, count(roles->first), count(roles->second), count(roles->victim)};
+        roles->victim, count(roles->first), count(roles->second), count(roles->victim),
+        sum_of(counts)};
     const auto weights = options_.weights == ParentWeights::kUsage
                              ? std::vector<double>{event.first_count, event.second_count}
                              : std::vector<double>{1, 1};
@@ -88,6 +104,17 @@ class Merging : public Callback {
                           tensor::make_generator(draw));
     usage_.start_after_merge(layer.name);
     state_.merges.push_back(event);
+  }
+
+  /// How much what the layer's last merge wrote was used since.
+  void note_use(const std::string& layer) {
+    const auto last = std::find_if(state_.merges.rbegin(), state_.merges.rend(),
+                                   [&](const MergeEvent& event) { return event.layer == layer; });
+    if (last == state_.merges.rend()) return;
+    const auto& counts =
+        usage_.counts(layer, merge::UsageWindow::kSinceMerge, merge::UsageCount::kHard);
+    const double all = sum_of(counts);
+    last->used_after = all > 0 ? counts.at(static_cast<size_t>(last->victim)) / all : 0;
   }
 
   MergingOptions options_;

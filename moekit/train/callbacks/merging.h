@@ -37,7 +37,8 @@ struct MergingOptions {
   void visit(Field&& field) {
     field("merge", replacement, "what is written over the least used expert of a layer");
     field("merge_period", period, "steps between two times", at_least(1));
-    field("merge_warm_up", warm_up, "steps before the first time", at_least(0));
+    field("merge_warm_up", warm_up, "steps of a task, or of the run, before the first time",
+          at_least(0));
     field("merge_window", window, "which steps count for who is used");
     field("merge_count", count, "an assignment counts one, or its weight");
     field("merge_decay", decay, "of the exponential window, a step", at_least(0, 1));
@@ -58,8 +59,9 @@ struct MergingOptions {
 void check_merging(const MergingOptions& options, const CallbackSite& site,
                    const std::string& where);
 /// Null where nothing is written. Counts, and who was written over whom and when, are part of
-/// checkpoints; the list stands in the summary, "merges". Nothing is written in the last period of
-/// a run, in which the router could not react.
+/// checkpoints; the list stands in the summary, "merges", with the share of assignments that what
+/// was written got until the next time. Periods are counted from the beginning of a stage
+/// (`Stage`); nothing is written in the last one of it, in which the router could not react.
 std::unique_ptr<Callback> make_merging(const MergingOptions& options, const CallbackSite& site);
 
 }  // namespace moekit::train

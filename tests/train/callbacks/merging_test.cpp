@@ -106,6 +106,40 @@ TEST(Merging, TellsWhoWasWrittenOverWhomAndByWhichCounts) {
   EXPECT_GT(merges_of(of_task)[2]["first_count"].get<double>(), 160);
 }
 
+TEST(Merging, CountsItsPeriodsFromTheBeginningOfAStage) {
+  /// Two tasks of 20 steps.
+  class Stages : public Layer {
+   public:
+    Stage stage(int64_t step) const override { return {step < 20 ? 0 : 20, 20, 1}; }
+  } problem;
+  const auto merging = make_merging(every(8), problem.site());
+  Trainer trainer(problem, problem.optimizer(), {}, {}, {merging.get()});
+  trainer.run();
+  Json summary;
+  merging->on_finish(trainer, summary);
+  // The 16th step of a task is within its last period.
+  EXPECT_EQ(steps_of(summary["merges"]), (std::vector<int64_t>{8, 28}));
+  // Of the task's own 8 steps, where the task is the window.
+  auto of_task = every(8);
+  of_task.window = merge::UsageWindow::kTask;
+  Stages other;
+  const auto second = make_merging(of_task, other.site());
+  Trainer again(other, other.optimizer(), {}, {}, {second.get()});
+  again.run();
+  second->on_finish(again, summary);
+  EXPECT_EQ(summary["merges"][1]["all_count"], 8 * 16 * 2);
+}
+
+TEST(Merging, TellsHowMuchTheMergedExpertWasUsedAfterwards) {
+  for (const auto& merge : merges_of(every(10))) {
+    EXPECT_EQ(merge["all_count"], 10 * 16 * 2);
+    EXPECT_GE(merge["used_after"], 0);
+    EXPECT_LE(merge["used_after"], 0.5);  // of two experts a token
+  }
+  // An expert that is as good as another takes tokens from it.
+  EXPECT_GT(merges_of(every(10))[0]["used_after"], 0);
+}
+
 TEST(Merging, TheVictimHoldsTheMeanOfItsParentsAtThatStep) {
   Layer problem;
   const auto merging = make_merging(every(20), problem.site());

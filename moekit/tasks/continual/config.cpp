@@ -1,0 +1,66 @@
+#include "moekit/tasks/continual/config.h"
+
+#include <set>
+
+#include "moekit/train/callbacks/merging.h"
+#include "moekit/train/callbacks/usage_tracking.h"
+
+namespace moekit::continual {
+namespace {
+
+constexpr int64_t kMostSteps = int64_t{1} << 40;  // far beyond any run
+
+}  // namespace
+
+const std::vector<CallbackKinds::Row>& CallbackKinds::rows() {
+  static const std::vector<Row> kRows = {
+      kind<&train::make_merging, &train::check_merging>("merging",
+                                                        "write over the least used expert"),
+      kind<&train::make_usage_tracking, &train::check_usage_tracking>(
+          "usage", "count how much experts are used"),
+  };
+  return kRows;
+}
+
+train::TrainConfig TrainSection::loop() const {
+  train::TrainConfig out;
+  out.epochs = 1;
+  out.batch_size = batch_size;
+  out.optimizer = optimizer;
+  out.lr = lr;
+  out.schedule = schedule;
+  out.warmup_steps = warmup_steps;
+  out.clip_norm = clip_norm;
+  out.checkpoint_steps = checkpoint_steps;
+  out.groups = groups;
+  return out;
+}
+
+data::StreamOptions stream_options(const Config& config) {
+  const StreamConfig& s = config.stream;
+  return {s.tasks, s.side, s.train_limit, s.test_limit, s.per_class};
+}
+
+void validate(const Config& config) {
+  check_values(config, "");
+  train::check(config.train.loop(), "train");
+  const auto& tasks = config.stream.tasks;
+  MOEKIT_CHECK(!tasks.empty(), "stream.tasks: wants a task at least; got none");
+  std::set<std::string> seen;
+  for (const auto& task : tasks) {
+    try {
+      data::parse_task(task);
+    } catch (const ArgumentError& error) {
+      throw ArgumentError(concat("stream.tasks: \"", task, "\": ", error.what()));
+    }
+    MOEKIT_CHECK(seen.insert(task).second, "stream.tasks: \"", task, "\" is there twice");
+  }
+  const size_t scales = config.train.lr_scales.size();
+  MOEKIT_CHECK(scales == 0 || scales == tasks.size(), "train.lr_scales: wants one a task, ",
+               tasks.size(), "; got ", scales);
+  MOEKIT_CHECK(config.train.steps <= kMostSteps / static_cast<int64_t>(tasks.size()),
+               "train.steps: ", config.train.steps, " for each of ", tasks.size(),
+               " tasks is more than any run can take");
+}
+
+}  // namespace moekit::continual

@@ -1,0 +1,313 @@
+#include "moekit/tasks/continual/problem.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "moekit/core/random.h"
+#include "moekit/core/schema.h"
+#include "moekit/tasks/continual/base_network.h"
+
+namespace moekit::continual {
+namespace {
+
+constexpr double kDecay = 0.99;  // of counts that are not looked at here
+
+/// Everything that checkpoints have tensors of.
+class Learner : public torch::nn::Module {
+ public:
+  Learner(const std::shared_ptr<StreamModel>& model,
+          const std::vector<std::shared_ptr<Protection>>& protections) {
+    register_module("model", std::static_pointer_cast<torch::nn::Module>(model));
+    for (size_t i = 0; i < protections.size(); ++i) {
+      register_module(concat("protection", i),
+                      std::static_pointer_cast<torch::nn::Module>(protections[i]));
+    }
+  }
+};
+
+StreamSite site_of(const Config& config, const data::TaskStream& stream) {
+  StreamSite site;
+  site.num_tasks = static_cast<int64_t>(stream.tasks.size());
+  site.side = config.stream.side;
+  site.seed = static_cast<uint64_t>(config.seed);
+  site.stream = &stream;
+  for (const auto& task : stream.tasks) {
+    site.task_names.push_back(task.name);
+    site.num_classes.push_back(static_cast<int64_t>(task.class_names.size()));
+  }
+  return site;
+}
+
+}  // namespace
+
+struct ContinualProblem::State {
+  int64_t task = 0;  ///< that is being learnt
+  std::vector<double> before;
+  std::vector<std::vector<double>> rows;
+  std::vector<std::string> layers;
+  std::vector<std::vector<std::vector<double>>> used;  ///< [layers][tasks learnt][E] assignments
+  Json usage = Json::object();
+  Json model = Json::object();
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("task", task, "");
+    field("before", before, "");
+    field("rows", rows, "");
+    field("layers", layers, "");
+    field("used", used, "");
+    field("usage", usage, "");
+    field("model", model, "");
+  }
+};
+
+ContinualProblem::ContinualProblem(Config config, data::TaskStream stream)
+    : config_(std::move(config)),
+      stream_(std::move(stream)),
+      usage_(kDecay),
+      state_(std::make_shared<State>()) {
+  validate(config_);
+  const StreamSite site = site_of(config_, stream_);
+  config_.model->check(site, "model");
+  model_ = config_.model->make(site);
+  train_inputs_.resize(stream_.tasks.size());
+  test_inputs_.resize(stream_.tasks.size());
+  ProtectionSite protection;
+  for (const auto& task : stream_.tasks) protection.train_sizes.push_back(task.train.size());
+  protection.num_classes = site.num_classes;
+  protection.seed = site.seed;
+  protection.model = model_.get();
+  protection.examples = [this](int64_t task, const torch::Tensor& index) {
+    return examples(task, index);
+  };
+  config_.protect.check(protection, "protect");
+  for (auto& made : config_.protect.make(protection)) {
+    if (made) protections_.push_back(std::move(made));
+  }
+  module_ = std::make_shared<Learner>(model_, protections_);
+  for (const auto& layer : nn::routed_layers(*module_)) {
+    state_->layers.push_back(layer.name);
+    state_->used.emplace_back();
+  }
+}
+
+train::Stage ContinualProblem::stage(int64_t step) const {
+  const int64_t steps = config_.train.steps;
+  const int64_t task = std::min(step / steps, num_tasks() - 1);
+  const auto& scales = config_.train.lr_scales;
+  return {task * steps, steps, scales.empty() ? 1 : scales[static_cast<size_t>(task)]};
+}
+
+int64_t ContinualProblem::samples(const train::StepKey& key) const {
+  const auto& task = stream_.tasks[static_cast<size_t>(key.step / config_.train.steps)];
+  return std::min(config_.train.batch_size, task.train.size());
+}
+
+void ContinualProblem::start_training() {
+  model_->train();
+  model_->enter_task(state_->task);
+}
+
+void ContinualProblem::before_step(const train::LoopState& state) {
+  if (state.step % config_.train.steps != 0) return;
+  state_->task = state.step / config_.train.steps;
+  usage_.start_task();
+  for (const auto& protection : protections_) protection->begin_task(*model_, state_->task);
+  model_->enter_task(state_->task);
+}
+
+torch::Tensor ContinualProblem::model_inputs(const torch::Tensor& images) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> parts;
+  for (int64_t begin = 0; begin < images.size(0); begin += kAtOnce) {
+    parts.push_back(model_->inputs(as_input(images.slice(0, begin, begin + kAtOnce))));
+  }
+  return torch::cat(parts);
+}
+
+const torch::Tensor& ContinualProblem::training_inputs(int64_t task) {
+  auto& inputs = train_inputs_[static_cast<size_t>(task)];
+  if (!inputs.defined()) {
+    inputs = model_inputs(stream_.tasks[static_cast<size_t>(task)].train.images);
+  }
+  return inputs;
+}
+
+Examples ContinualProblem::examples(int64_t task, const torch::Tensor& index) {
+  const auto& labels = stream_.tasks[static_cast<size_t>(task)].train.labels;
+  return {training_inputs(task).index_select(0, index), labels.index_select(0, index)};
+}
+
+/// Passes over the task's examples, each in an order of its own; what does not fill a batch is left
+/// out of a pass.
+torch::Tensor ContinualProblem::batch_index(const train::StepKey& key) const {
+  const auto seed = static_cast<uint64_t>(config_.seed);
+  const int64_t task = key.step / config_.train.steps;
+  const int64_t size = samples(key);
+  const int64_t all = stream_.tasks[static_cast<size_t>(task)].train.size();
+  const int64_t per_pass = all / size;
+  const int64_t within = key.step % config_.train.steps;
+  const auto order = random_permutation(
+      all, derive_seed(derive_seed(seed, "data-order", static_cast<uint64_t>(task)), "pass",
+                       static_cast<uint64_t>(within / per_pass)));
+  const auto first = order.begin() + within % per_pass * size;
+  return torch::tensor(std::vector<int64_t>(first, first + size), torch::kLong);
+}
+
+train::StepResult ContinualProblem::forward(const train::StepKey& key) {
+  StepExamples step;
+  step.task = key.step / config_.train.steps;
+  step.step = key.step;
+  step.index = batch_index(key);
+  step.examples = examples(step.task, step.index);
+  nn::RouterContext context;
+  context.generator = key.generator;
+  step.output = model_->forward(step.examples.inputs, step.task, context);
+  train::StepResult result;
+  result.samples = step.index.size(0);
+  result.loss = torch::nn::functional::cross_entropy(step.output.logits, step.examples.labels);
+  for (const auto& protection : protections_) {
+    const auto more = protection->loss(*model_, step);
+    if (more.defined()) result.loss = result.loss + more;
+  }
+  result.sums = {
+      {"wrong",
+       step.output.logits.detach().argmax(1).ne(step.examples.labels).sum().item<double>()}};
+  for (auto& layer : step.output.layers) {
+    result.layers.push_back({"model." + layer.name, layer.routing, layer.samples, layer.dropped});
+  }
+  usage_.add(result.layers);
+  return result;
+}
+
+void ContinualProblem::after_step(const train::LoopState& state) {
+  if (state.step % config_.train.steps != 0) return;
+  std::vector<LayerCounts> counts;
+  for (size_t l = 0; l < state_->layers.size(); ++l) {
+    const auto& hard =
+        usage_.counts(state_->layers[l], merge::UsageWindow::kTask, merge::UsageCount::kHard);
+    state_->used[l].push_back(hard);
+    counts.push_back({state_->layers[l], hard});
+  }
+  for (const auto& protection : protections_) protection->end_task(*model_, state_->task);
+  model_->end_task(state_->task, counts);
+}
+
+std::vector<double> ContinualProblem::accuracies(int64_t learnt) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model_->is_training();
+  model_->eval();
+  std::vector<double> out;
+  for (int64_t t = 0; t < num_tasks(); ++t) {
+    const auto at = static_cast<size_t>(t);
+    const auto& test = stream_.tasks[at].test;
+    auto& inputs = test_inputs_[at];
+    if (!inputs.defined()) inputs = model_inputs(test.images);
+    int64_t right = 0;
+    for (int64_t begin = 0; begin < test.size(); begin += kAtOnce) {
+      const auto logits = model_->logits_by(inputs.slice(0, begin, begin + kAtOnce), t,
+                                            model_->answers_for(t, learnt));
+      right +=
+          logits.argmax(1).eq(test.labels.slice(0, begin, begin + kAtOnce)).sum().item<int64_t>();
+    }
+    out.push_back(100 * static_cast<double>(right) / static_cast<double>(test.size()));
+  }
+  model_->train(was_training);
+  return out;
+}
+
+Json ContinualProblem::evaluate(const train::LoopState& state) {
+  const int64_t learnt = state.step / config_.train.steps;
+  auto row = accuracies(learnt);
+  Json line = {{"step", state.step}, {"accuracy", row}};
+  if (learnt == 0) {
+    state_->before = std::move(row);
+    return line;
+  }
+  state_->rows.push_back(std::move(row));
+  line["epoch"] = state.epoch;
+  line["task"] = stream_.tasks[static_cast<size_t>(learnt - 1)].name;
+  line["train_loss"] = state.mean_loss();
+  line["train_error"] = state.mean_of("wrong");
+  line["aux_loss"] = state.aux_sum / static_cast<double>(std::max<int64_t>(state.seen, 1));
+  return line;
+}
+
+Json continual_figures(const metrics::AccuracyMatrix& accuracy) {
+  using metrics::BestOf;
+  using metrics::Denominator;
+  Json out = {{"average", metrics::average(accuracy)}, {"last", metrics::last(accuracy)}};
+  if (accuracy.rows.size() < 2) return out;
+  out["transfer"] = metrics::transfer(accuracy);
+  out["backward_transfer"] = metrics::backward_transfer(accuracy);
+  out["backward_transfer_over_tasks"] = metrics::backward_transfer(accuracy, Denominator::kTasks);
+  out["forward_transfer"] = metrics::forward_transfer(accuracy);
+  out["forward_transfer_over_tasks"] = metrics::forward_transfer(accuracy, Denominator::kTasks);
+  out["forgetting"] = metrics::forgetting(accuracy);
+  out["forgetting_over_tasks"] =
+      metrics::forgetting(accuracy, BestOf::kSinceLearnt, Denominator::kTasks);
+  out["forgetting_best_of_all"] = metrics::forgetting(accuracy, BestOf::kAll);
+  return out;
+}
+
+Json ContinualProblem::finish(const train::LoopState& /*state*/,
+                              const std::filesystem::path& /*folder*/) {
+  const metrics::AccuracyMatrix accuracy{state_->rows, state_->before};
+  int64_t parameters = 0;
+  for (const auto& parameter : model_->parameters()) parameters += parameter.numel();
+  Json summary = {{"seed", config_.seed},
+                  {"parameters", parameters},
+                  {"tasks", config_.stream.tasks},
+                  {"accuracy", accuracy.rows},
+                  {"accuracy_before", accuracy.before},
+                  {"figures", continual_figures(accuracy)},
+                  {"used", Json::object()}};
+  for (size_t l = 0; l < state_->layers.size(); ++l) {
+    summary["used"][state_->layers[l]] = state_->used[l];
+  }
+  summary["model"] = model_->state();
+  return summary;
+}
+
+Json ContinualProblem::describe() { return {{"recipe", to_json(config_)}}; }
+
+// The shape is the recipe's, which the run was held against.
+void ContinualProblem::restore(const Json& /*description*/, const std::string& /*where*/) {}
+
+Json ContinualProblem::state() const {
+  Json json = to_json(*state_);
+  json["usage"] = usage_.state();
+  json["model"] = model_->state();
+  return json;
+}
+
+void ContinualProblem::load_state(const Json& state, const std::string& where) {
+  const std::string own = concat(where, ": problem");
+  const auto layers = state_->layers;
+  bind_state(state, own, *state_);
+  MOEKIT_CHECK_FORMAT(state_->layers == layers && state_->used.size() == layers.size(), own,
+                      ".layers are not those of the model");
+  check_matrix_state(own);
+  usage_.load_state(state_->usage, own + ".usage");
+  model_->load_state(state_->model, own + ".model");
+  model_->enter_task(state_->task);
+}
+
+void ContinualProblem::check_matrix_state(const std::string& where) const {
+  const auto tasks = static_cast<size_t>(num_tasks());
+  MOEKIT_CHECK_FORMAT(state_->task < num_tasks(), where, ".task must be below ", tasks, "; got ",
+                      state_->task);
+  MOEKIT_CHECK_FORMAT(state_->before.size() == tasks && state_->rows.size() <= tasks, where,
+                      ".rows: an accuracy matrix of ", tasks, " tasks has other sizes");
+  for (const auto& row : state_->rows) {
+    MOEKIT_CHECK_FORMAT(row.size() == tasks, where, ".rows: a row has ", row.size(),
+                        " accuracies of ", tasks, " tasks");
+  }
+  for (const auto& used : state_->used) {
+    MOEKIT_CHECK_FORMAT(used.size() == state_->rows.size(), where, ".used: ", used.size(),
+                        " tasks have been counted, ", state_->rows.size(), " learnt");
+  }
+}
+
+}  // namespace moekit::continual

@@ -1,0 +1,128 @@
+#include "moekit/tasks/continual/task.h"
+
+#include <fmt/format.h>
+
+#include "moekit/run/run.h"
+#include "moekit/tasks/continual/problem.h"
+#include "moekit/tasks/continual/section.h"
+#include "moekit/tensor/arithmetic.h"
+#include "moekit/tensor/memory.h"
+
+namespace moekit::continual {
+namespace fs = std::filesystem;
+namespace {
+
+Config bind(const ConfigTree& recipe) {
+  Config config;
+  bind_config(recipe, config);
+  return config;
+}
+
+run::RunRecipe recipe_of(const Config& config, std::string data) {
+  return {to_json(config), config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data)};
+}
+
+/// What can be said before data is read.
+void check_config(const Config& config) {
+  validate(config);
+  StreamSite site;
+  site.num_tasks = static_cast<int64_t>(config.stream.tasks.size());
+  site.side = config.stream.side;
+  site.task_names = config.stream.tasks;
+  config.model->check(site, "model");
+  ProtectionSite protection;
+  protection.num_classes.resize(config.stream.tasks.size());
+  config.protect.check(protection, "protect");
+}
+
+class ContinualTask : public run::Task {
+ public:
+  std::string_view name() const override { return "continual"; }
+  std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
+  void check(const ConfigTree& recipe) const override { check_config(bind(recipe)); }
+  std::string data_set(const ConfigTree& recipe) const override {
+    const auto& tasks = bind(recipe).stream.tasks;
+    return tasks.empty() ? "" : data::parse_task(tasks.front()).set;
+  }
+  run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
+    const Config config = bind(recipe);
+    std::string names;
+    for (const auto& task : config.stream.tasks) names += data::parse_task(task).set + "\n";
+    std::string& sum = checksums_[{names, data_folder}];
+    if (sum.empty()) sum = data::stream_checksum(config.stream.tasks, data_folder);
+    return recipe_of(config, sum);
+  }
+  run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
+    const Config config = bind(recipe);
+    check_config(config);
+    tensor::start_arithmetic(config.threads);
+    const Json values = to_json(config);
+    auto stream = tensor::within_memory("the tasks", values["stream"], "stream", [&] {
+      return data::load_stream(stream_options(config), static_cast<uint64_t>(config.seed),
+                               options.data_folder);
+    });
+    const std::string checksum = stream.checksum;
+    const auto held = tensor::within_memory("the model", values["model"], "model", [&] {
+      return std::make_unique<ContinualProblem>(config, std::move(stream));
+    });
+    ContinualProblem& problem = *held;
+    const auto layers = nn::routed_layers(problem.module());
+    const nn::LossSite routed{layers};
+    config.loss.check(routed, "loss");
+    train::CallbackSite site;
+    site.layers = layers;
+    site.seed = static_cast<uint64_t>(config.seed);
+    config.train.callbacks.check(site, "train");
+    const train::TrainConfig loop = config.train.loop();
+    run::RunPlan plan;
+    plan.recipe = recipe_of(config, checksum);
+    plan.seed = config.seed;
+    plan.threads = config.threads;
+    plan.events = config.events;
+    plan.problem = &problem;
+    plan.optimizer = train::make_optimizer(loop, problem.model());
+    plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+    plan.losses = config.loss.make(routed);
+    nn::check_aux_only(routed, plan.losses);
+    plan.callbacks = config.train.callbacks.make(site);
+    plan.checkpoint_steps = loop.checkpoint_steps;
+    plan.keep_every = 1;  // what a task was left with can be looked at again
+    return run::run(std::move(plan), options);
+  }
+  Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
+    MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
+    return read_run_summary(run);
+  }
+  report::ModelSection section(const std::string& title, const fs::path& run,
+                               const std::string&) const override {
+    return make_section(title, run);
+  }
+  std::vector<run::ReportFigure> report_figures() const override {
+    return {{"Last", "/figures/last", "Last: mean accuracy on all tasks at the end.", "%",
+             "the tasks are known best at the end with", "worst with"},
+            {"Avg", "/figures/average", "Avg: mean accuracy on all tasks after each of them.", "%"},
+            {"Transfer", "/figures/transfer",
+             "Transfer: mean accuracy on tasks before they are learnt.", "%"},
+            {"forgetting", "/figures/forgetting",
+             "Forgetting: the best accuracy on a task less the last one.", "%"}};
+  }
+  std::vector<study::Figure> study_figures() const override {
+    return {{"transfer", "Transfer %", "/figures/transfer"},
+            {"average", "Avg %", "/figures/average"},
+            {"last", "Last %", "/figures/last"},
+            {"forgetting", "forgetting %", "/figures/forgetting"}};
+  }
+
+ private:
+  mutable std::map<std::pair<std::string, std::string>, std::string> checksums_;
+};
+
+}  // namespace
+
+const run::Task& task() {
+  static const ContinualTask kTask;
+  return kTask;
+}
+
+}  // namespace moekit::continual

@@ -1,0 +1,273 @@
+#include "moekit/tasks/continual/task.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "moekit/core/error.h"
+#include "moekit/core/files.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/run/run_folder.h"
+
+namespace moekit::continual {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kSmall = R"(
+task = "continual"
+[stream]
+tasks = ["fashion-mnist/invert", "fashion-mnist/flip", "fashion-mnist"]
+train_limit = 400
+test_limit = 200
+[model]
+kind = "adapters"
+num_experts = 5
+scale = 1
+freeze_used = 1
+[model.base]
+net = { hidden = [24] }
+epochs = 2
+[model.router]
+kind = "linear"
+top_k = 2
+noise = "gaussian"
+init = "zero"
+[model.expert]
+kind = "mlp"
+intermediate_size = 4
+init = "zero_output"
+[train]
+steps = 12
+batch_size = 32
+lr = 5e-3
+)";
+
+class ContinualTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / concat("moekit-continual-", ::getpid());
+    fs::remove_all(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  static ConfigTree recipe(const std::vector<std::string>& set = {}) {
+    auto tree = parse_toml(kSmall, "small.toml");
+    for (const auto& one : set) apply_override(tree, one);
+    return tree;
+  }
+  static ConfigTree whole(const std::vector<std::string>& set = {}) {
+    auto tree = parse_toml(R"(
+task = "continual"
+[stream]
+tasks = ["fashion-mnist/invert", "fashion-mnist/flip", "fashion-mnist"]
+train_limit = 400
+test_limit = 200
+[model]
+kind = "whole"
+[model.base]
+net = { hidden = [24] }
+epochs = 2
+[train]
+steps = 12
+batch_size = 32
+)",
+                           "whole.toml");
+    for (const auto& one : set) apply_override(tree, one);
+    return tree;
+  }
+  Json run(const ConfigTree& tree, const std::string& name) {
+    EXPECT_EQ(task().run(tree, {folder_ / name, "", false, true}), run::RunStatus::kFinished);
+    return run::read_summary(folder_ / name);
+  }
+  static std::string refusal(const ConfigTree& tree) {
+    try {
+      task().check(tree);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  static double last(const Json& summary) { return summary["figures"]["last"].get<double>(); }
+  fs::path folder_;
+};
+
+TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
+  const std::vector<std::vector<std::string>> kinds = {
+      {"train.merge=merge", "train.merge_period=5", "train.usage=true", "protect.replay=10",
+       "protect.lwf=1"},
+      {"model.kind=whole", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
+  for (size_t kind = 0; kind < kinds.size(); ++kind) {
+    const auto tree = kind == 0 ? recipe(kinds[kind]) : whole(kinds[kind]);
+    const std::string one = concat("whole", kind);
+    const std::string other = concat("parts", kind);
+    run(tree, one);
+    for (int stop = 0; stop < 14; ++stop) {  // beyond the first task's 12 steps
+      const InterruptGuard guard;
+      std::raise(SIGINT);
+      ASSERT_EQ(task().run(tree, {folder_ / other, "", stop > 0, true}),
+                run::RunStatus::kInterrupted);
+    }
+    const InterruptGuard calm;
+    task().run(tree, {folder_ / other, "", true, true});
+    for (const char* file : {"model/model.safetensors", "metrics.jsonl"}) {
+      EXPECT_TRUE(read_file(folder_ / one / file) == read_file(folder_ / other / file))
+          << file << " of " << kind;
+    }
+    auto a = run::read_summary(folder_ / one);
+    auto b = run::read_summary(folder_ / other);
+    a.erase("seconds");
+    b.erase("seconds");
+    EXPECT_EQ(a, b) << kind;
+    // What every task was left with.
+    EXPECT_EQ(run::list_checkpoints(folder_ / one).size(), 3U);
+  }
+}
+
+TEST_F(ContinualTest, FrozenExpertsAndRoutersKeepWhatATaskLearnt) {
+  const Json kept = run(recipe({"model.freeze_used=5"}), "kept");
+  const Json moving = run(recipe({"model.freeze_used=0"}), "moving");
+  // Every expert that the first task used is frozen after it, and so is its router.
+  EXPECT_EQ(kept["accuracy"][0][0], kept["accuracy"][2][0]);
+  EXPECT_NE(moving["accuracy"][0][0], moving["accuracy"][2][0]);
+  EXPECT_FALSE(kept["model"]["frozen"].empty());
+  EXPECT_TRUE(moving["model"]["frozen"].empty());
+  // Assignments of a task: 12 steps of 32 tokens with two experts.
+  double sum = 0;
+  for (const auto& count : kept["used"]["model.moe"][1]) sum += count.get<double>();
+  EXPECT_EQ(sum, 12 * 32 * 2);
+}
+
+TEST_F(ContinualTest, BeforeTheFirstTaskTheNetworkAnswersAlone) {
+  const Json adapters = run(recipe(), "adapters");
+  const Json network = run(whole(), "network");
+  EXPECT_EQ(adapters["accuracy_before"], network["accuracy_before"]);
+  // What it was trained on it knows best.
+  EXPECT_GT(adapters["accuracy_before"][2].get<double>(), 35);
+  EXPECT_LT(adapters["accuracy_before"][0].get<double>(), 30);
+  EXPECT_EQ(adapters["tasks"].size(), 3U);
+  const auto lines = run::read_metrics(folder_ / "adapters");
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0]["accuracy"], adapters["accuracy_before"]);
+  EXPECT_EQ(lines[2]["accuracy"], adapters["accuracy"][1]);
+  EXPECT_EQ(lines[2]["task"], "fashion-mnist/flip");
+}
+
+TEST_F(ContinualTest, ReplayDistillationAndAnchorsEachKeepMoreOfTheFirstTask) {
+  const std::vector<std::string> longer = {"train.steps=60"};
+  const auto of_first = [](const Json& summary) {
+    return summary["accuracy"][2][0].get<double>() - summary["accuracy"][0][0].get<double>();
+  };
+  const auto with = [&](const std::string& key, const std::string& name) {
+    auto set = longer;
+    set.push_back(key);
+    return of_first(run(whole(set), name));
+  };
+  const double plain = of_first(run(whole(longer), "plain"));
+  EXPECT_LT(plain, -5);
+  EXPECT_GT(with("protect.replay=100", "replay"), plain + 3);
+  EXPECT_GT(with("protect.ewc=3000", "ewc"), plain + 3);
+  EXPECT_GT(with("protect.lwf=3", "lwf"), plain);
+}
+
+TEST_F(ContinualTest, OwnNetworksForgetOnlyWhatTheyShare) {
+  auto tree = parse_toml(R"(
+task = "continual"
+[stream]
+tasks = ["fashion-mnist/invert", "fashion-mnist"]
+train_limit = 400
+test_limit = 200
+[model]
+kind = "own"
+hidden = [16, 12]
+[train]
+steps = 15
+)",
+                         "own.toml");
+  const Json apart = run(tree, "apart");
+  EXPECT_EQ(apart["accuracy"][0][0], apart["accuracy"][1][0]);
+  const int64_t alone = 2 * (785 * 16 + 17 * 12 + 13 * 10);
+  EXPECT_EQ(apart["parameters"], alone);
+  apply_override(tree, "model.shared_layers=1");
+  const Json shared = run(tree, "shared");
+  EXPECT_EQ(shared["parameters"], alone - 785 * 16);
+  EXPECT_NE(shared["accuracy"][0][0], shared["accuracy"][1][0]);
+}
+
+TEST_F(ContinualTest, OneTaskHasNoFiguresOfTransfer) {
+  const Json one = run(recipe({"stream.tasks=[\"fashion-mnist\"]"}), "one");
+  EXPECT_TRUE(one["figures"].contains("last"));
+  EXPECT_FALSE(one["figures"].contains("transfer"));
+  EXPECT_FALSE(one["figures"].contains("forgetting"));
+  EXPECT_NO_THROW(task().section("one", folder_ / "one", ""));
+}
+
+TEST_F(ContinualTest, PrototypesKnowClassesOfTheirOwnDataSet) {
+  const Json two = run(recipe({"model.base.train_on=\"\"", "model.base.head=prototypes",
+                               "model.base.net.hidden=[64]", "model.base.epochs=5"}),
+                       "prototypes");
+  // Mean features of random weights tell clothes apart, upside down or not.
+  for (const auto& accuracy : two["accuracy_before"]) EXPECT_GT(accuracy.get<double>(), 40);
+}
+
+TEST_F(ContinualTest, FewShotTakesSoManyOfEachClass) {
+  const Json few = run(recipe({"stream.per_class=2"}), "few");
+  double sum = 0;  // 20 examples are one batch
+  for (const auto& count : few["used"]["model.moe"][0]) sum += count.get<double>();
+  EXPECT_EQ(sum, 12 * 20 * 2);
+}
+
+TEST_F(ContinualTest, ShowsItsMatrixUseAndMerges) {
+  run(recipe({"train.merge=merge", "train.merge_period=4"}), "merged");
+  const auto section = task().section("a", folder_ / "merged", "");
+  ASSERT_EQ(section.overview_maps.size(), 1U);
+  EXPECT_EQ(section.overview_maps[0].values.size(), 4U);  // before, and after each of three
+  EXPECT_EQ(section.heat_maps.size(), 2U);
+  EXPECT_EQ(section.charts.size(), 2U);
+  auto summary = read_json(folder_ / "merged" / "summary.json");
+  summary["accuracy"][1].erase(0);
+  write_json(folder_ / "merged" / "summary.json", summary);
+  EXPECT_THROW(task().section("a", folder_ / "merged", ""), FormatError);
+}
+
+TEST_F(ContinualTest, RefusesBeforeWorkBegins) {
+  const auto says = [&](const std::vector<std::string>& set, const std::string& words) {
+    const std::string message = refusal(recipe(set));
+    EXPECT_NE(message.find(words), std::string::npos) << words << ": " << message;
+  };
+  says({"stream.tasks=[]"}, "stream.tasks: wants a task at least");
+  says({"stream.tasks=[\"mnist/upside\"]"}, "unknown transform \"upside\"");
+  says({"stream.tasks=[\"nist\"]"}, "unknown data set \"nist\"");
+  says({"stream.tasks=[\"fashion-mnist\", \"fashion-mnist\"]"}, "twice");
+  says({"train.lr_scales=[1, 2]"}, "train.lr_scales: wants one a task, 3; got 2");
+  says({"model.freeze_used=6"}, "there are 5 experts; got 6");
+  says({"model.base.train_on=\"mnist\""}, "is none of stream.tasks");
+  says({"model.base.train_on=\"\"", "model.base.epochs=5"}, "model.base.head");
+  says({"model.base.train_on=\"\""}, "model.base.epochs has no effect");
+  says({"model.base.scale=3"}, "model.base.scale has no effect");
+  says({"model.router.top_k=9"}, "top_k");
+  says({"protect.replay_batch=3"}, "protect.replay_batch has no effect");
+  says({"model.router.kind=attentive"}, "model.router");
+  EXPECT_EQ(refusal(recipe()), "");
+}
+
+TEST_F(ContinualTest, RefusesWhatDataShowBeforeATaskIsLearnt) {
+  const auto says = [&](const ConfigTree& tree, const std::string& words) {
+    try {
+      task().run(tree, {folder_ / "refused", "", false, true});
+      FAIL() << words;
+    } catch (const ArgumentError& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+    EXPECT_FALSE(fs::exists(folder_ / "refused" / "summary.json"));
+  };
+  says(recipe({"stream.train_limit=70000"}), "has 60000 images; got 70000");
+  says(recipe({"stream.per_class=399"}), "stream.per_class: class 0");
+  says(recipe({"protect.replay=401"}), "protect.replay: task 0 has 400");
+  says(recipe({"train.merge=merge", "model.num_experts=2", "model.router.top_k=1",
+               "model.router.combine_weights=probs"}),
+       "wants 3 experts or more");
+  says(recipe({"train.merge=merge", "model.router.top_k=5"}), "goes to all 5");
+  says(whole({"train.merge=merge"}), "has no routed layer");
+}
+
+}  // namespace
+}  // namespace moekit::continual
