@@ -108,11 +108,20 @@ TaskStream load_stream(const StreamOptions& options, uint64_t seed, const std::s
     task.name = name;
     task.class_names = set.class_names;
     auto train = limited(set.train, options.train_limit, name, "stream.train_limit");
+    ImageSet validation;
+    if (options.validation > 0) {
+      MOEKIT_CHECK(options.validation < train.size(), "stream.validation: ", name, " has ",
+                   train.size(), " training images; got ", options.validation);
+      const int64_t rest = train.size() - options.validation;
+      validation = train.slice(rest, train.size());
+      train = train.slice(0, rest);
+    }
     if (options.per_class > 0) {
       train = few_of_each(train, options.per_class, set.class_names.size(),
                           derive_seed(seed, "few/" + name), name);
     }
     task.train = change(std::move(train), "train");
+    if (validation.size() > 0) task.validation = change(std::move(validation), "validation");
     task.test = change(limited(set.test, options.test_limit, name, "stream.test_limit"), "test");
     stream.tasks.push_back(std::move(task));
   }

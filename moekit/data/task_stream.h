@@ -18,7 +18,8 @@ TaskName parse_task(const std::string& name);
 
 struct StreamTask {
   std::string name;
-  ImageSet train;  ///< one channel, square, uint8
+  ImageSet train;       ///< one channel, square, uint8
+  ImageSet validation;  ///< set apart from the training part; may be empty
   ImageSet test;
   std::vector<std::string> class_names;
 };
@@ -28,7 +29,8 @@ struct StreamOptions {
   int64_t side = 28;        ///< of the images; others are resized
   int64_t train_limit = 0;  ///< the first n training images; 0: all
   int64_t test_limit = 0;
-  int64_t per_class = 0;  ///< of them, n images a class drawn by the seed; 0: all
+  int64_t validation = 0;  ///< the last n of them are set apart
+  int64_t per_class = 0;   ///< of the rest, n images a class drawn by the seed; 0: all
 };
 
 struct TaskStream {

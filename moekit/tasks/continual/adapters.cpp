@@ -71,6 +71,9 @@ class Adapters : public StreamModel {
     routers_->set_active(router_of(by));
     return base_->logits(inputs + scale_ * moe_->forward_with_routing(inputs, {}).values, task);
   }
+  int64_t selectable_features() const override {
+    return routers_->num_tasks() > 1 ? base_->feature_size() : 0;
+  }
   void enter_task(int64_t task) override {
     nn::freeze(*base_);
     routers_->set_active(router_of(task));

@@ -38,7 +38,7 @@ train::TrainConfig TrainSection::loop() const {
 
 data::StreamOptions stream_options(const Config& config) {
   const StreamConfig& s = config.stream;
-  return {s.tasks, s.side, s.train_limit, s.test_limit, s.per_class};
+  return {s.tasks, s.side, s.train_limit, s.test_limit, s.validation, s.per_class};
 }
 
 void validate(const Config& config) {

@@ -9,6 +9,7 @@
 #include "moekit/data/task_stream.h"
 #include "moekit/nn/loss_kinds.h"
 #include "moekit/tasks/continual/protection.h"
+#include "moekit/tasks/continual/selector.h"
 #include "moekit/tasks/continual/stream_model.h"
 #include "moekit/train/config.h"
 
@@ -21,6 +22,7 @@ struct StreamConfig {
   int64_t side = 28;
   int64_t train_limit = 20000;
   int64_t test_limit = 0;
+  int64_t validation = 0;
   int64_t per_class = 0;
 
   template <typename Field>
@@ -30,8 +32,10 @@ struct StreamConfig {
     field("train_limit", train_limit, "use the first n training images of a task; 0: all",
           at_least(0));
     field("test_limit", test_limit, "use the first n test images of a task; 0: all", at_least(0));
-    field("per_class", per_class, "few-shot: of these n of each class, drawn by the seed; 0: all",
+    field("validation", validation, "training images of a task set apart, to choose settings by",
           at_least(0));
+    field("per_class", per_class,
+          "few-shot: of the rest n of each class, drawn by the seed; 0: all", at_least(0));
   }
 };
 
@@ -86,6 +90,7 @@ struct Config {
   StreamConfig stream;
   KindSection<StreamModelKinds> model;
   OptionSet<ProtectionKinds> protect;
+  SelectorConfig selector;
   OptionSet<nn::LossKinds> loss;
   TrainSection train;
 
@@ -98,6 +103,7 @@ struct Config {
     field("stream", stream, "");
     field("model", model, "");
     field("protect", protect, "");
+    field("selector", selector, "");
     field("loss", loss, "");
     field("train", train, "");
   }

@@ -17,12 +17,13 @@ constexpr double kDecay = 0.99;  // of counts that are not looked at here
 class Learner : public torch::nn::Module {
  public:
   Learner(const std::shared_ptr<StreamModel>& model,
-          const std::vector<std::shared_ptr<Protection>>& protections) {
+          const std::vector<std::shared_ptr<Protection>>& protections, const Selector& selector) {
     register_module("model", std::static_pointer_cast<torch::nn::Module>(model));
     for (size_t i = 0; i < protections.size(); ++i) {
       register_module(concat("protection", i),
                       std::static_pointer_cast<torch::nn::Module>(protections[i]));
     }
+    if (selector) register_module("selector", selector);
   }
 };
 
@@ -39,12 +40,36 @@ StreamSite site_of(const Config& config, const data::TaskStream& stream) {
   return site;
 }
 
+int64_t count_right(const torch::Tensor& logits, const torch::Tensor& labels) {
+  return logits.argmax(1).eq(labels).sum().item<int64_t>();
+}
+
+double percent(int64_t part, int64_t whole) {
+  return 100 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
 }  // namespace
 
 struct ContinualProblem::State {
   int64_t task = 0;  ///< that is being learnt
   std::vector<double> before;
   std::vector<std::vector<double>> rows;
+  std::vector<double> validation_before;  ///< none without validation
+  std::vector<std::vector<double>> validation_rows;
+  /// Of the selector, for each size of batch.
+  struct Selected {
+    std::vector<double> before;
+    std::vector<std::vector<double>> rows;   ///< accuracy [tasks learnt][T]
+    std::vector<std::vector<double>> right;  ///< [tasks learnt][T]
+
+    template <typename Field>
+    void visit(Field&& field) {
+      field("before", before, "");
+      field("rows", rows, "");
+      field("right", right, "");
+    }
+  };
+  std::vector<Selected> selected;
   std::vector<std::string> layers;
   std::vector<std::vector<std::vector<double>>> used;  ///< [layers][tasks learnt][E] assignments
   Json usage = Json::object();
@@ -55,6 +80,9 @@ struct ContinualProblem::State {
     field("task", task, "");
     field("before", before, "");
     field("rows", rows, "");
+    field("validation_before", validation_before, "");
+    field("validation_rows", validation_rows, "");
+    field("selected", selected, "");
     field("layers", layers, "");
     field("used", used, "");
     field("usage", usage, "");
@@ -72,6 +100,7 @@ ContinualProblem::ContinualProblem(Config config, data::TaskStream stream)
   config_.model->check(site, "model");
   model_ = config_.model->make(site);
   train_inputs_.resize(stream_.tasks.size());
+  validation_inputs_.resize(stream_.tasks.size());
   test_inputs_.resize(stream_.tasks.size());
   ProtectionSite protection;
   for (const auto& task : stream_.tasks) protection.train_sizes.push_back(task.train.size());
@@ -85,7 +114,13 @@ ContinualProblem::ContinualProblem(Config config, data::TaskStream stream)
   for (auto& made : config_.protect.make(protection)) {
     if (made) protections_.push_back(std::move(made));
   }
-  module_ = std::make_shared<Learner>(model_, protections_);
+  const int64_t features = model_->selectable_features();
+  check_selector(config_.selector, features > 0, "selector");
+  if (config_.selector.on) {
+    selector_ = Selector(config_.selector, num_tasks(), features, site.seed);
+    state_->selected.resize(config_.selector.batches.size());
+  }
+  module_ = std::make_shared<Learner>(model_, protections_, selector_);
   for (const auto& layer : nn::routed_layers(*module_)) {
     state_->layers.push_back(layer.name);
     state_->used.emplace_back();
@@ -114,6 +149,7 @@ void ContinualProblem::before_step(const train::LoopState& state) {
   state_->task = state.step / config_.train.steps;
   usage_.start_task();
   for (const auto& protection : protections_) protection->begin_task(*model_, state_->task);
+  if (selector_) selector_->learn(state_->task, training_inputs(state_->task));
   model_->enter_task(state_->task);
 }
 
@@ -194,24 +230,56 @@ void ContinualProblem::after_step(const train::LoopState& state) {
   model_->end_task(state_->task, counts);
 }
 
-std::vector<double> ContinualProblem::accuracies(int64_t learnt) {
+const torch::Tensor& ContinualProblem::part_inputs(Part part, int64_t task) {
+  const auto at = static_cast<size_t>(task);
+  const bool test = part == Part::kTest;
+  auto& inputs = test ? test_inputs_[at] : validation_inputs_[at];
+  if (!inputs.defined()) {
+    inputs = model_inputs((test ? stream_.tasks[at].test : stream_.tasks[at].validation).images);
+  }
+  return inputs;
+}
+
+std::vector<double> ContinualProblem::accuracies(Part part, int64_t learnt) {
   const torch::NoGradGuard no_grad;
   const bool was_training = model_->is_training();
   model_->eval();
   std::vector<double> out;
   for (int64_t t = 0; t < num_tasks(); ++t) {
-    const auto at = static_cast<size_t>(t);
-    const auto& test = stream_.tasks[at].test;
-    auto& inputs = test_inputs_[at];
-    if (!inputs.defined()) inputs = model_inputs(test.images);
+    const auto& task = stream_.tasks[static_cast<size_t>(t)];
+    const auto& labels = (part == Part::kTest ? task.test : task.validation).labels;
+    const auto& inputs = part_inputs(part, t);
     int64_t right = 0;
-    for (int64_t begin = 0; begin < test.size(); begin += kAtOnce) {
+    for (int64_t begin = 0; begin < labels.size(0); begin += kAtOnce) {
       const auto logits = model_->logits_by(inputs.slice(0, begin, begin + kAtOnce), t,
                                             model_->answers_for(t, learnt));
-      right +=
-          logits.argmax(1).eq(test.labels.slice(0, begin, begin + kAtOnce)).sum().item<int64_t>();
+      right += count_right(logits, labels.slice(0, begin, begin + kAtOnce));
     }
-    out.push_back(100 * static_cast<double>(right) / static_cast<double>(test.size()));
+    out.push_back(percent(right, labels.size(0)));
+  }
+  model_->train(was_training);
+  return out;
+}
+
+ContinualProblem::Selected ContinualProblem::selected_accuracies(int64_t learnt, size_t size) {
+  const torch::NoGradGuard no_grad;
+  const bool was_training = model_->is_training();
+  model_->eval();
+  Selected out;
+  for (int64_t t = 0; t < num_tasks(); ++t) {
+    const auto& labels = stream_.tasks[static_cast<size_t>(t)].test.labels;
+    const auto& inputs = part_inputs(Part::kTest, t);
+    const auto chosen = selector_->choose(inputs, learnt, size);
+    int64_t right = 0;
+    for (int64_t by = -1; by < learnt; ++by) {
+      const auto rows = chosen.eq(by).nonzero().squeeze(1);
+      if (rows.numel() == 0) continue;
+      right += count_right(model_->logits_by(inputs.index_select(0, rows), t, by),
+                           labels.index_select(0, rows));
+    }
+    out.accuracy.push_back(percent(right, labels.size(0)));
+    const auto found = chosen.eq(t < learnt ? t : -1).sum().item<int64_t>();
+    out.right.push_back(percent(found, labels.size(0)));
   }
   model_->train(was_training);
   return out;
@@ -219,13 +287,31 @@ std::vector<double> ContinualProblem::accuracies(int64_t learnt) {
 
 Json ContinualProblem::evaluate(const train::LoopState& state) {
   const int64_t learnt = state.step / config_.train.steps;
-  auto row = accuracies(learnt);
+  auto row = accuracies(Part::kTest, learnt);
   Json line = {{"step", state.step}, {"accuracy", row}};
+  std::vector<double> validation;
+  if (config_.stream.validation > 0) {
+    validation = accuracies(Part::kValidation, learnt);
+    line["validation_accuracy"] = validation;
+  }
+  for (size_t b = 0; b < state_->selected.size(); ++b) {
+    const int64_t batch = config_.selector.batches[b];
+    auto found = selected_accuracies(learnt, b);
+    line["selected_accuracy"][std::to_string(batch)] = found.accuracy;
+    if (learnt == 0) {
+      state_->selected[b].before = std::move(found.accuracy);
+      continue;
+    }
+    state_->selected[b].rows.push_back(std::move(found.accuracy));
+    state_->selected[b].right.push_back(std::move(found.right));
+  }
   if (learnt == 0) {
     state_->before = std::move(row);
+    state_->validation_before = std::move(validation);
     return line;
   }
   state_->rows.push_back(std::move(row));
+  if (!validation.empty()) state_->validation_rows.push_back(std::move(validation));
   line["epoch"] = state.epoch;
   line["task"] = stream_.tasks[static_cast<size_t>(learnt - 1)].name;
   line["train_loss"] = state.mean_loss();
@@ -251,6 +337,27 @@ Json continual_figures(const metrics::AccuracyMatrix& accuracy) {
   return out;
 }
 
+/// For each size of batch: how often the task was found at the end, how often images of tasks to
+/// come were taken for none, and the figures of the matrix.
+Json ContinualProblem::selector_summary() const {
+  Json out = Json::object();
+  for (size_t b = 0; b < state_->selected.size(); ++b) {
+    const auto& own = state_->selected[b];
+    Json json = {{"figures", continual_figures({own.rows, own.before})}, {"right", own.right}};
+    double found = 0;
+    double rejected = 0;
+    int64_t to_come = 0;
+    for (size_t i = 0; i < own.right.size(); ++i) {
+      found += own.right.back()[i];
+      for (size_t j = i + 1; j < own.right.size(); ++j, ++to_come) rejected += own.right[i][j];
+    }
+    json["found"] = found / static_cast<double>(own.right.size());
+    if (to_come > 0) json["rejected_to_come"] = rejected / static_cast<double>(to_come);
+    out[concat("batch_", config_.selector.batches[b])] = std::move(json);
+  }
+  return out;
+}
+
 Json ContinualProblem::finish(const train::LoopState& /*state*/,
                               const std::filesystem::path& /*folder*/) {
   const metrics::AccuracyMatrix accuracy{state_->rows, state_->before};
@@ -263,9 +370,14 @@ Json ContinualProblem::finish(const train::LoopState& /*state*/,
                   {"accuracy_before", accuracy.before},
                   {"figures", continual_figures(accuracy)},
                   {"used", Json::object()}};
+  if (config_.stream.validation > 0) {
+    summary["validation"] = {
+        {"figures", continual_figures({state_->validation_rows, state_->validation_before})}};
+  }
   for (size_t l = 0; l < state_->layers.size(); ++l) {
     summary["used"][state_->layers[l]] = state_->used[l];
   }
+  if (selector_) summary["selector"] = selector_summary();
   summary["model"] = model_->state();
   return summary;
 }
@@ -298,11 +410,28 @@ void ContinualProblem::check_matrix_state(const std::string& where) const {
   const auto tasks = static_cast<size_t>(num_tasks());
   MOEKIT_CHECK_FORMAT(state_->task < num_tasks(), where, ".task must be below ", tasks, "; got ",
                       state_->task);
-  MOEKIT_CHECK_FORMAT(state_->before.size() == tasks && state_->rows.size() <= tasks, where,
-                      ".rows: an accuracy matrix of ", tasks, " tasks has other sizes");
-  for (const auto& row : state_->rows) {
-    MOEKIT_CHECK_FORMAT(row.size() == tasks, where, ".rows: a row has ", row.size(),
-                        " accuracies of ", tasks, " tasks");
+  const auto check = [&](const std::vector<std::vector<double>>& rows,
+                         const std::vector<double>& before) {
+    MOEKIT_CHECK_FORMAT(before.size() == tasks && rows.size() <= tasks, where,
+                        ".rows: an accuracy matrix of ", tasks, " tasks has other sizes");
+    for (const auto& row : rows) {
+      MOEKIT_CHECK_FORMAT(row.size() == tasks, where, ".rows: a row has ", row.size(),
+                          " accuracies of ", tasks, " tasks");
+    }
+  };
+  check(state_->rows, state_->before);
+  if (config_.stream.validation > 0) {
+    check(state_->validation_rows, state_->validation_before);
+    MOEKIT_CHECK_FORMAT(state_->validation_rows.size() == state_->rows.size(), where,
+                        ".validation_rows: ", state_->validation_rows.size(), " rows beside ",
+                        state_->rows.size());
+  }
+  MOEKIT_CHECK_FORMAT(
+      state_->selected.size() == (config_.selector.on ? config_.selector.batches.size() : 0), where,
+      ".selected: ", state_->selected.size(), " sizes of batch");
+  for (const auto& own : state_->selected) {
+    check(own.rows, own.before);
+    check(own.right, own.before);
   }
   for (const auto& used : state_->used) {
     MOEKIT_CHECK_FORMAT(used.size() == state_->rows.size(), where, ".used: ", used.size(),

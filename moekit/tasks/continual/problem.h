@@ -6,6 +6,7 @@
 #include "moekit/merge/usage.h"
 #include "moekit/metrics/continual.h"
 #include "moekit/tasks/continual/config.h"
+#include "moekit/tasks/continual/selector.h"
 #include "moekit/train/problem.h"
 
 namespace moekit::continual {
@@ -35,8 +36,17 @@ class ContinualProblem : public train::Problem {
   Json state() const override;
   void load_state(const Json& state, const std::string& where) override;
 
-  /// Accuracy in per cent on the test set of each task. @param learnt  tasks learnt so far
-  std::vector<double> accuracies(int64_t learnt);
+  enum class Part { kValidation, kTest };
+  /// Accuracy in per cent on a part of each task. @param learnt  tasks learnt so far
+  std::vector<double> accuracies(Part part, int64_t learnt);
+  /// The same with the selector in place of being told the task.
+  /// @param size  which of its sizes of batches
+  struct Selected {
+    std::vector<double> accuracy;  ///< [T]
+    /// [T] per cent of images whose task was found; of a task to come, that were taken for none.
+    std::vector<double> right;
+  };
+  Selected selected_accuracies(int64_t learnt, size_t size);
   const data::TaskStream& stream() const { return stream_; }
 
  private:
@@ -45,6 +55,8 @@ class ContinualProblem : public train::Problem {
   Examples examples(int64_t task, const torch::Tensor& index);
   /// What the model takes of a task's training images.
   const torch::Tensor& training_inputs(int64_t task);
+  const torch::Tensor& part_inputs(Part part, int64_t task);
+  Json selector_summary() const;
   torch::Tensor model_inputs(const torch::Tensor& images);
   torch::Tensor batch_index(const train::StepKey& key) const;
   void check_matrix_state(const std::string& where) const;
@@ -52,9 +64,11 @@ class ContinualProblem : public train::Problem {
   Config config_;
   data::TaskStream stream_;
   std::shared_ptr<StreamModel> model_;
-  std::shared_ptr<torch::nn::Module> module_;  ///< the model and what protects it
+  Selector selector_{nullptr};                 ///< null where none is asked for
+  std::shared_ptr<torch::nn::Module> module_;  ///< the model, what protects it, the selector
   std::vector<std::shared_ptr<Protection>> protections_;
-  std::vector<torch::Tensor> train_inputs_, test_inputs_;  ///< [T], made when they are needed
+  /// [T] each, made when they are needed.
+  std::vector<torch::Tensor> train_inputs_, validation_inputs_, test_inputs_;
   merge::UsageCounter usage_;
   std::shared_ptr<State> state_;
 };

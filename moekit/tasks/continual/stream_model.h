@@ -41,6 +41,8 @@ class StreamModel : public torch::nn::Module {
   int64_t answers_for(int64_t task, int64_t learnt) const { return std::min(task, learnt - 1); }
   /// As forward(), with another task's router or network. @param by  -1: of none
   virtual torch::Tensor logits_by(const torch::Tensor& inputs, int64_t task, int64_t by) = 0;
+  /// D of inputs() where they are frozen features [N, D] and each task has a router; else 0.
+  virtual int64_t selectable_features() const { return 0; }
   /// What learns in a task; also called when a run goes on within it.
   virtual void enter_task(int64_t task) = 0;
   /// A task has been learnt.

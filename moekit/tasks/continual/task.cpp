@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "moekit/run/run.h"
+#include "moekit/tasks/continual/adapters.h"
 #include "moekit/tasks/continual/problem.h"
 #include "moekit/tasks/continual/section.h"
 #include "moekit/tensor/arithmetic.h"
@@ -34,6 +35,10 @@ void check_config(const Config& config) {
   ProtectionSite protection;
   protection.num_classes.resize(config.stream.tasks.size());
   config.protect.check(protection, "protect");
+  const auto* adapters = config.model->get_if<AdaptersConfig>();
+  const bool has_routers =
+      adapters != nullptr && !adapters->shared_router && config.stream.tasks.size() > 1;
+  check_selector(config.selector, has_routers, "selector");
 }
 
 class ContinualTask : public run::Task {

@@ -93,7 +93,7 @@ batch_size = 32
 TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
   const std::vector<std::vector<std::string>> kinds = {
       {"train.merge=merge", "train.merge_period=5", "train.usage=true", "protect.replay=10",
-       "protect.lwf=1"},
+       "selector.on=true", "protect.lwf=1"},
       {"model.kind=whole", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     const auto tree = kind == 0 ? recipe(kinds[kind]) : whole(kinds[kind]);
@@ -208,6 +208,31 @@ TEST_F(ContinualTest, PrototypesKnowClassesOfTheirOwnDataSet) {
   for (const auto& accuracy : two["accuracy_before"]) EXPECT_GT(accuracy.get<double>(), 40);
 }
 
+TEST_F(ContinualTest, SettingsCanBeChosenByImagesThatAreNotTheTestSet) {
+  const Json with = run(recipe({"stream.validation=100"}), "with");
+  EXPECT_TRUE(with["validation"]["figures"].contains("average"));
+  EXPECT_NE(with["validation"]["figures"]["average"], with["figures"]["average"]);
+  EXPECT_FALSE(run(recipe(), "without").contains("validation"));
+}
+
+TEST_F(ContinualTest, ASelectorFindsTasksThatLookUnlikeAndRejectsThoseToCome) {
+  const Json summary = run(
+      recipe({"selector.on=true", "selector.hidden=16", "selector.percentile=95",
+              "stream.train_limit=1500", "model.base.train_on=\"\"", "model.base.head=prototypes",
+              "model.base.net.hidden=[64]", "model.base.epochs=5"}),
+      "selected");
+  const Json& one = summary["selector"]["batch_1"];
+  const Json& many = summary["selector"]["batch_128"];
+  // Inverted clothes are bright; 128 at a time there is no doubt. (Flipped ones and those as they
+  // are differ little, and of 128 the mean decides for all.)
+  EXPECT_GT(many["right"][2][0].get<double>(), 95);
+  EXPECT_GT(one["found"].get<double>(), 50);
+  // After the first task the others were never seen.
+  EXPECT_GT(one["right"][0][1].get<double>(), 80);
+  EXPECT_TRUE(many["figures"].contains("last"));
+  EXPECT_FALSE(run(recipe(), "told").contains("selector"));
+}
+
 TEST_F(ContinualTest, FewShotTakesSoManyOfEachClass) {
   const Json few = run(recipe({"stream.per_class=2"}), "few");
   double sum = 0;  // 20 examples are one batch
@@ -244,6 +269,9 @@ TEST_F(ContinualTest, RefusesBeforeWorkBegins) {
   says({"model.base.train_on=\"\""}, "model.base.epochs has no effect");
   says({"model.base.scale=3"}, "model.base.scale has no effect");
   says({"model.router.top_k=9"}, "top_k");
+  says({"selector.hidden=3"}, "selector.hidden has no effect without selector.on");
+  says({"selector.on=true", "model.shared_router=true"}, "selector.on: wants");
+  says({"selector.on=true", "selector.batches=[]"}, "selector.batches");
   says({"protect.replay_batch=3"}, "protect.replay_batch has no effect");
   says({"model.router.kind=attentive"}, "model.router");
   EXPECT_EQ(refusal(recipe()), "");

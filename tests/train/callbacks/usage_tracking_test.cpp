@@ -12,7 +12,7 @@
 namespace moekit::train {
 namespace {
 
-/// Sends three tokens a step to expert 0 and one to expert 1; two stages of four steps.
+/// Three tokens a step are expert 0's, one is expert 1's; two stages of four steps.
 class FixedRoutes : public Problem {
  public:
   torch::nn::Module& module() override { return *layer_; }
@@ -31,6 +31,7 @@ class FixedRoutes : public Problem {
     result.layers = {{"moe", output.routing, x, 0}};
     return result;
   }
+  void update(torch::optim::Optimizer*) override {}
   Json evaluate(const LoopState&) override { return nullptr; }
   Json finish(const LoopState&, const std::filesystem::path&) override { return Json::object(); }
   Json describe() override { return Json::object(); }
@@ -55,12 +56,13 @@ TEST(UsageTracking, CountsAStageTheWholeRunAndTheLatestSteps) {
   Json summary;
   tracking->on_finish(trainer, summary);
   const Json& usage = summary["usage"]["moe"];
-  EXPECT_EQ(usage["task_hard"], Json({12.0, 4.0}));
-  EXPECT_EQ(usage["since_merge_hard"], Json({24.0, 8.0}));
+  // The oracle asks both experts for every token, with weights 0 and 1.
+  EXPECT_EQ(usage["task_hard"], Json({16.0, 16.0}));
+  EXPECT_EQ(usage["task_soft"], Json({12.0, 4.0}));
+  EXPECT_EQ(usage["since_merge_soft"], Json({24.0, 8.0}));
   double decayed = 0;
   for (int i = 0; i < 8; ++i) decayed = 0.99 * decayed + 3;
-  EXPECT_NEAR(usage["exponential_hard"][0].get<double>(), decayed, 1e-9);
-  EXPECT_EQ(usage["task_soft"], usage["task_hard"]);  // an oracle's weights are 1
+  EXPECT_NEAR(usage["exponential_soft"][0].get<double>(), decayed, 1e-9);
 }
 
 TEST(UsageTracking, GoesOnWhereACheckpointLeftIt) {
