@@ -2,6 +2,7 @@
 
 #include "moekit/tasks/classification/task.h"
 #include "moekit/tasks/continual/task.h"
+#include "moekit/tasks/federated/task.h"
 #include "moekit/tasks/soft_routed/task.h"
 
 namespace moekit::tasks {
@@ -10,6 +11,7 @@ const std::vector<const run::Task*>& all() {
   static const std::vector<const run::Task*> kTasks = {
       &classification::task(),
       &continual::task(),
+      &federated::task(),
       &soft_routed::task(),
   };
   return kTasks;

@@ -2,25 +2,12 @@
 
 #include <set>
 
-#include "moekit/train/callbacks/merging.h"
-#include "moekit/train/callbacks/usage_tracking.h"
-
 namespace moekit::continual {
 namespace {
 
 constexpr int64_t kMostSteps = int64_t{1} << 40;  // far beyond any run
 
 }  // namespace
-
-const std::vector<CallbackKinds::Row>& CallbackKinds::rows() {
-  static const std::vector<Row> kRows = {
-      kind<&train::make_merging, &train::check_merging>("merging",
-                                                        "write over the least used expert"),
-      kind<&train::make_usage_tracking, &train::check_usage_tracking>(
-          "usage", "count how much experts are used"),
-  };
-  return kRows;
-}
 
 train::TrainConfig TrainSection::loop() const {
   train::TrainConfig out;

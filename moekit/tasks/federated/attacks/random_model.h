@@ -1,0 +1,18 @@
+#pragma once
+
+#include "moekit/tasks/federated/attack_kinds.h"
+
+namespace moekit::federated {
+
+/// Returns a model as it is drawn at first, another one every round.
+/// Source: Parsaeefard, Etesami, Leon-Garcia 2021, arXiv:2104.11700, released code, type 1.
+class RandomModel : public Attack {
+ public:
+  using Attack::Attack;
+  bool trains() const override { return false; }
+  merge::WeightSet weights(const AttackRound& round) const override;
+};
+
+std::unique_ptr<Attack> make_random_model(const AttackerOptions& options, const AttackSite& site);
+
+}  // namespace moekit::federated
