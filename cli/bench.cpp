@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 #include "cli/guard.h"
+#include "moekit/bench/merged_bench.h"
 #include "moekit/bench/moe_bench.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
@@ -30,7 +31,55 @@ void print_row(const bench::MoeBenchRow& row) {
   std::fflush(stdout);
 }
 
+void print_row(const bench::MergedBenchRow& row) {
+  fmt::print("{:>9} {:>6} {:>5} {:>10.3f} {:>10.3f} {:>7.2f}  {}\n", row.sequences, row.length,
+             row.top_k, row.routed_ms, row.merged_ms, row.ratio(), enum_name(row.chosen));
+  std::fflush(stdout);
+}
+
+void print_crossover(const bench::Crossover& at) {
+  fmt::print("{} sequence{}, {} chosen: merging is ", at.sequences, at.sequences == 1 ? "" : "s",
+             at.top_k);
+  if (at.first_faster == 0) {
+    fmt::print("slower up to {} tokens\n", at.last_slower);
+  } else if (at.last_slower == 0) {
+    fmt::print("faster from {} tokens on\n", at.first_faster);
+  } else {
+    fmt::print("slower at {} tokens, faster from {} on\n", at.last_slower, at.first_faster);
+  }
+}
+
 }  // namespace
+
+int run(const MergedBenchFlags& flags) {
+  const auto& options = flags.options;
+  const InterruptGuard guard;
+  if (!flags.json) {
+    fmt::print("{} experts, {} to {} to {}; {}, {} thread{}\n", options.num_experts,
+               options.hidden_size, options.intermediate_size, options.hidden_size,
+               enum_name(options.pass), options.threads, options.threads == 1 ? "" : "s");
+    fmt::print("{:>9} {:>6} {:>5} {:>10} {:>10} {:>7}  cost model\n", "sequences", "tokens",
+               "top-k", "routed ms", "merged ms", "ratio");
+  }
+  Progress progress("bench",
+                    static_cast<std::int64_t>(options.sequences.size() * options.lengths.size() *
+                                              options.experts_chosen.size()),
+                    "measurement");
+  std::int64_t done = 0;
+  const auto rows = bench::run_merged_bench(
+      options,
+      [&](const bench::MergedBenchRow& row) {
+        progress.update(++done, fmt::format("{} tokens", row.length));
+        if (!flags.json) print_row(row);
+      },
+      [] { return !interrupted(); });
+  if (flags.json) {
+    fmt::print("{}\n", bench::to_json(options, rows).dump(2));
+  } else {
+    for (const auto& crossover : bench::crossovers(rows)) print_crossover(crossover);
+  }
+  return interrupted() ? kInterruptedExit : 0;
+}
 
 int run(const BenchFlags& flags) {
   const auto& options = flags.options;

@@ -13,6 +13,7 @@ int run(const ReportFlags& flags);
 int run(const ReproduceFlags& flags);
 int run(const DataFlags& flags);
 int run(const BenchFlags& flags);
+int run(const MergedBenchFlags& flags);
 
 }  // namespace moekit::cli
 

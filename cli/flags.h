@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "moekit/bench/merged_options.h"
 #include "moekit/bench/moe_options.h"
 #include "moekit/core/config.h"
 
@@ -40,6 +41,8 @@ struct InspectFlags {
   std::string run;
   std::string data;
   std::string against;
+  bool flops = false;
+  std::int64_t batch = 1;  ///< samples of the forward pass that `flops` counts
   bool json = false;
 };
 
@@ -87,8 +90,13 @@ struct BenchFlags {
   bool json = false;
 };
 
+struct MergedBenchFlags {
+  bench::MergedBenchOptions options;
+  bool json = false;
+};
+
 /// One command with its flags.
 using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, ReportFlags, ReproduceFlags,
-                             DataFlags, BenchFlags>;
+                             DataFlags, BenchFlags, MergedBenchFlags>;
 
 }  // namespace moekit::cli

@@ -122,10 +122,37 @@ void print_directions(const Json& alignment) {
   }
 }
 
+/// A row for each part, then all of them together.
+void print_operations(const Json& counts) {
+  const auto batch = counts["batch"].get<int64_t>();
+  const double total = counts["operations"].get<double>();
+  fmt::print("{}: operations of a forward pass of {} sample{}, 2 a multiply-add\n",
+             counts["run"].get<std::string>(), batch, batch == 1 ? "" : "s");
+  fmt::print("  {:32} {:>14} {:>14} {:>7}\n", "part", "MFLOP", "MFLOP a sample", "share");
+  const auto row = [&](const std::string& name, double operations) {
+    fmt::print("  {:32} {:>14.6g} {:>14.6g} {:>6.1f}%\n", name, operations / 1e6,
+               operations / 1e6 / static_cast<double>(batch),
+               total > 0 ? 100 * operations / total : 0.0);
+  };
+  for (const auto& part : counts["parts"]) {
+    row(part["name"].get<std::string>(), part["operations"].get<double>());
+  }
+  row("all", total);
+}
+
 }  // namespace
 
 int run(const InspectFlags& flags) {
   note_unchecked(flags.run);
+  if (flags.flops) {
+    const Json counts = tasks::of_run(flags.run).operations(flags.run, flags.data, flags.batch);
+    if (flags.json) {
+      fmt::print("{}\n", dump_text(counts, 2));
+    } else {
+      print_operations(counts);
+    }
+    return 0;
+  }
   const Json report = tasks::of_run(flags.run).inspect(flags.run, flags.data, flags.against);
   if (!flags.json && !report.contains("layers")) {
     print_summary(report);

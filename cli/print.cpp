@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace moekit::cli {
 namespace {
@@ -13,7 +14,9 @@ void print_value(const std::string& name, const Json& value, int depth) {
     fmt::print("{}{}\n", indent, name);
     for (const auto& [key, item] : value.items()) print_value(key, item, depth + 1);
   } else if (value.is_number_float()) {
-    fmt::print("{}{:30} {:.4f}\n", indent, name, value.get<double>());
+    const auto number = value.get<double>();
+    const bool small = number != 0 && std::abs(number) < 5e-5;  // would be 0.0000
+    fmt::print(fmt::runtime(small ? "{}{:30} {:.2e}\n" : "{}{:30} {:.4f}\n"), indent, name, number);
   } else {
     fmt::print("{}{:30} {}\n", indent, name,
                value.is_string() ? value.get<std::string>() : value.dump());

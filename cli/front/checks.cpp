@@ -77,4 +77,9 @@ void prepare(BenchFlags& flags, const std::string& isa) {
   bench::check_options(flags.options);
 }
 
+void prepare(MergedBenchFlags& flags) {
+  check_isa();
+  bench::check_options(flags.options);
+}
+
 }  // namespace moekit::cli

@@ -16,5 +16,6 @@ void prepare(ReportFlags& flags);
 void prepare(ReproduceFlags& flags);
 /// @param isa  the name that was asked for, or empty
 void prepare(BenchFlags& flags, const std::string& isa);
+void prepare(MergedBenchFlags& flags);
 
 }  // namespace moekit::cli

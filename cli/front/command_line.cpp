@@ -22,6 +22,7 @@ constexpr const char* kJsonDoc = "Print as JSON";
 // More would be no study and no machine: a typing error is to be refused before hours of work.
 constexpr std::int64_t kMostSeeds = 10'000;
 constexpr std::int64_t kMostJobs = 4096;
+constexpr std::int64_t kMostBatch = 65'536;
 constexpr double kSecondsOfADay = 86'400;
 
 std::string version_text() {
@@ -150,8 +151,15 @@ void CommandLine::add_inspect() {
   auto& command = *app_.add_subcommand("inspect", "Show which expert does what in a finished run");
   add_text(command, "run", inspect_.run, kRun, "Run folder")->required();
   add_text(command, "--data", inspect_.data, kFolder, kDataDoc);
-  add_text(command, "--against", inspect_.against, kRun,
-           "Another run on the same test images: adds the router's saturation");
+  auto* against = add_text(command, "--against", inspect_.against, kRun,
+                           "Another run on the same test images: adds the router's saturation");
+  auto* flops =
+      command.add_flag("--flops", inspect_.flops,
+                       "Count the operations of a forward pass instead, by part of the model");
+  flops->excludes(against);
+  add_whole(command, "--batch", inspect_.batch, {1, kMostBatch},
+            "Test samples of the pass that --flops counts (default 1)")
+      ->needs(flops);
   command.add_flag("--json", inspect_.json, kJsonDoc);
   on_chosen(command, inspect_);
 }
@@ -248,6 +256,7 @@ void CommandLine::add_bench() {
         };
       });
   add_bench_moe(group);
+  add_bench_merged(group);
 }
 
 void CommandLine::add_bench_moe(CLI::App& bench) {
@@ -291,6 +300,42 @@ void CommandLine::add_bench_moe(CLI::App& bench) {
       return run_in_library(bench_);
     };
   });
+}
+
+void CommandLine::add_bench_merged(CLI::App& bench) {
+  auto& command = *bench.add_subcommand(
+      "merged",
+      "Linear layers of experts with a gate for each sequence: each chosen expert against their "
+      "merged weights");
+  auto& options = bench_merged_.options;
+  add_wholes(command, "--sequences", options.sequences, {1, 65536},
+             "Numbers of sequences, comma separated")
+      ->default_str("8,1");
+  add_wholes(command, "--length", options.lengths, {1, 65536},
+             "Tokens of a sequence, comma separated")
+      ->default_str("8,32,128");
+  add_wholes(command, "--top-k", options.experts_chosen, {1, 65536},
+             "Experts chosen, comma separated")
+      ->default_str("1,2,4,8");
+  const std::vector<std::tuple<const char*, std::int64_t*, const char*>> sizes{
+      {"--experts", &options.num_experts, "Experts there are"},
+      {"--hidden-size", &options.hidden_size, "D of the layer D to F to D"},
+      {"--intermediate-size", &options.intermediate_size, "F of it"}};
+  for (const auto& [name, target, doc] : sizes) {
+    add_whole(command, name, *target, {1, 65536}, doc)->default_str(std::to_string(*target));
+  }
+  add_whole(command, "--threads", options.threads, {1, 256}, "Threads")
+      ->default_str(std::to_string(options.threads));
+  add_enum(command, choices_, "--pass", options.pass,
+           "Forward alone, or forward and backward with all gradients");
+  add_whole(command, "--runs", options.enough.runs, {1, 1'000'000}, "At least so many runs")
+      ->default_str(std::to_string(options.enough.runs));
+  add_real(command, "--seconds", options.enough.seconds, {0, kSecondsOfADay}, "At least so long")
+      ->default_str(fmt::format("{}", options.enough.seconds));
+  add_whole(command, "--seed", options.seed, {0}, "Of weights and values")
+      ->default_str(std::to_string(options.seed));
+  command.add_flag("--json", bench_merged_.json, kJsonDoc);
+  on_chosen(command, bench_merged_);
 }
 
 void CommandLine::add_completion() {

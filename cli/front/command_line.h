@@ -36,6 +36,7 @@ class CommandLine {
   void add_data();
   void add_bench();
   void add_bench_moe(CLI::App& bench);
+  void add_bench_merged(CLI::App& bench);
   void add_version();
   void add_completion();
   void add_manual();
@@ -53,6 +54,7 @@ class CommandLine {
   ReproduceFlags reproduce_;
   DataFlags data_;
   BenchFlags bench_;
+  MergedBenchFlags bench_merged_;
   std::string isa_;
   std::string shell_;
   std::string manual_of_;

@@ -2,6 +2,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/models/mixture_classifier.h"
+#include "moekit/models/sequence_classifier.h"
 #include "moekit/models/single_classifier.h"
 #include "moekit/models/sparse_classifier.h"
 #include "moekit/models/sparse_mixture_classifier.h"
@@ -18,6 +19,8 @@ const std::vector<ModelKinds::Row>& ModelKinds::rows() {
           "sparse", "a network on vectors with one sparse MoE layer"),
       kind<&make_sparse_mixture_classifier, &check_sparse_mixture_classifier>(
           "sparse_mixture", "sparse layer whose experts are whole classifiers"),
+      kind<&make_sequence_classifier, &check_sequence_classifier>(
+          "sequence", "an encoder over an image's rows, with linear layers of experts"),
   };
   return kRows;
 }

@@ -4,6 +4,7 @@
 #include "moekit/nn/parts.h"
 #include "moekit/nn/precision.h"
 #include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::models {
 namespace {
@@ -20,8 +21,9 @@ class SingleClassifierImpl : public nn::Cloneable<SingleClassifierImpl, Classifi
   nn::RoutedLayer routed_parts() const override { return {"", nullptr, expert_, nullptr}; }
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext&) override {
     ClassifierOutput output;
-    output.expert_log_probs = torch::log_softmax(
-        nn::at_least_float(expert_->forward_all(nn::as_parameters(images, *expert_)).values), 2);
+    const auto from_expert = tensor::counted(
+        "experts", [&] { return expert_->forward_all(nn::as_parameters(images, *expert_)); });
+    output.expert_log_probs = torch::log_softmax(nn::at_least_float(from_expert.values), 2);
     output.log_probs = output.expert_log_probs.squeeze(0);
     return output;
   }

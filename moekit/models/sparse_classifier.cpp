@@ -7,6 +7,7 @@
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/precision.h"
 #include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::models {
 namespace {
@@ -22,10 +23,13 @@ class SparseClassifierImpl : public nn::Cloneable<SparseClassifierImpl, Classifi
     register_all();
   }
   ClassifierOutput forward(const torch::Tensor& images, const nn::RouterContext& context) override {
-    const auto hidden = torch::relu(embed_(nn::as_parameters(images.flatten(1), *embed_)));
-    const auto moe = moe_->forward_with_routing(hidden, context);
+    const auto hidden = torch::relu(tensor::counted(
+        "embed", [&] { return embed_(nn::as_parameters(images.flatten(1), *embed_)); }));
+    const auto moe =
+        tensor::counted("moe", [&] { return moe_->forward_with_routing(hidden, context); });
     ClassifierOutput output;
-    const auto logits = classify_(nn::as_parameters(hidden + moe.values, *classify_));
+    const auto logits = tensor::counted(
+        "head", [&] { return classify_(nn::as_parameters(hidden + moe.values, *classify_)); });
     output.log_probs = torch::log_softmax(nn::at_least_float(logits), 1);
     output.layers.push_back({"moe", moe.routing, moe.tokens, moe.plan.num_dropped()});
     return output;

@@ -5,6 +5,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/conv/conv_maxpool.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -39,6 +40,8 @@ class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
                                              output.data_ptr<float>() + begin * output_size,
                                              source.data_ptr<uint8_t>() + begin * output_size);
     });
+    tensor::count_operations(2.0 * 9 * static_cast<double>(shape.batch * shape.channels) *
+                             static_cast<double>((shape.height - 2) * (shape.width - 2)));
     ctx->save_for_backward({images, source});
     ctx->saved_data["networks"] = weight.size(0);
     ctx->saved_data["channels"] = weight.size(1);

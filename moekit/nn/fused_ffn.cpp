@@ -14,6 +14,7 @@
 #include "moekit/kernels/ffn/expert_ffn.h"
 #include "moekit/nn/composed_gradient.h"
 #include "moekit/nn/grouped_linear.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 
@@ -100,6 +101,11 @@ class FusedFfnNode : public torch::autograd::Function<FusedFfnNode> {
                                         data_of(output), call->tape ? &*call->tape : nullptr,
                                         execution);
     });
+    double weights = 0;  // of one expert; an absent gate is empty
+    for (const auto* matrix : {&gate, &up, &down}) {
+      weights += static_cast<double>(matrix->numel()) / static_cast<double>(down.size(0));
+    }
+    tensor::count_operations(2 * static_cast<double>(call->plan.num_rows()) * weights);
     ctx->save_for_backward({tokens, weight, gate, up, down, gate_bias, up_bias, down_bias});
     ctx->saved_data["call"] = c10::IValue::make_capsule(call);
     return output;

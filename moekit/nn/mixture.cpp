@@ -6,6 +6,7 @@
 #include "moekit/nn/parts.h"
 #include "moekit/nn/precision.h"
 #include "moekit/nn/token_rows.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -75,11 +76,13 @@ bool MixtureImpl::runs_sparsely() const {
 MixtureOutput MixtureImpl::forward_sparse(const torch::Tensor& inputs,
                                           const RouterContext& context) {
   MixtureOutput output;
-  output.routing = router->forward(inputs, context);
+  output.routing = tensor::counted("router", [&] { return router->forward(inputs, context); });
   const auto& routing = output.routing;
   output.log_gate = torch::log_softmax(routing.logits, 1);
   const auto plan = make_plan(routing);
-  const auto values = experts->forward_dispatched(as_parameters(inputs, *experts), plan);
+  const auto values = tensor::counted("experts", [&] {
+    return experts->forward_dispatched(as_parameters(inputs, *experts), plan);
+  });
   const auto rows = torch::log_softmax(at_least_float(values), 1);
   if (routing.top_k() == 1) {
     const auto in_order = torch::empty_like(rows).index_copy(0, plan_tokens(plan), rows);
@@ -110,11 +113,12 @@ MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, const RouterCont
 MixtureOutput MixtureImpl::forward_rows(const torch::Tensor& inputs, RouterContext context) {
   if (runs_sparsely()) return forward_sparse(inputs, context);
   MixtureOutput output;
-  const auto from_experts = experts->forward_all(as_parameters(inputs, *experts));
+  const auto from_experts = tensor::counted(
+      "experts", [&] { return experts->forward_all(as_parameters(inputs, *experts)); });
   const auto values = at_least_float(from_experts.values);
   context.expert_features = from_experts.features;
   context.training = is_training();
-  output.routing = router->forward(inputs, context);
+  output.routing = tensor::counted("router", [&] { return router->forward(inputs, context); });
   output.expert_features = from_experts.features;
   output.expert_log_probs = torch::log_softmax(values, 2);
   output.log_gate = torch::log_softmax(output.routing.logits, 1);

@@ -4,6 +4,7 @@
 #include "moekit/nn/parts.h"
 #include "moekit/nn/precision.h"
 #include "moekit/nn/token_rows.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 
@@ -51,11 +52,11 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
   const auto inputs = as_parameters(tokens, *experts);
   ExpertOutput all;
   if (router->needs_expert_features()) {
-    all = experts->forward_all(inputs);
+    all = tensor::counted("experts", [&] { return experts->forward_all(inputs); });
     context.expert_features = all.features;
   }
   MoEOutput output;
-  output.routing = router->forward(tokens, context);
+  output.routing = tensor::counted("router", [&] { return router->forward(tokens, context); });
   const auto& routing = output.routing;
   const auto& limits = options.capacity();
   const int64_t capacity = capacity_of(limits, is_training(), routing);
@@ -69,19 +70,23 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
       weights = renormalize_kept(weights, routing, output.plan);
     }
   }
-  if (fused) {
-    output.values = experts->forward_fused(inputs, output.plan, weights, options.runtime());
-  } else if (routing.takes_all && capacity == 0) {
-    if (!all.values.defined()) all = experts->forward_all(inputs);
-    const auto type = compute_type(all.values, routing.weight);
-    const auto weight = routing.weight.to(type).view({routing.num_tokens(), routing.num_experts()});
-    output.values =
-        (all.values.to(type) * weight.t().unsqueeze(2)).sum(0).to(all.values.scalar_type());
-  } else {
-    output.values = combine(experts->forward_dispatched(inputs, output.plan), output.plan, weights);
-  }
+  output.values = tensor::counted("experts", [&] {
+    if (fused) {
+      return experts->forward_fused(inputs, output.plan, weights, options.runtime());
+    }
+    if (routing.takes_all && capacity == 0) {
+      if (!all.values.defined()) all = experts->forward_all(inputs);
+      const auto type = compute_type(all.values, routing.weight);
+      const auto weight =
+          routing.weight.to(type).view({routing.num_tokens(), routing.num_experts()});
+      return (all.values.to(type) * weight.t().unsqueeze(2)).sum(0).to(all.values.scalar_type());
+    }
+    return combine(experts->forward_dispatched(inputs, output.plan), output.plan, weights);
+  });
   if (shared_experts) {
-    const auto shared = shared_experts->forward_all(as_parameters(tokens, *shared_experts)).values;
+    const auto shared = tensor::counted("shared", [&] {
+      return shared_experts->forward_all(as_parameters(tokens, *shared_experts)).values;
+    });
     output.values = (at_least_float(output.values) + at_least_float(shared).sum(0))
                         .to(output.values.scalar_type());
   }

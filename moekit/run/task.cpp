@@ -8,6 +8,25 @@ Json Task::evaluate(const std::filesystem::path& run, const std::string& /*data_
                              "\": see moekit inspect"));
 }
 
+Json Task::operations(const std::filesystem::path& run, const std::string& /*data_folder*/,
+                      int64_t /*batch*/) const {
+  throw ArgumentError(concat(run.string(),
+                             ": --flops counts a network's forward pass; runs of task \"", name(),
+                             "\" have none"));
+}
+
+Json operations_json(const std::filesystem::path& run, int64_t batch,
+                     const tensor::OperationCounter& counter) {
+  Json parts = Json::array();
+  for (const auto& [name, operations] : counter.parts()) {
+    parts.push_back({{"name", name.empty() ? "other" : name}, {"operations", operations}});
+  }
+  return {{"run", run.string()},
+          {"batch", batch},
+          {"operations", counter.total()},
+          {"parts", std::move(parts)}};
+}
+
 std::string task_name(const ConfigTree& recipe) {
   const auto found = recipe.values.find("task");
   if (found == recipe.values.end()) return "classification";

@@ -8,6 +8,7 @@
 #include "moekit/report/page.h"
 #include "moekit/run/run_folder.h"
 #include "moekit/study/study.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::run {
 
@@ -49,6 +50,12 @@ class Task {
   /// What a finished run tells about its experts.
   virtual Json inspect(const std::filesystem::path& run, const std::string& data_folder,
                        const std::string& against) const = 0;
+  /// Operations of a forward pass of the finished run's model over `batch` test samples, 2 a
+  /// multiply-add: "run", "batch", "operations" in all, and "parts", a list of "name" and
+  /// "operations". What is really computed is counted (tensor/operation_counter.h).
+  /// @throws ArgumentError where the kind has no such pass, or fewer samples.
+  virtual Json operations(const std::filesystem::path& run, const std::string& data_folder,
+                          int64_t batch) const;
   /// The run's part of a report page.
   virtual report::ModelSection section(const std::string& title, const std::filesystem::path& run,
                                        const std::string& data_folder) const = 0;
@@ -57,6 +64,10 @@ class Task {
   /// Figures of studies that name none.
   virtual std::vector<study::Figure> study_figures() const { return {}; }
 };
+
+/// What Task::operations() gives, from a counter that was there while the model computed.
+Json operations_json(const std::filesystem::path& run, int64_t batch,
+                     const tensor::OperationCounter& counter);
 
 /// The name a recipe gives its task. @throws ArgumentError when it is no string.
 std::string task_name(const ConfigTree& recipe);

@@ -103,6 +103,11 @@ expect 0 "error" "$moekit" eval a-seed1
 expect 0 "by true cluster" "$moekit" inspect a-seed1
 expect 0 '"routing_regret"' "$moekit" inspect a-seed1 --json
 expect 0 "router saturation" "$moekit" inspect a-seed2 --against a-seed1
+expect 0 "experts" "$moekit" inspect a-seed1 --flops
+expect 0 '"parts"' "$moekit" inspect a-seed1 --flops --batch 3 --json
+expect 2 "as many as there are test images; got 60000" "$moekit" inspect a-seed1 --flops --batch 60000
+expect 2 "--batch requires --flops" "$moekit" inspect a-seed1 --batch 3
+expect 2 "--against excludes --flops" "$moekit" inspect a-seed1 --flops --against a-seed2
 expect 1 "is no run folder" "$moekit" inspect nowhere
 expect 0 "page.html" "$moekit" report a-seed1 a-seed2 -o page.html
 [ "$(ls page.html* | wc -l)" = 1 ] || fail "a temporary file was left"
@@ -148,6 +153,11 @@ expect 0 "as fast as" "$moekit" bench moe $small
 expect 0 '"bound_fraction"' "$moekit" bench moe $small --no-baselines --json
 expect 2 "shape tiny has 2 of 16" \
   "$moekit" bench moe --shape tiny --routing trace --trace a-seed1/trace.safetensors
+
+small="--hidden-size 8 --intermediate-size 8 --experts 4 --sequences 2 --length 3 --top-k 2"
+expect 0 "2 sequences, 2 chosen: merging is" "$moekit" bench merged $small --runs 2 --seconds 0
+expect 0 '"crossovers"' "$moekit" bench merged $small --runs 2 --seconds 0 --pass train --json
+expect 2 "chosen experts must be 1..16, as many as there are; got 17" "$moekit" bench merged --top-k 17
 
 # Where a run stands, for programs that wait.
 expect 0 "test" "$moekit" train small.toml --quiet --status status.json --out told

@@ -8,6 +8,7 @@
 #include "moekit/kernels/patch/patch_responses.h"
 #include "moekit/nn/composed_gradient.h"
 #include "moekit/nn/grouped_linear.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -44,6 +45,9 @@ class PatchResponses : public torch::autograd::Function<PatchResponses> {
                       shape, from, index, count, weight[e].data_ptr<float>(),
                       bias[e].data_ptr<float>(), out.data_ptr<float>() + begin * num_classes);
                 });
+    // Every patch of a sample meets every filter of its expert.
+    tensor::count_operations(2 * static_cast<double>(offsets.back() * samples.size(1)) *
+                             static_cast<double>(weight.size(1) * weight.size(2)));
     ctx->save_for_backward({samples, rows, weight, bias});
     ctx->saved_data["offsets"] = offsets;
     ctx->saved_data["num_classes"] = num_classes;

@@ -4,6 +4,7 @@
 #include "moekit/models/model_io.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/classification/inspection.h"
+#include "moekit/tasks/classification/operations.h"
 #include "moekit/tasks/classification/problem.h"
 #include "moekit/tasks/classification/run_files.h"
 #include "moekit/tasks/classification/section.h"
@@ -79,6 +80,12 @@ class ClassificationTask : public run::Task {
                const std::string& against) const override {
     read_run_summary(run);  // refuses what is no finished run before any data is read
     return inspect_run(run, load_run_data(read_config(run), data_folder), against);
+  }
+  Json operations(const fs::path& run, const std::string& data_folder,
+                  int64_t batch) const override {
+    read_run_summary(run);
+    const Config config = read_config(run);
+    return count_operations(run, load_run_data(config, data_folder), batch);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string& data_folder) const override {

@@ -16,6 +16,7 @@ class SoftRoutedProblem : public train::Problem {
   explicit SoftRoutedProblem(Config config);
 
   torch::nn::Module& module() override { return *module_; }
+  theory::SoftRouted student() const { return module_->student->rows(); }
   int64_t total_steps() const override { return train_steps_ + config_.fine_tune_steps; }
   int64_t steps_per_epoch() const override;
   int64_t samples(const train::StepKey&) const override { return config_.batch_size; }
@@ -35,7 +36,6 @@ class SoftRoutedProblem : public train::Problem {
 
  private:
   struct State;
-  theory::SoftRouted student() const { return module_->student->rows(); }
   theory::SoftRouted teacher() const { return module_->teacher->rows(); }
   void end_training();
   void add_recovery(Json& summary) const;

@@ -126,6 +126,19 @@ class SoftRoutedTask : public run::Task {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
     return read_run_summary(run);
   }
+  Json operations(const fs::path& run, const std::string&, int64_t batch) const override {
+    read_run_summary(run);
+    const torch::NoGradGuard no_grad;
+    const Config config = bind(read_toml(run / "config.toml"));
+    SoftRoutedProblem problem(config);
+    // Its size says what it computes: pairs may have been pruned.
+    const fs::path model = run / "model" / "config.json";
+    problem.restore(read_json(model), model.string());
+    const auto samples = torch::zeros({batch, config.dim});
+    const tensor::OperationCounter counter;
+    tensor::counted("student", [&] { return problem.student().forward(samples); });
+    return run::operations_json(run, batch, counter);
+  }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string&) const override {
     const Json summary = read_run_summary(run);

@@ -53,6 +53,10 @@ TEST_F(SoftRoutedTest, ResumesToTheSameNumbers) {
   const auto section = run_task.section("a", folder_ / "whole", "");
   EXPECT_EQ(section.overview_charts.size(), 1U);
   EXPECT_EQ(section.charts.size(), 1U);
+  // w x and v x of each pair that was kept, d = 8.
+  const auto kept = run_task.inspect(folder_ / "whole", "", "")["pairs_kept"].get<double>();
+  EXPECT_EQ(run_task.operations(folder_ / "whole", "", 5)["operations"].get<double>(),
+            2 * 5 * 8 * 2 * kept);
 }
 
 TEST_F(SoftRoutedTest, FreezesWhatItIsTold) {
