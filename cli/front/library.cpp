@@ -31,8 +31,8 @@ fs::path library_path() {
 }
 
 /// OpenBLAS tells Intel's processors by their model number, and gives one that is newer than itself
-/// its kernels for the Pentium 4: training of the FashionMNIST mixture took three times as long. The
-/// kernels named here are those it takes for the models it knows. What the user has set stands.
+/// its kernels for the Pentium 4: training of the FashionMNIST mixture took three times as long.
+/// The kernels named here are those it takes for the models it knows. What the user has set stands.
 void choose_blas_kernels() {
   if (!__builtin_cpu_is("intel")) return;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
