@@ -6,7 +6,7 @@ FUZZ_RUNS ?= 1000000
 FUZZ_TARGETS ?=
 MUTATE ?=
 
-.PHONY: all demo test build configure packages bench asan tsan fuzz figures mutate format tidy clean
+.PHONY: all demo test build configure packages bench asan tsan fuzz figures mutate format tidy split clean
 
 all: build
 
@@ -52,6 +52,14 @@ figures: build
 mutate:
 	@sh scripts/install-packages.sh build test shell
 	@python3 scripts/mutate.py $(MUTATE)
+
+# Every source read by itself, without the batches of the build, which hide a missing include. No code.
+split: packages
+	@cmake -S . -B $(BUILD)-split -G Ninja -DCMAKE_BUILD_TYPE=Split -DMOEKIT_UNITY=OFF -DMOEKIT_WERROR=ON \
+	  -DMOEKIT_BUILD_TESTS=OFF -DMOEKIT_BUILD_EXAMPLES=OFF \
+	  -DCMAKE_CXX_COMPILER_LAUNCHER="$(CURDIR)/scripts/check_only.sh" > $(BUILD)-split.configure.log
+	@ninja -C $(BUILD)-split -t targets all | sed -nE 's#^([^:]*[.]o): .*#\1#p' | \
+	  xargs ninja -C $(BUILD)-split -j $(JOBS)
 
 format:
 	@git ls-files --cached --others --exclude-standard '*.h' '*.cpp' | xargs clang-format -i

@@ -4,7 +4,7 @@
 
 namespace moekit {
 
-/// "0.1.0", as in CMakeLists.txt.
+/// "0.2.0", as in CMakeLists.txt.
 std::string_view version();
 
 }  // namespace moekit
