@@ -36,6 +36,23 @@ std::vector<int64_t> most_used(const std::vector<double>& counts, int64_t how_ma
   return order;
 }
 
+/// Another task's router while this lives; afterwards the one of the task that is learnt, which is
+/// what callbacks find.
+class Asked {
+ public:
+  Asked(nn::TaskRoutersImpl& routers, int64_t task)
+      : routers_(routers), before_(routers.active_task()) {
+    routers_.set_active(task);
+  }
+  Asked(const Asked&) = delete;
+  Asked& operator=(const Asked&) = delete;
+  ~Asked() { routers_.set_active(before_); }
+
+ private:
+  nn::TaskRoutersImpl& routers_;
+  int64_t before_;
+};
+
 class Adapters : public StreamModel {
  public:
   Adapters(const AdaptersConfig& config, const StreamSite& site)
@@ -61,14 +78,14 @@ class Adapters : public StreamModel {
   }
   Output forward(const torch::Tensor& inputs, int64_t task,
                  const nn::RouterContext& context) override {
-    routers_->set_active(router_of(task));
+    const Asked asked(*routers_, router_of(task));
     const auto added = moe_->forward_with_routing(inputs, context);
     return {base_->logits(inputs + scale_ * added.values, task),
             {{kLayer, added.routing, added.tokens, added.plan.num_dropped()}}};
   }
   torch::Tensor logits_by(const torch::Tensor& inputs, int64_t task, int64_t by) override {
     if (by < 0) return base_->logits(inputs, task);
-    routers_->set_active(router_of(by));
+    const Asked asked(*routers_, router_of(by));
     return base_->logits(inputs + scale_ * moe_->forward_with_routing(inputs, {}).values, task);
   }
   int64_t selectable_features() const override {

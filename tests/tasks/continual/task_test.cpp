@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
@@ -134,6 +135,22 @@ TEST_F(ContinualTest, FrozenExpertsAndRoutersKeepWhatATaskLearnt) {
   double sum = 0;
   for (const auto& count : kept["used"]["model.moe"][1]) sum += count.get<double>();
   EXPECT_EQ(sum, 12 * 32 * 2);
+}
+
+TEST_F(ContinualTest, MergesChangeTheRouterOfTheTaskAtHandAlone) {
+  // Replay asks the routers of earlier tasks in between.
+  const Json summary = run(recipe({"model.freeze_used=4", "protect.replay=10", "train.merge=merge",
+                                   "train.merge_period=4", "train.merge_router=zero"}),
+                           "zeroed");
+  ASSERT_FALSE(summary["merges"].empty());
+  for (const auto& merge : summary["merges"]) EXPECT_LE(merge["step"], 20);  // all five frozen then
+  const auto router = [&](int64_t step, const std::string& name) {
+    const auto source = checkpoint::open_tensors(folder_ / "zeroed" / "checkpoints" /
+                                                 concat("step-", step) / "model.safetensors");
+    return source->read("model.moe.router." + name);
+  };
+  EXPECT_TRUE(router(12, "0.weight").equal(router(36, "0.weight")));
+  EXPECT_FALSE(router(12, "1.weight").equal(router(36, "1.weight")));
 }
 
 TEST_F(ContinualTest, BeforeTheFirstTaskTheNetworkAnswersAlone) {
