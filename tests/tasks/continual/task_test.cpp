@@ -93,15 +93,15 @@ batch_size = 32
 
 TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
   const std::vector<std::vector<std::string>> kinds = {
-      {"train.merge=merge", "train.merge_period=5", "train.usage=true", "protect.replay=10",
-       "selector.on=true", "protect.lwf=1"},
-      {"model.kind=whole", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
+      {"train.merge=merge", "train.merge_period=2", "train.steps=4", "train.usage=true",
+       "protect.replay=10", "selector.on=true", "protect.lwf=1"},
+      {"train.steps=4", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     const auto tree = kind == 0 ? recipe(kinds[kind]) : whole(kinds[kind]);
     const std::string one = concat("whole", kind);
     const std::string other = concat("parts", kind);
     run(tree, one);
-    for (int stop = 0; stop < 14; ++stop) {  // beyond the first task's 12 steps
+    for (int stop = 0; stop < 6; ++stop) {  // beyond the first task's 4 steps
       const InterruptGuard guard;
       std::raise(SIGINT);
       ASSERT_EQ(task().run(tree, {folder_ / other, "", stop > 0, true}),
