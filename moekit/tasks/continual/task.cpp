@@ -31,7 +31,11 @@ void check_config(const Config& config) {
   site.num_tasks = static_cast<int64_t>(config.stream.tasks.size());
   site.side = config.stream.side;
   site.task_names = config.stream.tasks;
-  config.model->check(site, "model");
+  // A router is made to see what it can do.
+  tensor::within_memory("the model", to_json(config)["model"], "model", [&] {
+    config.model->check(site, "model");
+    return true;
+  });
   ProtectionSite protection;
   protection.num_classes.resize(config.stream.tasks.size());
   config.protect.check(protection, "protect");
@@ -68,7 +72,10 @@ class ContinualTask : public run::Task {
                                options.data_folder);
     });
     const std::string checksum = stream.checksum;
-    const auto held = tensor::within_memory("the model", values["model"], "model", [&] {
+    const Json sizes = {{"model", values["model"]},
+                        {"protect", values["protect"]},
+                        {"selector", values["selector"]}};
+    const auto held = tensor::within_memory("the model", sizes, "", [&] {
       return std::make_unique<ContinualProblem>(config, std::move(stream));
     });
     ContinualProblem& problem = *held;

@@ -275,6 +275,7 @@ TEST_F(ContinualTest, RefusesBeforeWorkBegins) {
     const std::string message = refusal(recipe(set));
     EXPECT_NE(message.find(words), std::string::npos) << words << ": " << message;
   };
+  says({"model.num_experts=1000000000"}, "the largest option is model.num_experts");
   says({"stream.tasks=[]"}, "stream.tasks: wants a task at least");
   says({"stream.tasks=[\"mnist/upside\"]"}, "unknown transform \"upside\"");
   says({"stream.tasks=[\"nist\"]"}, "unknown data set \"nist\"");
