@@ -21,14 +21,20 @@ nn::ExpertTensors fresh_expert(const nn::RoutedLayer& layer, int64_t expert,
 
 }  // namespace
 
+std::vector<int64_t> order_by_use(const std::vector<double>& counts) {
+  std::vector<int64_t> order(counts.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return counts[static_cast<size_t>(a)] > counts[static_cast<size_t>(b)];
+  });
+  return order;
+}
+
 std::optional<Roles> choose_roles(const std::vector<double>& counts,
                                   const std::vector<int64_t>& frozen,
                                   const Thresholds& thresholds) {
   const auto count = [&](int64_t e) { return counts[static_cast<size_t>(e)]; };
-  std::vector<int64_t> order(counts.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return count(a) > count(b); });
+  const auto order = order_by_use(counts);
   if (order.size() < 3 || count(order[0]) <= 0) return std::nullopt;
   Roles roles{order[0], order[1], -1};
   for (size_t i = 2; i < order.size(); ++i) {

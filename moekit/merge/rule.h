@@ -32,6 +32,9 @@ struct Roles {
   int64_t victim = 0;  ///< least used of the others that learn
 };
 
+/// Experts from the most to the least used one, of equal counts the lower index first.
+std::vector<int64_t> order_by_use(const std::vector<double>& counts);
+
 /// The two most used experts and the least used one, of equal counts the lower index first. None
 /// where there are fewer than three experts, all counts are zero, all others are frozen, or the
 /// thresholds are not met.

@@ -1,10 +1,10 @@
 #include "moekit/tasks/continual/adapters.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "moekit/core/random.h"
 #include "moekit/core/schema.h"
+#include "moekit/merge/rule.h"
 #include "moekit/nn/frozen_experts.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/task_routers.h"
@@ -22,18 +22,6 @@ nn::LayerSite layer_site(const AdaptersConfig& config, int64_t features) {
   site.num_experts = config.num_experts;
   site.output_size = features;
   return site;
-}
-
-/// The experts most used, of equal ones the lower index first.
-std::vector<int64_t> most_used(const std::vector<double>& counts, int64_t how_many) {
-  std::vector<int64_t> order(counts.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return counts[static_cast<size_t>(a)] > counts[static_cast<size_t>(b)];
-  });
-  order.resize(std::min(order.size(), static_cast<size_t>(how_many)));
-  std::erase_if(order, [&](int64_t e) { return counts[static_cast<size_t>(e)] <= 0; });
-  return order;
 }
 
 /// Another task's router while this lives; afterwards the one of the task that is learnt, which is
@@ -106,7 +94,11 @@ class Adapters : public StreamModel {
   }
   void end_task(int64_t /*task*/, const std::vector<LayerCounts>& counts) override {
     for (const auto& layer : counts) {
-      for (const int64_t expert : most_used(layer.hard, freeze_used_)) frozen_.push_back(expert);
+      auto most_used = merge::order_by_use(layer.hard);
+      most_used.resize(static_cast<size_t>(freeze_used_));  // at most E, see check_adapters()
+      for (const int64_t expert : most_used) {
+        if (layer.hard[static_cast<size_t>(expert)] > 0) frozen_.push_back(expert);
+      }
     }
     std::sort(frozen_.begin(), frozen_.end());
     frozen_.erase(std::unique(frozen_.begin(), frozen_.end()), frozen_.end());

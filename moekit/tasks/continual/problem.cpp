@@ -177,18 +177,20 @@ Examples ContinualProblem::examples(int64_t task, const torch::Tensor& index) {
 
 /// Passes over the task's examples, each in an order of its own; what does not fill a batch is left
 /// out of a pass.
-torch::Tensor ContinualProblem::batch_index(const train::StepKey& key) const {
+torch::Tensor ContinualProblem::batch_index(const train::StepKey& key) {
   const auto seed = static_cast<uint64_t>(config_.seed);
   const int64_t task = key.step / config_.train.steps;
   const int64_t size = samples(key);
   const int64_t all = stream_.tasks[static_cast<size_t>(task)].train.size();
   const int64_t per_pass = all / size;
   const int64_t within = key.step % config_.train.steps;
-  const auto order = random_permutation(
-      all, derive_seed(derive_seed(seed, "data-order", static_cast<uint64_t>(task)), "pass",
-                       static_cast<uint64_t>(within / per_pass)));
-  const auto first = order.begin() + within % per_pass * size;
-  return torch::tensor(std::vector<int64_t>(first, first + size), torch::kLong);
+  const auto pass_seed = derive_seed(derive_seed(seed, "data-order", static_cast<uint64_t>(task)),
+                                     "pass", static_cast<uint64_t>(within / per_pass));
+  if (!order_.defined() || order_seed_ != pass_seed) {
+    order_ = torch::tensor(random_permutation(all, pass_seed), torch::kLong);
+    order_seed_ = pass_seed;
+  }
+  return order_.slice(0, within % per_pass * size, (within % per_pass + 1) * size);
 }
 
 train::StepResult ContinualProblem::forward(const train::StepKey& key) {

@@ -58,7 +58,7 @@ class ContinualProblem : public train::Problem {
   const torch::Tensor& part_inputs(Part part, int64_t task);
   Json selector_summary() const;
   torch::Tensor model_inputs(const torch::Tensor& images);
-  torch::Tensor batch_index(const train::StepKey& key) const;
+  torch::Tensor batch_index(const train::StepKey& key);
   void check_matrix_state(const std::string& where) const;
 
   Config config_;
@@ -69,6 +69,8 @@ class ContinualProblem : public train::Problem {
   std::vector<std::shared_ptr<Protection>> protections_;
   /// [T] each, made when they are needed.
   std::vector<torch::Tensor> train_inputs_, validation_inputs_, test_inputs_;
+  torch::Tensor order_;  ///< of the examples of a task in the pass `order_seed_` stands for
+  uint64_t order_seed_ = 0;
   merge::UsageCounter usage_;
   std::shared_ptr<State> state_;
 };
