@@ -9,6 +9,7 @@
 
 #include "moekit/bench/merged_options.h"
 #include "moekit/bench/moe_options.h"
+#include "moekit/compress/options.h"
 #include "moekit/core/config.h"
 
 /// What the commands that need libtorch are told. The front (cli/front) fills these from the
@@ -43,6 +44,14 @@ struct InspectFlags {
   std::string against;
   bool flops = false;
   std::int64_t batch = 1;  ///< samples of the forward pass that `flops` counts
+  bool json = false;
+};
+
+struct MergeFlags {
+  std::string run;
+  std::string output;
+  std::string data;
+  compress::MergeOptions options;
   bool json = false;
 };
 
@@ -96,7 +105,7 @@ struct MergedBenchFlags {
 };
 
 /// One command with its flags.
-using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, ReportFlags, ReproduceFlags,
-                             DataFlags, BenchFlags, MergedBenchFlags>;
+using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, ReportFlags,
+                             ReproduceFlags, DataFlags, BenchFlags, MergedBenchFlags>;
 
 }  // namespace moekit::cli

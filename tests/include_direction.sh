@@ -10,7 +10,7 @@ rank() {
     data|checkpoint|study) echo 2 ;;
     nn) echo 3 ;;
     merge|models|metrics|theory) echo 4 ;;
-    train) echo 5 ;;
+    compress|train) echo 5 ;;
     run|bench) echo 6 ;;
     tasks) echo 7 ;;
     *) echo unknown ;;

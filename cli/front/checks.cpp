@@ -61,6 +61,14 @@ void prepare(InspectFlags& flags) {
   if (!flags.against.empty()) check_run(flags.against);
 }
 
+void prepare(MergeFlags& flags) {
+  check_isa();
+  check_run(flags.run);
+  std::error_code error;
+  MOEKIT_CHECK(!std::filesystem::exists(std::filesystem::symlink_status(flags.output, error)),
+               "merge: --output ", flags.output, " is there already; give another name");
+}
+
 void prepare(ReportFlags& flags) {
   check_isa();
   for (const auto& run : flags.runs) check_run(run);

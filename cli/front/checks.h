@@ -11,6 +11,8 @@ void prepare(TrainFlags& flags);
 /// @throws IoError when a folder is no run
 void prepare(EvalFlags& flags);
 void prepare(InspectFlags& flags);
+/// @throws also ArgumentError for an output that is there already
+void prepare(MergeFlags& flags);
 void prepare(ReportFlags& flags);
 /// Finds the study. @throws ArgumentError listing those there are.
 void prepare(ReproduceFlags& flags);

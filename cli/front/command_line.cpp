@@ -23,6 +23,8 @@ constexpr const char* kJsonDoc = "Print as JSON";
 constexpr std::int64_t kMostSeeds = 10'000;
 constexpr std::int64_t kMostJobs = 4096;
 constexpr std::int64_t kMostBatch = 65'536;
+constexpr std::int64_t kMostExperts = 65'536;
+constexpr std::int64_t kMostSamples = 100'000'000;
 constexpr double kSecondsOfADay = 86'400;
 
 std::string version_text() {
@@ -70,6 +72,7 @@ CommandLine::CommandLine() : app_("Train, measure and compare mixtures of expert
   add_train();
   add_eval();
   add_inspect();
+  add_merge();
   add_report();
   add_reproduce();
   add_data();
@@ -162,6 +165,32 @@ void CommandLine::add_inspect() {
       ->needs(flops);
   command.add_flag("--json", inspect_.json, kJsonDoc);
   on_chosen(command, inspect_);
+}
+
+void CommandLine::add_merge() {
+  auto& command = *app_.add_subcommand(
+      "merge", "Merge a finished run's experts into fewer, and show what that cost");
+  auto& options = merge_.options;
+  add_text(command, "run", merge_.run, kRun, "Run folder")->required();
+  add_text(command, "-o,--output", merge_.output, kFolder, "Run folder of the merged model, new")
+      ->required();
+  add_whole(command, "--keep", options.keep, {1, kMostExperts}, "Experts each layer has then")
+      ->required();
+  add_enum(command, choices_, "--method", options.method, "By what experts are alike");
+  add_enum(command, choices_, "--linkage", options.linkage,
+           "How alike two groups are: as their pairs on average, the least or the most alike ones");
+  add_enum(command, choices_, "--weights", options.weights, "Of the experts in their group's mean");
+  command.add_flag("--align", options.align,
+                   "Exchange hidden units first, so that like ones lie in like places");
+  add_enum(command, choices_, "--router", options.router,
+           "What the router has for a group: its rows for the most used expert, or their mean");
+  add_whole(command, "--samples", options.samples, {1, kMostSamples},
+            "Training images to calibrate on (default 2000, or all)");
+  add_whole(command, "--seed", options.seed, {0}, "Draws them")
+      ->default_str(std::to_string(options.seed));
+  add_text(command, "--data", merge_.data, kFolder, kDataDoc);
+  command.add_flag("--json", merge_.json, kJsonDoc);
+  on_chosen(command, merge_);
 }
 
 void CommandLine::add_report() {

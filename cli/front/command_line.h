@@ -31,6 +31,7 @@ class CommandLine {
   void add_train();
   void add_eval();
   void add_inspect();
+  void add_merge();
   void add_report();
   void add_reproduce();
   void add_data();
@@ -50,6 +51,7 @@ class CommandLine {
   TrainFlags train_;
   EvalFlags eval_;
   InspectFlags inspect_;
+  MergeFlags merge_;
   ReportFlags report_;
   ReproduceFlags reproduce_;
   DataFlags data_;

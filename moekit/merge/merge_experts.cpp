@@ -51,26 +51,6 @@ nn::ExpertTensors blended(const nn::ExpertTensors& victim, const nn::ExpertTenso
   return blend == 1 ? merged : average({victim, merged}, {1 - blend, blend});
 }
 
-/// The victim's new rows of the router, in the order of `expert_rows`; none where they stay.
-/// @throws ArgumentError for a router without rows of its experts, where those shall change
-std::vector<torch::Tensor> new_router_rows(const nn::RoutedLayer& layer,
-                                           const std::vector<int64_t>& parents,
-                                           const std::vector<double>& weights, RouterRows how) {
-  std::vector<torch::Tensor> rows;
-  if (how == RouterRows::kKeep) return rows;
-  const auto all =
-      layer.router == nullptr ? std::vector<torch::Tensor>{} : layer.router->expert_rows();
-  MOEKIT_CHECK(!all.empty(), "merge: the router of layer \"", layer.name,
-               "\" has no rows of its experts; router_rows must be \"keep\"");
-  for (const auto& tensor : all) {
-    std::vector<nn::ExpertTensors> of_parents;
-    for (const int64_t parent : parents) of_parents.push_back({{"row", tensor.detach()[parent]}});
-    const auto mean = average(of_parents, weights)[0].second;
-    rows.push_back(how == RouterRows::kZero ? torch::zeros_like(mean) : mean);
-  }
-  return rows;
-}
-
 /// Gradients were those of the parameters before.
 void drop_gradient(const torch::Tensor& parameter, int64_t row) {
   if (parameter.grad().defined()) parameter.grad()[row].zero_();
@@ -100,14 +80,31 @@ nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<
   return average(experts, weights);
 }
 
+std::vector<torch::Tensor> router_rows(const nn::RoutedLayer& layer,
+                                       const std::vector<int64_t>& parents,
+                                       const std::vector<double>& weights, RouterRows how) {
+  std::vector<torch::Tensor> rows;
+  if (how == RouterRows::kKeep) return rows;
+  const auto all =
+      layer.router == nullptr ? std::vector<torch::Tensor>{} : layer.router->expert_rows();
+  MOEKIT_CHECK(!all.empty(), "merge: the router of layer \"", layer.name,
+               "\" has no rows of its experts; router_rows must be \"keep\"");
+  for (const auto& tensor : all) {
+    std::vector<nn::ExpertTensors> of_parents;
+    for (const int64_t parent : parents) of_parents.push_back({{"row", tensor.detach()[parent]}});
+    const auto mean = average(of_parents, weights)[0].second;
+    rows.push_back(how == RouterRows::kZero ? torch::zeros_like(mean) : mean);
+  }
+  return rows;
+}
+
 void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::ExpertTensors& tensors,
-                  const std::vector<torch::Tensor>& router_rows,
-                  torch::optim::Optimizer* optimizer) {
+                  const std::vector<torch::Tensor>& new_rows, torch::optim::Optimizer* optimizer) {
   const torch::NoGradGuard no_grad;
   check_writable(layer, expert);
   auto own = nn::expert_tensors(*layer.experts, expert);
   check_fits(layer, own, tensors);
-  const auto rows = router_rows.empty() ? router_rows : layer.router->expert_rows();
+  const auto rows = new_rows.empty() ? new_rows : layer.router->expert_rows();
   if (optimizer != nullptr) {
     checkpoint::OptimizerEdit edit(*optimizer);
     forget_expert(layer, expert, edit);
@@ -117,7 +114,7 @@ void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::Expert
   }
   for (size_t t = 0; t < own.size(); ++t) own[t].second.copy_(tensors[t].second);
   for (size_t r = 0; r < rows.size(); ++r) {
-    rows[r].detach()[expert].copy_(router_rows[r]);
+    rows[r].detach()[expert].copy_(new_rows[r]);
     drop_gradient(rows[r], expert);
   }
   const auto separate = layer.experts->separate_parameters();
@@ -141,7 +138,7 @@ void merge_into(const nn::RoutedLayer& layer, const std::vector<int64_t>& parent
   const auto merged = merged_expert(layer, parents, weights, options.align);
   write_expert(layer, victim,
                blended(nn::expert_tensors(*layer.experts, victim), merged, options.blend),
-               new_router_rows(layer, parents, weights, options.router_rows), optimizer);
+               router_rows(layer, parents, weights, options.router_rows), optimizer);
 }
 
 }  // namespace moekit::merge

@@ -32,16 +32,24 @@ struct MergeOptions {
 nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
                                 const std::vector<double>& weights, bool align);
 
+/// What becomes of the router's rows of an expert that is written over, in the order of
+/// `RouterImpl::expert_rows`; none where they stay.
+/// @param parents, weights  of which kMean takes the mean
+/// @throws ArgumentError for a router without rows of its experts, where those shall change
+std::vector<torch::Tensor> router_rows(const nn::RoutedLayer& layer,
+                                       const std::vector<int64_t>& parents,
+                                       const std::vector<double>& weights, RouterRows how);
+
 /// Writes tensors over an expert, in place; the other experts and their optimizer state keep every
 /// bit. What the optimizer remembers of the expert is forgotten, its gradients are dropped. A graph
 /// made before refuses to run backward through what changed.
 /// @param tensors  as `expert_tensors` gives them, of memory of their own
-/// @param router_rows  its rows of the router, in the order of `RouterImpl::expert_rows`; none:
+/// @param new_rows  its rows of the router, in the order of `RouterImpl::expert_rows`; none:
 ///        they stay, and so does what the optimizer remembers of them
 /// @throws ArgumentError for an expert that is frozen or out of range, tensors that do not fit, an
 ///         optimizer whose state is not known; nothing has changed then
 void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::ExpertTensors& tensors,
-                  const std::vector<torch::Tensor>& router_rows = {},
+                  const std::vector<torch::Tensor>& new_rows = {},
                   torch::optim::Optimizer* optimizer = nullptr);
 
 /// Writes the weighted mean of the `parents` over the expert `victim`, as `write_expert` does. No

@@ -59,6 +59,9 @@ class MixtureImpl : public torch::nn::Cloneable<MixtureImpl>, public RoutedModul
   /// Whether a forward pass runs the chosen experts alone.
   bool runs_sparsely() const;
   RoutedLayer routed_parts() const override { return {"", router, experts, nullptr}; }
+  torch::Tensor outputs_of(const torch::Tensor& samples, const RouterContext& context) override {
+    return forward(samples, context).log_probs.exp();
+  }
 
   MixtureOptions options;
   std::shared_ptr<RouterImpl> router;

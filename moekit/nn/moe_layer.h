@@ -57,6 +57,9 @@ class MoEImpl : public torch::nn::Cloneable<MoEImpl>, public RoutedModule {
   /// Why such tokens do not go through the experts' fused kernel; empty where they do.
   std::string why_not_fused(const torch::Tensor& tokens) const;
   RoutedLayer routed_parts() const override { return {"", router, experts, shared_experts}; }
+  torch::Tensor outputs_of(const torch::Tensor& samples, const RouterContext& context) override {
+    return forward_with_routing(samples, context).values;
+  }
 
   MoEOptions options;
   std::shared_ptr<RouterImpl> router;

@@ -29,6 +29,14 @@ class RoutedModule {
   /// Its parts; name and module are filled in by routed_layers().
   virtual RoutedLayer routed_parts() const = 0;
 
+  /// What the module gives for inputs as `LayerRouting::samples` has them: [N, O], of a classical
+  /// mixture the class probabilities [N, C]. Undefined where those are not all it needs, as of a
+  /// layer whose tokens share a gate.
+  virtual torch::Tensor outputs_of(const torch::Tensor& /*samples*/,
+                                   const RouterContext& /*context*/) {
+    return {};
+  }
+
   /// For each expert, which of those the layer was built with it is: 0..E-1 at first;
   /// take_experts() changes it. A saved model keeps it, so that one with fewer experts can be built
   /// again.

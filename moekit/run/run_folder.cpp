@@ -207,6 +207,7 @@ std::string why_other_run(const fs::path& folder, const RunRecipe& recipe) {
   if (facts["moekit"] != std::string(version())) {
     return concat("made by moekit ", facts["moekit"].get<std::string>(), ", this is ", version());
   }
+  if (facts.contains("made_from")) return "its model was made of another run's, not trained";
   if (!facts.contains("data")) return "does not say of what data it was made";
   if (has_other_data(facts, recipe)) {
     return concat("trained on other data (checksum ", short_sum(facts.value("data", "")), ", now ",

@@ -15,6 +15,13 @@ Json Task::operations(const std::filesystem::path& run, const std::string& /*dat
                              "\" have none"));
 }
 
+Json Task::merge(const std::filesystem::path& run, const std::string& /*data_folder*/,
+                 const compress::MergeOptions& /*options*/,
+                 const std::filesystem::path& /*out*/) const {
+  throw ArgumentError(concat(run.string(), ": merge takes runs of task \"classification\"; this ",
+                             "is one of task \"", name(), "\""));
+}
+
 Json operations_json(const std::filesystem::path& run, int64_t batch,
                      const tensor::OperationCounter& counter) {
   Json parts = Json::array();

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "moekit/compress/options.h"
 #include "moekit/core/config.h"
 #include "moekit/report/page.h"
 #include "moekit/run/run_folder.h"
@@ -56,6 +57,16 @@ class Task {
   /// @throws ArgumentError where the kind has no such pass, or fewer samples.
   virtual Json operations(const std::filesystem::path& run, const std::string& data_folder,
                           int64_t batch) const;
+  /// Merges the experts of the finished run's model until each layer has `options.keep`, and writes
+  /// the result as a run folder of its own, which holds what is told here as merge.json:
+  ///   "layers"  a layer's "used", "similarity", "groups" ("experts", "weights"), "output_error" on
+  ///             test samples, relative, and "output_error_representatives", where the others are
+  ///             left out instead
+  ///   "before", "after", "representatives_alone"  "test", as in a summary; "parameters", "bytes"
+  /// @param out  a folder that is not there yet
+  /// @throws ArgumentError where the kind has no such model, or naming the flag and the layer
+  virtual Json merge(const std::filesystem::path& run, const std::string& data_folder,
+                     const compress::MergeOptions& options, const std::filesystem::path& out) const;
   /// The run's part of a report page.
   virtual report::ModelSection section(const std::string& title, const std::filesystem::path& run,
                                        const std::string& data_folder) const = 0;

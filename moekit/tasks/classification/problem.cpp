@@ -5,6 +5,7 @@
 #include "moekit/tasks/classification/alignments.h"
 #include "moekit/tasks/classification/augment.h"
 #include "moekit/tasks/classification/initialize.h"
+#include "moekit/tasks/classification/judge.h"
 
 namespace moekit::classification {
 namespace {
@@ -114,27 +115,11 @@ Json ClassificationProblem::evaluate(const train::LoopState& state) {
 
 Json ClassificationProblem::finish(const train::LoopState& state,
                                    const std::filesystem::path& folder) {
-  const auto test =
-      classification::evaluate(*model_, data_.test, data_.normalization, {.keep_outputs = true});
-  metrics::write_trace(folder / "trace.safetensors", test.trace);
   Json summary = {{"recipe", std::string(config_.data.set.name())},
                   {"seed", config_.seed},
                   {"epochs", state.epoch},
                   {"stopped_early", state.stopped_early}};
-  int64_t parameters = 0;
-  for (const auto& parameter : model_->parameters()) parameters += parameter.numel();
-  summary["parameters"] = parameters;
-  summary["test"] = summarize(test);
-  const auto train = classification::evaluate(*model_, data_.train, data_.normalization);
-  summary["train"] = {{"error", train.error}, {"loss", train.loss}};
-  if (data_.validation.size() > 0) {
-    const auto validation =
-        classification::evaluate(*model_, data_.validation, data_.normalization);
-    summary["validation"] = {{"error", validation.error}, {"loss", validation.loss}};
-  }
-  if (auto aligned = alignments(*model_, data_, test.trace); !aligned.empty()) {
-    summary["alignment"] = std::move(aligned);
-  }
+  summary.update(judge(*model_, data_, folder));
   return summary;
 }
 

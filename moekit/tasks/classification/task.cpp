@@ -4,6 +4,7 @@
 #include "moekit/models/model_io.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/classification/inspection.h"
+#include "moekit/tasks/classification/merging.h"
 #include "moekit/tasks/classification/operations.h"
 #include "moekit/tasks/classification/problem.h"
 #include "moekit/tasks/classification/run_files.h"
@@ -86,6 +87,10 @@ class ClassificationTask : public run::Task {
     read_run_summary(run);
     const Config config = read_config(run);
     return count_operations(run, load_run_data(config, data_folder), batch);
+  }
+  Json merge(const fs::path& run, const std::string& data_folder,
+             const compress::MergeOptions& options, const fs::path& out) const override {
+    return merge_run(run, data_folder, options, out);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string& data_folder) const override {

@@ -1,0 +1,54 @@
+#include "moekit/compress/calibration.h"
+
+#include <torch/torch.h>
+
+namespace moekit::compress {
+namespace {
+
+void add_rows(std::vector<double>& sums, const torch::Tensor& expert, const torch::Tensor& value) {
+  const auto counted = torch::zeros({static_cast<int64_t>(sums.size())}, torch::kFloat64)
+                           .index_add_(0, expert, value.to(torch::kFloat64));
+  for (size_t e = 0; e < sums.size(); ++e) {
+    sums[e] += counted[static_cast<int64_t>(e)].item<double>();
+  }
+}
+
+}  // namespace
+
+void Calibrator::add(const std::vector<nn::LayerRouting>& layers,
+                     const nn::RouterContext& context) {
+  const torch::NoGradGuard no_grad;
+  if (layers_.empty()) {
+    layers_.resize(layers.size());
+    logits_.resize(layers.size());
+  }
+  MOEKIT_CHECK(layers.size() == layers_.size(), "calibration: a pass gave ", layers.size(),
+               " routed layers, those before ", layers_.size());
+  for (size_t l = 0; l < layers.size(); ++l) {
+    auto& own = layers_[l];
+    const nn::Routing& routing = layers[l].routing;
+    const auto experts = static_cast<size_t>(routing.num_experts());
+    if (own.passes.empty()) {
+      own.name = layers[l].name;
+      own.hard.assign(experts, 0);
+      own.soft.assign(experts, 0);
+    }
+    MOEKIT_CHECK(own.name == layers[l].name && own.hard.size() == experts, "calibration: layer \"",
+                 layers[l].name, "\" of ", experts, " experts where there was \"", own.name,
+                 "\" of ", own.hard.size());
+    add_rows(own.hard, routing.expert, torch::ones_like(routing.weight));
+    add_rows(own.soft, routing.expert, routing.weight);
+    const auto& logits = routing.clean_logits.defined() ? routing.clean_logits : routing.logits;
+    logits_[l].push_back(logits.detach().to(torch::kFloat64));
+    own.passes.push_back({layers[l].samples.detach(),
+                          routing.rows.defined() ? context.select(routing.rows) : context});
+  }
+}
+
+std::vector<LayerStatistics> Calibrator::finish() {
+  for (size_t l = 0; l < layers_.size(); ++l) layers_[l].logits = torch::cat(logits_[l]);
+  logits_.clear();
+  return std::move(layers_);
+}
+
+}  // namespace moekit::compress

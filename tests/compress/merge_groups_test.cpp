@@ -1,0 +1,205 @@
+#include "moekit/compress/merge_groups.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "moekit/compress/layer_error.h"
+#include "moekit/compress/similarity.h"
+#include "moekit/merge/average.h"
+#include "moekit/merge/merge_experts.h"
+#include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/moe_layer.h"
+#include "moekit/nn/routers/linear_router.h"
+#include "tests/merge/expert_copies.h"
+
+namespace moekit::compress {
+namespace {
+
+constexpr int64_t kSize = 6;
+constexpr int64_t kHidden = 8;
+
+nn::MoE make_layer(int64_t experts, int64_t top_k) {
+  torch::manual_seed(3);
+  nn::MoE layer(
+      std::make_shared<nn::LinearRouterImpl>(nn::LinearRouterOptions(kSize, experts)
+                                                 .top_k(top_k)
+                                                 .combine_weights(nn::CombineWeights::kProbs)
+                                                 .noise(nn::RouterNoise::kGaussian)),
+      std::make_shared<nn::MlpExpertsImpl>(
+          nn::MlpExpertsOptions(kSize, kHidden, experts).activation(nn::Activation::kSwiglu)));
+  layer->eval();
+  return layer;
+}
+
+nn::RoutedLayer layer_of(nn::MoE& layer) { return nn::routed_layers(*layer)[0]; }
+
+LayerStatistics statistics_of(nn::MoE& layer, const std::vector<torch::Tensor>& batches) {
+  Calibrator calibrator;
+  for (const auto& tokens : batches) {
+    const auto output = layer->forward_with_routing(tokens);
+    calibrator.add({{"moe", output.routing, output.tokens, 0}}, {});
+  }
+  return calibrator.finish().at(0);
+}
+
+/// Writes expert `from` over `to`, its hidden units in another order.
+void write_shuffled(nn::MoE& layer, int64_t from, int64_t to) {
+  auto copy = merge::copy_of(layer_of(layer), from);
+  const auto order = torch::randperm(kHidden);
+  for (auto& [name, tensor] : copy) {
+    for (int64_t d = 0; d < tensor.dim(); ++d) {
+      if (tensor.size(d) == kHidden) tensor = tensor.index_select(d, order);
+    }
+  }
+  merge::write_expert(layer_of(layer), to, copy);
+}
+
+TEST(Calibrator, CountsWhatTheLayerDecided) {
+  auto layer = make_layer(4, 2);
+  const std::vector<torch::Tensor> batches{torch::randn({50, kSize}), torch::randn({30, kSize})};
+  const auto statistics = statistics_of(layer, batches);
+  const auto all = layer->forward_with_routing(torch::cat(batches)).routing;
+  ASSERT_EQ(statistics.num_experts(), 4);
+  double hard = 0;
+  for (int64_t e = 0; e < 4; ++e) {
+    const auto own = all.expert.eq(e);
+    EXPECT_EQ(statistics.hard[static_cast<size_t>(e)], own.sum().item<double>());
+    EXPECT_NEAR(statistics.soft[static_cast<size_t>(e)],
+                all.weight.masked_select(own).sum().item<double>(), 1e-4);
+    hard += statistics.hard[static_cast<size_t>(e)];
+  }
+  EXPECT_EQ(hard, 160);  // two experts a token
+  EXPECT_TRUE(torch::allclose(statistics.logits, all.logits.to(torch::kFloat64), 1e-5, 1e-6));
+  EXPECT_EQ(statistics.passes.size(), 2U);
+}
+
+TEST(Calibrator, RefusesAPassOfAnotherModel) {
+  auto layer = make_layer(4, 2);
+  auto other = make_layer(3, 2);
+  Calibrator calibrator;
+  const auto add = [&](nn::MoE& of) {
+    const auto output = of->forward_with_routing(torch::randn({5, kSize}));
+    calibrator.add({{"moe", output.routing, output.tokens, 0}}, {});
+  };
+  add(layer);
+  EXPECT_THROW(add(other), ArgumentError);
+}
+
+TEST(ExpertSimilarity, FindsPlantedCopies) {
+  auto layer = make_layer(4, 2);
+  write_shuffled(layer, 0, 2);  // the same function, other weights
+  const auto statistics = statistics_of(layer, {torch::randn({200, kSize})});
+  const auto at = [&](Similarity method, bool align) {
+    return expert_similarity(method, layer_of(layer), statistics, align);
+  };
+  const auto plain = at(Similarity::kWeights, false);
+  EXPECT_LT(plain[0][2].item<double>(), 0.9);
+  const auto aligned = at(Similarity::kWeights, true);
+  EXPECT_NEAR(aligned[0][2].item<double>(), 1, 1e-6);
+  EXPECT_NEAR(aligned[2][0].item<double>(), 1, 1e-6);
+  EXPECT_LT(aligned[0][1].item<double>(), 0.9);
+  const auto outputs = at(Similarity::kOutputCka, false);
+  EXPECT_NEAR(outputs[0][2].item<double>(), 1, 1e-4);
+  EXPECT_LT(outputs[0][1].item<double>(), 0.9);
+}
+
+TEST(ExpertSimilarity, OfTheRouterIsTheCosineOfItsLogits) {
+  auto layer = make_layer(3, 2);
+  const auto rows = layer_of(layer).router->expert_rows();
+  {
+    const torch::NoGradGuard no_grad;
+    for (const auto& row : rows) row.detach()[2].copy_(row.detach()[0]);
+  }
+  const auto statistics = statistics_of(layer, {torch::randn({40, kSize})});
+  const auto cosine = expert_similarity(Similarity::kRouter, layer_of(layer), statistics, false);
+  EXPECT_NEAR(cosine[0][2].item<double>(), 1, 1e-12);
+  const auto a = statistics.logits.select(1, 0);
+  const auto b = statistics.logits.select(1, 1);
+  EXPECT_NEAR(cosine[0][1].item<double>(), (a.dot(b) / (a.norm() * b.norm())).item<double>(),
+              1e-12);
+}
+
+TEST(PlanGroups, TakesTheMostUsedAndWeighsByUse) {
+  LayerStatistics statistics;
+  statistics.hard = {1, 3, 3, 0, 0};
+  statistics.soft = {3, 1, -2, 0, 0};
+  const auto by_use = plan_groups({{0, 1, 2}, {3, 4}}, statistics, MergeWeights::kUsage);
+  EXPECT_EQ(by_use[0].experts, (std::vector<int64_t>{1, 0, 2}));
+  EXPECT_EQ(by_use[0].weights, (std::vector<double>{3. / 7, 1. / 7, 3. / 7}));
+  EXPECT_EQ(by_use[1].experts, (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(by_use[1].weights, (std::vector<double>{0.5, 0.5}));  // none of them was used
+  const auto soft = plan_groups({{0, 1, 2}}, statistics, MergeWeights::kSoftUsage);
+  EXPECT_EQ(soft[0].weights, (std::vector<double>{0.25, 0.75, 0}));
+  const auto uniform = plan_groups({{0, 1}}, statistics, MergeWeights::kUniform);
+  EXPECT_EQ(uniform[0].weights, (std::vector<double>{0.5, 0.5}));
+}
+
+TEST(MergeGroups, MakesOneOfEachGroupAndLeavesSingleExpertsAlone) {
+  auto layer = make_layer(5, 2);
+  const auto parts = layer_of(layer);
+  std::vector<nn::ExpertTensors> before;
+  for (int64_t e = 0; e < 5; ++e) before.push_back(merge::copy_of(parts, e));
+  std::vector<torch::Tensor> rows;
+  for (const auto& row : parts.router->expert_rows()) rows.push_back(row.detach().clone());
+  merge_groups(parts, {{{3, 0}, {0.75, 0.25}}, {{1}, {1}}, {{4, 2}, {0.5, 0.5}}}, false,
+               RouterRepair::kMean);
+  EXPECT_EQ(parts.experts->num_experts(), 3);
+  EXPECT_EQ(parts.module->kept_experts(), (std::vector<int64_t>{3, 1, 4}));
+  EXPECT_TRUE(
+      merge::equal(merge::copy_of(parts, 0), merge::average({before[3], before[0]}, {0.75, 0.25})));
+  EXPECT_TRUE(merge::equal(merge::copy_of(parts, 1), before[1]));
+  EXPECT_TRUE(
+      merge::equal(merge::copy_of(parts, 2), merge::average({before[4], before[2]}, {1, 1})));
+  const auto after = parts.router->expert_rows();
+  ASSERT_EQ(after.size(), rows.size());
+  for (size_t r = 0; r < rows.size(); ++r) {
+    EXPECT_TRUE(
+        torch::allclose(after[r].detach()[0], rows[r][3] * 0.75 + rows[r][0] * 0.25, 1e-6, 1e-7));
+    EXPECT_TRUE(torch::equal(after[r].detach()[1], rows[r][1]));
+  }
+}
+
+TEST(MergeGroups, OfCopiesKeepsWhatTheLayerGivesWhereOneWasUsed) {
+  // Expert 2 computes what expert 0 does, and the router never takes it: without it, and merged
+  // after alignment, the layer gives the same.
+  auto layer = make_layer(3, 1);
+  write_shuffled(layer, 0, 2);
+  {
+    const torch::NoGradGuard no_grad;
+    for (const auto& row : layer_of(layer).router->expert_rows()) {
+      if (row.dim() == 1) row.detach()[2] -= 100;  // the bias
+    }
+  }
+  const auto statistics = statistics_of(layer, {torch::randn({64, kSize})});
+  ASSERT_EQ(statistics.hard[2], 0);
+  const auto before = layer_outputs(layer_of(layer), statistics);
+  merge_groups(layer_of(layer), {{{0, 2}, {0.5, 0.5}}, {{1}, {1}}}, /*align=*/true,
+               RouterRepair::kRepresentative);
+  const auto after = layer_outputs(layer_of(layer), statistics);
+  EXPECT_LT(relative_error(before, after), 1e-6);
+}
+
+TEST(MergeGroups, RefusesAndChangesNothing) {
+  auto layer = make_layer(4, 2);
+  const auto parts = layer_of(layer);
+  const auto before = merge::copy_of(parts, 0);
+  EXPECT_THROW(merge_groups(parts, {{{0, 1, 2, 3}, {0.25, 0.25, 0.25, 0.25}}}, false,
+                            RouterRepair::kRepresentative),
+               ArgumentError);
+  EXPECT_THROW(merge_groups(parts, {{{0, 1}, {1, 1}}, {{2, 9}, {1, 1}}}, false,
+                            RouterRepair::kRepresentative),
+               ArgumentError);
+  EXPECT_EQ(parts.experts->num_experts(), 4);
+  EXPECT_TRUE(merge::equal(merge::copy_of(parts, 0), before));
+}
+
+TEST(RelativeError, IsOfAllInputsTogether) {
+  const auto before = torch::tensor({{3.0, 0.0}, {0.0, 4.0}});
+  EXPECT_NEAR(relative_error(before, before + 0.5), 1 / 5., 1e-12);
+  EXPECT_EQ(relative_error(before, before), 0);
+  EXPECT_TRUE(std::isnan(relative_error(torch::zeros({2, 2}), before)));
+  EXPECT_THROW(relative_error(before, torch::zeros({2, 3})), ArgumentError);
+}
+
+}  // namespace
+}  // namespace moekit::compress
