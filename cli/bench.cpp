@@ -3,6 +3,7 @@
 #include "cli/command.h"
 #include "cli/guard.h"
 #include "moekit/bench/merged_bench.h"
+#include "moekit/bench/merging_bench.h"
 #include "moekit/bench/moe_bench.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
@@ -79,6 +80,29 @@ int run(const MergedBenchFlags& flags) {
     for (const auto& crossover : bench::crossovers(rows)) print_crossover(crossover);
   }
   return interrupted() ? kInterruptedExit : 0;
+}
+
+int run(const MergingBenchFlags& flags) {
+  const auto& options = flags.options;
+  const auto result = bench::run_merging_bench(options);
+  if (flags.json) {
+    fmt::print("{}\n", bench::to_json(options, result).dump(2));
+    return 0;
+  }
+  fmt::print("{} gated experts, {} to {}, float32; {} thread{}\n", options.num_experts,
+             options.hidden_size, options.intermediate_size, options.threads,
+             options.threads == 1 ? "" : "s");
+  fmt::print("  {:40} {:.1f} GB/s\n", "memory, read", result.read_per_second / 1e9);
+  fmt::print("  {:40} {:.1f} ms, {:.1f} GB/s: {:.0f} % of the read bandwidth ({} runs)\n",
+             "mean of all experts", result.mean_ms, result.bytes_per_second() / 1e9,
+             100 * result.share_of_read(), result.runs);
+  fmt::print("  {:40} {:.1f} ms, {:.2f} times as long\n", "libtorch, term by term",
+             result.libtorch_ms, result.libtorch_ms / result.mean_ms);
+  if (options.units > 0) {
+    fmt::print("  {:40} {:.2f} s\n", fmt::format("matching two experts of {} units", options.units),
+               result.match_seconds);
+  }
+  return 0;
 }
 
 int run(const BenchFlags& flags) {

@@ -15,6 +15,7 @@ int run(const ReproduceFlags& flags);
 int run(const DataFlags& flags);
 int run(const BenchFlags& flags);
 int run(const MergedBenchFlags& flags);
+int run(const MergingBenchFlags& flags);
 
 }  // namespace moekit::cli
 

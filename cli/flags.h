@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "moekit/bench/merged_options.h"
+#include "moekit/bench/merging_options.h"
 #include "moekit/bench/moe_options.h"
 #include "moekit/compress/options.h"
 #include "moekit/core/config.h"
@@ -104,8 +105,14 @@ struct MergedBenchFlags {
   bool json = false;
 };
 
+struct MergingBenchFlags {
+  bench::MergingBenchOptions options;
+  bool json = false;
+};
+
 /// One command with its flags.
-using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, ReportFlags,
-                             ReproduceFlags, DataFlags, BenchFlags, MergedBenchFlags>;
+using Command =
+    std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, ReportFlags, ReproduceFlags,
+                 DataFlags, BenchFlags, MergedBenchFlags, MergingBenchFlags>;
 
 }  // namespace moekit::cli

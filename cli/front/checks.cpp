@@ -90,4 +90,9 @@ void prepare(MergedBenchFlags& flags) {
   bench::check_options(flags.options);
 }
 
+void prepare(MergingBenchFlags& flags) {
+  check_isa();
+  bench::check_options(flags.options);
+}
+
 }  // namespace moekit::cli

@@ -19,5 +19,6 @@ void prepare(ReproduceFlags& flags);
 /// @param isa  the name that was asked for, or empty
 void prepare(BenchFlags& flags, const std::string& isa);
 void prepare(MergedBenchFlags& flags);
+void prepare(MergingBenchFlags& flags);
 
 }  // namespace moekit::cli

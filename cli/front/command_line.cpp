@@ -286,6 +286,7 @@ void CommandLine::add_bench() {
       });
   add_bench_moe(group);
   add_bench_merged(group);
+  add_bench_merging(group);
 }
 
 void CommandLine::add_bench_moe(CLI::App& bench) {
@@ -365,6 +366,31 @@ void CommandLine::add_bench_merged(CLI::App& bench) {
       ->default_str(std::to_string(options.seed));
   command.add_flag("--json", bench_merged_.json, kJsonDoc);
   on_chosen(command, bench_merged_);
+}
+
+void CommandLine::add_bench_merging(CLI::App& bench) {
+  auto& command = *bench.add_subcommand(
+      "merging",
+      "The mean of a layer's experts against the memory's bandwidth and libtorch, and the matching "
+      "of two experts' hidden units");
+  auto& options = bench_merging_.options;
+  const std::vector<std::tuple<const char*, std::int64_t*, WholeRange, const char*>> sizes{
+      {"--experts", &options.num_experts, {2, 65536}, "Gated experts, float32"},
+      {"--hidden-size", &options.hidden_size, {1, 65536}, "D of each"},
+      {"--intermediate-size", &options.intermediate_size, {1, 65536}, "F of each"},
+      {"--units", &options.units, {0, 16384}, "F of the two that are matched; 0: none"},
+      {"--threads", &options.threads, {1, 256}, "Threads"}};
+  for (const auto& [name, target, range, doc] : sizes) {
+    add_whole(command, name, *target, range, doc)->default_str(std::to_string(*target));
+  }
+  add_whole(command, "--runs", options.enough.runs, {1, 1'000'000}, "At least so many runs")
+      ->default_str(std::to_string(options.enough.runs));
+  add_real(command, "--seconds", options.enough.seconds, {0, kSecondsOfADay}, "At least so long")
+      ->default_str(fmt::format("{}", options.enough.seconds));
+  add_whole(command, "--seed", options.seed, {0}, "Of the weights")
+      ->default_str(std::to_string(options.seed));
+  command.add_flag("--json", bench_merging_.json, kJsonDoc);
+  on_chosen(command, bench_merging_);
 }
 
 void CommandLine::add_completion() {

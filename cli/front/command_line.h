@@ -38,6 +38,7 @@ class CommandLine {
   void add_bench();
   void add_bench_moe(CLI::App& bench);
   void add_bench_merged(CLI::App& bench);
+  void add_bench_merging(CLI::App& bench);
   void add_version();
   void add_completion();
   void add_manual();
@@ -57,6 +58,7 @@ class CommandLine {
   DataFlags data_;
   BenchFlags bench_;
   MergedBenchFlags bench_merged_;
+  MergingBenchFlags bench_merging_;
   std::string isa_;
   std::string shell_;
   std::string manual_of_;

@@ -73,6 +73,21 @@ TEST(Average, IsTheMeanToTheLastBitAndLeavesEqualExpertsAsTheyAre) {
   EXPECT_TRUE(equal(average({a, b}, {1, 0}), a));
 }
 
+TEST(Average, IsTheSameWhereverTensorsLie) {
+  torch::manual_seed(2);
+  for (const auto type : {torch::kFloat32, torch::kBFloat16, torch::kFloat64}) {
+    const auto rows = torch::randn({3, 70, 90}).to(type);
+    std::vector<nn::ExpertTensors> lying, turned;
+    for (int64_t e = 0; e < 3; ++e) {
+      lying.push_back({{"w", rows[e]}});
+      turned.push_back({{"w", rows[e].t().contiguous().t()}});
+    }
+    const auto mean = average(lying, {1, 2, 4})[0].second;
+    EXPECT_EQ(mean.scalar_type(), type);
+    EXPECT_TRUE(torch::equal(mean, average(turned, {1, 2, 4})[0].second));
+  }
+}
+
 TEST(Average, RefusesWeightsThatAreNoShares) {
   const nn::ExpertTensors one{{"w", torch::ones({2})}};
   const nn::ExpertTensors other{{"w", torch::ones({3})}};
