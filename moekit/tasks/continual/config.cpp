@@ -45,6 +45,11 @@ void validate(const Config& config) {
   const size_t scales = config.train.lr_scales.size();
   MOEKIT_CHECK(scales == 0 || scales == tasks.size(), "train.lr_scales: wants one a task, ",
                tasks.size(), "; got ", scales);
+  MOEKIT_CHECK(config.train.best_every == 0 || config.stream.validation > 0,
+               "train.best_every: wants images to judge by: set stream.validation; got ",
+               config.train.best_every);
+  MOEKIT_CHECK(config.train.best_every <= config.train.steps, "train.best_every: a task has ",
+               config.train.steps, " steps; got ", config.train.best_every);
   MOEKIT_CHECK(config.train.steps <= kMostSteps / static_cast<int64_t>(tasks.size()),
                "train.steps: ", config.train.steps, " for each of ", tasks.size(),
                " tasks is more than any run can take");

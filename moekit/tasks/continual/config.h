@@ -55,6 +55,7 @@ struct TrainSection {
   Choice<train::ScheduleKinds> schedule;
   int64_t warmup_steps = 0;
   double clip_norm = 0;
+  int64_t best_every = 0;
   int64_t checkpoint_steps = 0;
   std::vector<train::ParameterGroup> groups;
   OptionSet<CallbackKinds> callbacks;
@@ -70,6 +71,9 @@ struct TrainSection {
     field("warmup_steps", warmup_steps, "steps of a task in which the learning rate rises",
           at_least(0));
     field("clip_norm", clip_norm, "largest norm of all gradients together; 0: no limit",
+          at_least(0));
+    field("best_every", best_every,
+          "a task ends in its best state on validation, looked at every n steps; 0: in its last",
           at_least(0));
     field("checkpoint_steps", checkpoint_steps, "also save every n steps; 0: after each task",
           at_least(0).changeable());

@@ -17,13 +17,15 @@ constexpr double kDecay = 0.99;  // of counts that are not looked at here
 class Learner : public torch::nn::Module {
  public:
   Learner(const std::shared_ptr<StreamModel>& model,
-          const std::vector<std::shared_ptr<Protection>>& protections, const Selector& selector) {
+          const std::vector<std::shared_ptr<Protection>>& protections, const Selector& selector,
+          const BestState& best) {
     register_module("model", std::static_pointer_cast<torch::nn::Module>(model));
     for (size_t i = 0; i < protections.size(); ++i) {
       register_module(concat("protection", i),
                       std::static_pointer_cast<torch::nn::Module>(protections[i]));
     }
     if (selector) register_module("selector", selector);
+    if (best) register_module("best", best);
   }
 };
 
@@ -70,6 +72,8 @@ struct ContinualProblem::State {
     }
   };
   std::vector<Selected> selected;
+  double best = -1;                ///< accuracy of the task's best state on validation
+  std::vector<int64_t> best_step;  ///< of each task, as far as it is learnt
   std::vector<std::string> layers;
   std::vector<std::vector<std::vector<double>>> used;  ///< [layers][tasks learnt][E] assignments
   Json usage = Json::object();
@@ -83,6 +87,8 @@ struct ContinualProblem::State {
     field("validation_before", validation_before, "");
     field("validation_rows", validation_rows, "");
     field("selected", selected, "");
+    field("best", best, "");
+    field("best_step", best_step, "");
     field("layers", layers, "");
     field("used", used, "");
     field("usage", usage, "");
@@ -120,7 +126,8 @@ ContinualProblem::ContinualProblem(Config config, data::TaskStream stream)
     selector_ = Selector(config_.selector, num_tasks(), features, site.seed);
     state_->selected.resize(config_.selector.batches.size());
   }
-  module_ = std::make_shared<Learner>(model_, protections_, selector_);
+  if (config_.train.best_every > 0) best_ = BestState(*model_);
+  module_ = std::make_shared<Learner>(model_, protections_, selector_, best_);
   for (const auto& layer : nn::routed_layers(*module_)) {
     state_->layers.push_back(layer.name);
     state_->used.emplace_back();
@@ -148,6 +155,7 @@ void ContinualProblem::before_step(const train::LoopState& state) {
   if (state.step % config_.train.steps != 0) return;
   state_->task = state.step / config_.train.steps;
   usage_.start_task();
+  state_->best = -1;
   for (const auto& protection : protections_) protection->begin_task(*model_, state_->task);
   if (selector_) selector_->learn(state_->task, training_inputs(state_->task));
   model_->enter_task(state_->task);
@@ -219,8 +227,26 @@ train::StepResult ContinualProblem::forward(const train::StepKey& key) {
   return result;
 }
 
+/// Judges the task where it is to be looked at, and ends it in its best state. Of equally good ones
+/// the first is kept.
+void ContinualProblem::look_for_best(int64_t step_of_task) {
+  const bool over = step_of_task == config_.train.steps;
+  if (step_of_task % config_.train.best_every != 0 && !over) return;
+  const double now = accuracy(Part::kValidation, state_->task, state_->task);
+  const auto tasks = static_cast<size_t>(state_->task);
+  if (now > state_->best) {
+    state_->best = now;
+    state_->best_step.resize(tasks + 1);
+    state_->best_step.back() = step_of_task;
+    best_->keep();
+  }
+  if (over) best_->give_back();
+}
+
 void ContinualProblem::after_step(const train::LoopState& state) {
-  if (state.step % config_.train.steps != 0) return;
+  const int64_t step_of_task = (state.step - 1) % config_.train.steps + 1;
+  if (best_) look_for_best(step_of_task);
+  if (step_of_task != config_.train.steps) return;
   std::vector<LayerCounts> counts;
   for (size_t l = 0; l < state_->layers.size(); ++l) {
     const auto& hard =
@@ -242,24 +268,27 @@ const torch::Tensor& ContinualProblem::part_inputs(Part part, int64_t task) {
   return inputs;
 }
 
-std::vector<double> ContinualProblem::accuracies(Part part, int64_t learnt) {
+double ContinualProblem::accuracy(Part part, int64_t task, int64_t by) {
   const torch::NoGradGuard no_grad;
   const bool was_training = model_->is_training();
   model_->eval();
-  std::vector<double> out;
-  for (int64_t t = 0; t < num_tasks(); ++t) {
-    const auto& task = stream_.tasks[static_cast<size_t>(t)];
-    const auto& labels = (part == Part::kTest ? task.test : task.validation).labels;
-    const auto& inputs = part_inputs(part, t);
-    int64_t right = 0;
-    for (int64_t begin = 0; begin < labels.size(0); begin += kAtOnce) {
-      const auto logits = model_->logits_by(inputs.slice(0, begin, begin + kAtOnce), t,
-                                            model_->answers_for(t, learnt));
-      right += count_right(logits, labels.slice(0, begin, begin + kAtOnce));
-    }
-    out.push_back(percent(right, labels.size(0)));
+  const auto& images = stream_.tasks[static_cast<size_t>(task)];
+  const auto& labels = (part == Part::kTest ? images.test : images.validation).labels;
+  const auto& inputs = part_inputs(part, task);
+  int64_t right = 0;
+  for (int64_t begin = 0; begin < labels.size(0); begin += kAtOnce) {
+    const auto logits = model_->logits_by(inputs.slice(0, begin, begin + kAtOnce), task, by);
+    right += count_right(logits, labels.slice(0, begin, begin + kAtOnce));
   }
   model_->train(was_training);
+  return percent(right, labels.size(0));
+}
+
+std::vector<double> ContinualProblem::accuracies(Part part, int64_t learnt) {
+  std::vector<double> out;
+  for (int64_t t = 0; t < num_tasks(); ++t) {
+    out.push_back(accuracy(part, t, model_->answers_for(t, learnt)));
+  }
   return out;
 }
 
@@ -380,6 +409,7 @@ Json ContinualProblem::finish(const train::LoopState& /*state*/,
     summary["used"][state_->layers[l]] = state_->used[l];
   }
   if (selector_) summary["selector"] = selector_summary();
+  if (best_) summary["best_step"] = state_->best_step;
   summary["model"] = model_->state();
   return summary;
 }
@@ -435,6 +465,11 @@ void ContinualProblem::check_matrix_state(const std::string& where) const {
     check(own.rows, own.before);
     check(own.right, own.before);
   }
+  const auto& best = state_->best_step;
+  MOEKIT_CHECK_FORMAT(
+      best.size() <= tasks && best.size() + 1 >= (best_ ? state_->rows.size() + 1 : 1) &&
+          (best_ || best.empty()),
+      where, ".best_step: ", best.size(), " tasks, ", state_->rows.size(), " learnt");
   for (const auto& used : state_->used) {
     MOEKIT_CHECK_FORMAT(used.size() == state_->rows.size(), where, ".used: ", used.size(),
                         " tasks have been counted, ", state_->rows.size(), " learnt");

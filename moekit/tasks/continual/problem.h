@@ -5,6 +5,7 @@
 
 #include "moekit/merge/usage.h"
 #include "moekit/metrics/continual.h"
+#include "moekit/tasks/continual/best_state.h"
 #include "moekit/tasks/continual/config.h"
 #include "moekit/tasks/continual/selector.h"
 #include "moekit/train/problem.h"
@@ -39,6 +40,8 @@ class ContinualProblem : public train::Problem {
   enum class Part { kValidation, kTest };
   /// Accuracy in per cent on a part of each task. @param learnt  tasks learnt so far
   std::vector<double> accuracies(Part part, int64_t learnt);
+  /// Accuracy in per cent on a part of one task. @param by  whose router or network answers
+  double accuracy(Part part, int64_t task, int64_t by);
   /// The same with the selector in place of being told the task.
   /// @param size  which of its sizes of batches
   struct Selected {
@@ -56,6 +59,7 @@ class ContinualProblem : public train::Problem {
   /// What the model takes of a task's training images.
   const torch::Tensor& training_inputs(int64_t task);
   const torch::Tensor& part_inputs(Part part, int64_t task);
+  void look_for_best(int64_t step_of_task);
   Json selector_summary() const;
   torch::Tensor model_inputs(const torch::Tensor& images);
   torch::Tensor batch_index(const train::StepKey& key);
@@ -65,7 +69,8 @@ class ContinualProblem : public train::Problem {
   data::TaskStream stream_;
   std::shared_ptr<StreamModel> model_;
   Selector selector_{nullptr};                 ///< null where none is asked for
-  std::shared_ptr<torch::nn::Module> module_;  ///< the model, what protects it, the selector
+  BestState best_{nullptr};                    ///< null where tasks end in their last state
+  std::shared_ptr<torch::nn::Module> module_;  ///< the model and what is kept beside it
   std::vector<std::shared_ptr<Protection>> protections_;
   /// [T] each, made when they are needed.
   std::vector<torch::Tensor> train_inputs_, validation_inputs_, test_inputs_;

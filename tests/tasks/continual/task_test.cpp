@@ -94,7 +94,8 @@ batch_size = 32
 TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
   const std::vector<std::vector<std::string>> kinds = {
       {"train.merge=merge", "train.merge_period=2", "train.steps=4", "train.usage=true",
-       "protect.replay=10", "selector.on=true", "protect.lwf=1"},
+       "protect.replay=10", "selector.on=true", "protect.lwf=1", "stream.validation=50",
+       "train.best_every=3"},
       {"train.steps=4", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     const auto tree = kind == 0 ? recipe(kinds[kind]) : whole(kinds[kind]);
@@ -121,6 +122,30 @@ TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
     // What every task was left with.
     EXPECT_EQ(run::list_checkpoints(folder_ / one).size(), 3U);
   }
+}
+
+TEST_F(ContinualTest, EndsATaskInItsBestStateOnValidation) {
+  // A learning rate at which the last state is a matter of luck.
+  const std::vector<std::string> set = {"stream.validation=100", "train.lr=0.3", "train.steps=20"};
+  auto with = set;
+  with.push_back("train.best_every=1");
+  const Json last = run(recipe(set), "last");
+  const Json best = run(recipe(with), "best");
+  EXPECT_FALSE(last.contains("best_step"));
+  ASSERT_EQ(best["best_step"].size(), 3U);
+  bool earlier = false;
+  for (const auto& step : best["best_step"]) {
+    EXPECT_GE(step, 1);
+    EXPECT_LE(step, 20);
+    earlier = earlier || step < 20;
+  }
+  EXPECT_TRUE(earlier);
+  // Up to the end of the first task both are the same run: its best is no worse than its last.
+  const auto of = [&](const std::string& name) {
+    return run::read_metrics(folder_ / name)[1]["validation_accuracy"][0].get<double>();
+  };
+  EXPECT_GE(of("best"), of("last"));
+  EXPECT_GT(best["validation"]["figures"]["average"], last["validation"]["figures"]["average"]);
 }
 
 TEST_F(ContinualTest, FrozenExpertsAndRoutersKeepWhatATaskLearnt) {
@@ -271,6 +296,10 @@ TEST_F(ContinualTest, ShowsItsMatrixUseAndMerges) {
 }
 
 TEST_F(ContinualTest, RefusesBeforeWorkBegins) {
+  EXPECT_NE(refusal(recipe({"train.best_every=2"})).find("set stream.validation"),
+            std::string::npos);
+  EXPECT_NE(refusal(recipe({"train.best_every=13", "stream.validation=50"})).find("got 13"),
+            std::string::npos);
   const auto says = [&](const std::vector<std::string>& set, const std::string& words) {
     const std::string message = refusal(recipe(set));
     EXPECT_NE(message.find(words), std::string::npos) << words << ": " << message;
