@@ -62,7 +62,7 @@ void merge_groups(const nn::RoutedLayer& layer, const std::vector<GroupPlan>& gr
     const auto& [experts, weights] = groups[g];
     representatives.push_back(experts.front());
     if (experts.size() == 1) continue;
-    merged[g].tensors = merge::merged_expert(layer, experts, weights, align);
+    merged[g].tensors = merge::merged_expert(layer, experts, weights, {.align = align});
     if (router == RouterRepair::kMean) {
       merged[g].rows = merge::router_rows(layer, experts, weights, merge::RouterRows::kMean);
     }

@@ -8,6 +8,7 @@
 #include "moekit/checkpoint/optimizer_rows.h"
 #include "moekit/merge/align_units.h"
 #include "moekit/merge/average.h"
+#include "moekit/merge/product.h"
 
 namespace moekit::merge {
 namespace {
@@ -58,26 +59,44 @@ void drop_gradient(const torch::Tensor& parameter, int64_t row) {
 
 }  // namespace
 
+std::string why_not_joined(const nn::RoutedLayer& layer, const JoinOptions& join) {
+  if (join.align && join.products) {
+    return "products do not depend on where hidden units lie: they cannot be aligned too";
+  }
+  if (join.align && !layer.experts->hidden_units()) {
+    return concat("the experts of layer \"", layer.name, "\" cannot tell their hidden units");
+  }
+  if (join.products && !layer.experts->matrix_pair()) {
+    return concat(
+        "the experts of layer \"", layer.name,
+        "\" are no products of two matrices (mlp experts of activation \"identity\" are)");
+  }
+  if ((join.align || join.products) && layer.router != nullptr &&
+      layer.router->needs_expert_features()) {
+    return concat("the router of layer \"", layer.name,
+                  "\" reads the experts' features, which that would change");
+  }
+  return {};
+}
+
 nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
-                                const std::vector<double>& weights, bool align) {
+                                const std::vector<double>& weights, const JoinOptions& join) {
   MOEKIT_CHECK(!parents.empty() && parents.size() == weights.size(), "merge: ", parents.size(),
                " parents and ", weights.size(), " weights of layer \"", layer.name, "\"");
   for (const int64_t parent : parents) check_expert(layer, "parent", parent);
   MOEKIT_CHECK(std::set<int64_t>(parents.begin(), parents.end()).size() == parents.size(),
                "merge: a parent of layer \"", layer.name, "\" is named twice");
-  const auto units = layer.experts->hidden_units();
-  MOEKIT_CHECK(!align || units, "merge: the experts of layer \"", layer.name,
-               "\" cannot tell their hidden units, so that they cannot be aligned");
-  MOEKIT_CHECK(!align || layer.router == nullptr || !layer.router->needs_expert_features(),
-               "merge: the router of layer \"", layer.name,
-               "\" reads the experts' features, whose order alignment would change");
+  const std::string why_not = why_not_joined(layer, join);
+  MOEKIT_CHECK(why_not.empty(), "merge: ", why_not);
   std::vector<nn::ExpertTensors> experts;
   for (const int64_t parent : parents) {
     auto tensors = nn::expert_tensors(*layer.experts, parent);
-    experts.push_back(align && !experts.empty() ? align_units(*units, experts.front(), tensors)
-                                                : std::move(tensors));
+    experts.push_back(join.align && !experts.empty()
+                          ? align_units(*layer.experts->hidden_units(), experts.front(), tensors)
+                          : std::move(tensors));
   }
-  return average(experts, weights);
+  return join.products ? mean_product(*layer.experts->matrix_pair(), experts, weights)
+                       : average(experts, weights);
 }
 
 std::vector<torch::Tensor> router_rows(const nn::RoutedLayer& layer,
@@ -135,7 +154,7 @@ void merge_into(const nn::RoutedLayer& layer, const std::vector<int64_t>& parent
                victim, " of layer \"", layer.name, "\" is parent and victim");
   MOEKIT_CHECK(options.blend >= 0 && options.blend <= 1, "merge: blend must be 0..1; got ",
                options.blend);
-  const auto merged = merged_expert(layer, parents, weights, options.align);
+  const auto merged = merged_expert(layer, parents, weights, options.join);
   write_expert(layer, victim,
                blended(nn::expert_tensors(*layer.experts, victim), merged, options.blend),
                router_rows(layer, parents, weights, options.router_rows), optimizer);

@@ -16,9 +16,17 @@ enum class RouterRows {
   kZero,
 };
 
-struct MergeOptions {
+/// What is averaged.
+struct JoinOptions {
   /// Exchange the hidden units of every parent such that they lie as those of the first one do.
   bool align = false;
+  /// Average the products of experts that are two matrices, and take the nearest of their rank (see
+  /// mean_product()), in place of the matrices.
+  bool products = false;
+};
+
+struct MergeOptions {
+  JoinOptions join;
   /// Share of the merged expert in what is written; the victim keeps the rest of itself. 0..1
   double blend = 1;
   RouterRows router_rows = RouterRows::kKeep;
@@ -28,9 +36,11 @@ struct MergeOptions {
 /// @param weights  one a parent, not negative
 /// @throws ArgumentError for no parent, one out of range or named twice, weights without a positive
 ///         sum, experts of different shape, alignment of experts that cannot tell their hidden
-///         units
+///         units, products of experts that are none, or both
 nn::ExpertTensors merged_expert(const nn::RoutedLayer& layer, const std::vector<int64_t>& parents,
-                                const std::vector<double>& weights, bool align);
+                                const std::vector<double>& weights, const JoinOptions& join = {});
+/// Why the experts of a layer cannot be joined so; empty where they can.
+std::string why_not_joined(const nn::RoutedLayer& layer, const JoinOptions& join);
 
 /// What becomes of the router's rows of an expert that is written over, in the order of
 /// `RouterImpl::expert_rows`; none where they stay.

@@ -51,7 +51,7 @@ class UsageCounter {
   /// @param decay  of the exponential counts, a step; 0 < decay < 1
   explicit UsageCounter(double decay, SumOverReplicas sum = {});
   /// Adds what the layers of one step decided. No gradient.
-  /// @throws ArgumentError for a layer whose number of experts has changed
+  /// @throws ArgumentError for a layer that has fewer experts than before; new ones come behind
   void add(const std::vector<nn::LayerRouting>& layers);
   /// [E] of a layer; no numbers where none of its steps has been counted.
   const std::vector<double>& counts(const std::string& layer, UsageWindow window,

@@ -70,6 +70,10 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   /// for experts that have none, nothing where the bank cannot tell.
   virtual std::optional<std::vector<HiddenUnits>> hidden_units() const { return std::nullopt; }
 
+  /// What an expert is made of that is a product of two matrices, as adapters of low rank are;
+  /// nothing for all others.
+  virtual std::optional<MatrixPair> matrix_pair() const { return std::nullopt; }
+
   /// Experts that do not learn, in order. Call nn::freeze_experts() instead of setting them.
   const std::vector<int64_t>& frozen_experts() const { return frozen_; }
   void set_frozen_experts(std::vector<int64_t> experts) { frozen_ = std::move(experts); }

@@ -23,4 +23,10 @@ struct HiddenUnits {
   std::vector<UnitAxis> axes;
 };
 
+/// The tensors of an expert that is a product of two matrices: down (up x + up_bias) + down_bias.
+struct MatrixPair {
+  std::string up, down;            ///< [r, D] and [O, r], names as in `expert_tensors`
+  std::string up_bias, down_bias;  ///< [r] and [O]; both empty where there are none
+};
+
 }  // namespace moekit::nn

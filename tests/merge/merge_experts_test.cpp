@@ -170,7 +170,7 @@ TEST(MergeInto, AlignedItMakesAShuffledCopyTheOriginal) {
   merge_into(parts, {0, 1}, {1, 1}, 2);
   EXPECT_FALSE(equal(copy_of(parts, 2), copy_of(parts, 0)));  // which plain averaging destroys
   MergeOptions options;
-  options.align = true;
+  options.join.align = true;
   merge_into(parts, {0, 1}, {1, 1}, 3, options);
   EXPECT_TRUE(equal(copy_of(parts, 3), copy_of(parts, 0)));
 }
@@ -182,7 +182,7 @@ TEST(MergeInto, BlendsAndMovesTheRoutersRows) {
   torch::optim::SGD optimizer(layer->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   train(layer, optimizer, 2);
   const auto victim = copy_of(parts, 3);
-  const auto merged = merged_expert(parts, {0, 2}, {1, 3}, false);
+  const auto merged = merged_expert(parts, {0, 2}, {1, 3});
   const auto rows = parts.router->expert_rows();
   ASSERT_EQ(rows.size(), 2U);
   const auto weight = rows[0].detach().clone();
@@ -222,7 +222,7 @@ TEST(MergeInto, TakesExpertsThatAreModules) {
   }
   train(layer, optimizer, 1);
   MergeOptions aligned;
-  aligned.align = true;
+  aligned.join.align = true;
   EXPECT_NE(refusal([&] {
               merge_into(parts, {0, 2}, {1, 1}, 1, aligned);
             }).find("cannot tell"),

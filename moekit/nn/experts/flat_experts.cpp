@@ -31,6 +31,15 @@ std::optional<std::vector<HiddenUnits>> FlatExpertsImpl::hidden_units() const {
   return layers;
 }
 
+std::optional<MatrixPair> FlatExpertsImpl::matrix_pair() const {
+  auto pair = inner_->matrix_pair();
+  if (!pair) return pair;
+  for (auto* name : {&pair->up, &pair->down, &pair->up_bias, &pair->down_bias}) {
+    if (!name->empty()) *name = "inner." + *name;
+  }
+  return pair;
+}
+
 std::shared_ptr<ExpertsImpl> flatten_images(std::shared_ptr<ExpertsImpl> experts,
                                             const LayerSite& site) {
   if (!site.is_image()) return experts;

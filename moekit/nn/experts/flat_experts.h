@@ -26,6 +26,7 @@ class FlatExpertsImpl : public Cloneable<FlatExpertsImpl, ExpertsImpl> {
   }
   torch::Tensor directions() const override { return inner_->directions(); }
   std::optional<std::vector<HiddenUnits>> hidden_units() const override;
+  std::optional<MatrixPair> matrix_pair() const override;
 
  private:
   std::shared_ptr<ExpertsImpl> inner_;

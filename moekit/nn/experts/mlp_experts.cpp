@@ -94,6 +94,16 @@ std::optional<std::vector<HiddenUnits>> MlpExpertsImpl::hidden_units() const {
   return {{std::move(units)}};
 }
 
+std::optional<MatrixPair> MlpExpertsImpl::matrix_pair() const {
+  if (options.activation() != Activation::kIdentity) return std::nullopt;
+  MatrixPair pair{"up_proj", "down_proj", "", ""};
+  if (options.bias()) {
+    pair.up_bias = "up_bias";
+    pair.down_bias = "down_bias";
+  }
+  return pair;
+}
+
 std::shared_ptr<ExpertsImpl> make_mlp_experts(const MlpExpertsOptions& options,
                                               const LayerSite& site) {
   return flatten_images(std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(options)

@@ -70,6 +70,8 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   std::string why_not_fused(const torch::Tensor& tokens) const override;
   void take_experts(ExpertEdit& edit) override;
   std::optional<std::vector<HiddenUnits>> hidden_units() const override;
+  /// Of activation "identity".
+  std::optional<MatrixPair> matrix_pair() const override;
 
   MlpExpertsOptions options;
   torch::Tensor gate_proj;  ///< [E, F, D], gated activations only

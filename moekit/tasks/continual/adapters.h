@@ -15,6 +15,7 @@ struct AdaptersConfig {
   int64_t num_experts = 8;
   double scale = 0.1;
   int64_t freeze_used = 2;
+  int64_t grow = 0;
   bool shared_router = false;
   KindSection<nn::RouterKinds> router;
   KindSection<nn::ExpertKinds> expert;
@@ -25,6 +26,8 @@ struct AdaptersConfig {
     field("num_experts", num_experts, "E", at_least(1));
     field("scale", scale, "times what the experts add", above(0));
     field("freeze_used", freeze_used, "most used experts that stop learning after a task",
+          at_least(0));
+    field("grow", grow, "experts that each task after the first brings, for it and those to come",
           at_least(0));
     field("shared_router", shared_router, "one router for all tasks, which learns on");
     field("router", router, "");

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "moekit/core/error.h"
+
 namespace moekit::continual {
 namespace {
 
@@ -23,8 +25,19 @@ BestStateImpl::BestStateImpl(torch::nn::Module& model) : model_(model) {
   }
 }
 
+void BestStateImpl::fit() {
+  const torch::NoGradGuard no_grad;
+  const auto tensors = all_tensors(model_);
+  MOEKIT_CHECK(tensors.size() == copies_.size(), "BestState: the model had ", copies_.size(),
+               " tensors, now ", tensors.size());
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    if (copies_[t].sizes() != tensors[t].sizes()) copies_[t].set_data(tensors[t].detach().clone());
+  }
+}
+
 void BestStateImpl::keep() {
   const torch::NoGradGuard no_grad;
+  fit();
   const auto tensors = all_tensors(model_);
   for (size_t t = 0; t < tensors.size(); ++t) copies_[t].copy_(tensors[t]);
 }

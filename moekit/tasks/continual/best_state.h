@@ -13,6 +13,8 @@ class BestStateImpl : public torch::nn::Module {
  public:
   /// Copies what the model has now. @param model  lives as long as this
   explicit BestStateImpl(torch::nn::Module& model);
+  /// Takes the sizes that the model's tensors have now.
+  void fit();
   /// The model is best as it is.
   void keep();
   /// Makes the model what it was when it was best.

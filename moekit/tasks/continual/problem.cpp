@@ -159,6 +159,7 @@ void ContinualProblem::before_step(const train::LoopState& state) {
   for (const auto& protection : protections_) protection->begin_task(*model_, state_->task);
   if (selector_) selector_->learn(state_->task, training_inputs(state_->task));
   model_->enter_task(state_->task);
+  if (best_) best_->fit();
 }
 
 torch::Tensor ContinualProblem::model_inputs(const torch::Tensor& images) {
@@ -406,7 +407,10 @@ Json ContinualProblem::finish(const train::LoopState& /*state*/,
         {"figures", continual_figures({state_->validation_rows, state_->validation_before})}};
   }
   for (size_t l = 0; l < state_->layers.size(); ++l) {
-    summary["used"][state_->layers[l]] = state_->used[l];
+    auto used = state_->used[l];
+    // Of a pool that grew, the experts to come were used by none.
+    for (auto& row : used) row.resize(used.back().size(), 0);
+    summary["used"][state_->layers[l]] = used;
   }
   if (selector_) summary["selector"] = selector_summary();
   if (best_) summary["best_step"] = state_->best_step;
@@ -436,6 +440,7 @@ void ContinualProblem::load_state(const Json& state, const std::string& where) {
   usage_.load_state(state_->usage, own + ".usage");
   model_->load_state(state_->model, own + ".model");
   model_->enter_task(state_->task);
+  if (best_) best_->fit();
 }
 
 void ContinualProblem::check_matrix_state(const std::string& where) const {

@@ -43,6 +43,8 @@ class StreamModel : public torch::nn::Module {
   virtual torch::Tensor logits_by(const torch::Tensor& inputs, int64_t task, int64_t by) = 0;
   /// D of inputs() where they are frozen features [N, D] and each task has a router; else 0.
   virtual int64_t selectable_features() const { return 0; }
+  /// Whether its parameters change their sizes from task to task.
+  virtual bool grows() const { return false; }
   /// What learns in a task; also called when a run goes on within it.
   virtual void enter_task(int64_t task) = 0;
   /// A task has been learnt.

@@ -78,6 +78,8 @@ void check_weight_anchor(const WeightAnchorOptions& options, const ProtectionSit
                          const std::string& where) {
   MOEKIT_CHECK(options.weight > 0 || options.samples == WeightAnchorOptions{}.samples, where,
                ".ewc_samples has no effect without ", where, ".ewc");
+  MOEKIT_CHECK(options.weight == 0 || site.model == nullptr || !site.model->grows(), where,
+               ".ewc holds weights where they are, and model.grow adds some with every task");
   MOEKIT_CHECK(options.weight == 0 || site.num_classes.size() > 1, where,
                ".ewc has no effect on a stream of one task");
 }

@@ -142,7 +142,8 @@ void check_effects(const MergingOptions& o, const std::string& where) {
   refuse(o.decay != usual.decay, on && o.window == merge::UsageWindow::kExponential, "merge_decay",
          "merge_window = \"exponential\"");
   refuse(o.weights != usual.weights, merges, "merge_weights", "merge = \"merge\"");
-  refuse(o.how.align, merges, "merge_align", "merge = \"merge\"");
+  refuse(o.how.join.align, merges, "merge_align", "merge = \"merge\"");
+  refuse(o.how.join.products, merges, "merge_products", "merge = \"merge\"");
   refuse(o.how.blend != 1, has_parents, "merge_blend", "merge = \"merge\" or \"copy_top1\"");
   refuse(o.how.router_rows != merge::RouterRows::kKeep, has_parents, "merge_router",
          "merge = \"merge\" or \"copy_top1\"");
@@ -169,12 +170,9 @@ void check_merging(const MergingOptions& options, const CallbackSite& site,
         options.how.router_rows == merge::RouterRows::kKeep || !layer.router->expert_rows().empty(),
         where, ".merge_router: the router of layer \"", layer.name,
         "\" has no rows of its experts");
-    MOEKIT_CHECK(!options.how.align || layer.experts->hidden_units(), where,
-                 ".merge_align: the experts of layer \"", layer.name,
-                 "\" cannot tell their hidden units");
-    MOEKIT_CHECK(!options.how.align || !layer.router->needs_expert_features(), where,
-                 ".merge_align: the router of layer \"", layer.name,
-                 "\" reads the experts' features, whose order alignment would change");
+    const std::string why_not = merge::why_not_joined(layer, options.how.join);
+    MOEKIT_CHECK(why_not.empty(), where,
+                 options.how.join.products ? ".merge_products: " : ".merge_align: ", why_not);
   }
 }
 

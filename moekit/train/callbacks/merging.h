@@ -47,7 +47,9 @@ struct MergingOptions {
     field("merge_min_gap", thresholds.min_gap,
           "least share by which the least used one's count is below that", at_least(0, 1));
     field("merge_weights", weights, "of the two parents");
-    field("merge_align", how.align, "exchange hidden units so that the parents lie alike");
+    field("merge_align", how.join.align, "exchange hidden units so that the parents lie alike");
+    field("merge_products", how.join.products,
+          "of experts that are products of two matrices, merge the products");
     field("merge_blend", how.blend, "share of the merged expert in what is written",
           at_least(0, 1));
     field("merge_router", how.router_rows, "the router's rows of what is written over");

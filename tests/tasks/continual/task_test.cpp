@@ -96,9 +96,11 @@ TEST_F(ContinualTest, ResumesAtTaskAndStepToTheSameBits) {
       {"train.merge=merge", "train.merge_period=2", "train.steps=4", "train.usage=true",
        "protect.replay=10", "selector.on=true", "protect.lwf=1", "stream.validation=50",
        "train.best_every=3"},
-      {"train.steps=4", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"}};
+      {"train.steps=4", "protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5"},
+      {"train.steps=4", "model.grow=2", "train.merge=merge", "train.merge_period=2",
+       "train.usage=true", "protect.replay=10", "stream.validation=50", "train.best_every=2"}};
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
-    const auto tree = kind == 0 ? recipe(kinds[kind]) : whole(kinds[kind]);
+    const auto tree = kind == 1 ? whole(kinds[kind]) : recipe(kinds[kind]);
     const std::string one = concat("whole", kind);
     const std::string other = concat("parts", kind);
     run(tree, one);
@@ -160,6 +162,29 @@ TEST_F(ContinualTest, FrozenExpertsAndRoutersKeepWhatATaskLearnt) {
   double sum = 0;
   for (const auto& count : kept["used"]["model.moe"][1]) sum += count.get<double>();
   EXPECT_EQ(sum, 12 * 32 * 2);
+}
+
+TEST_F(ContinualTest, APoolThatGrowsLeavesEarlierTasksAsTheyWere) {
+  const Json grown = run(recipe({"model.grow=2", "model.freeze_used=5"}), "grown");
+  const Json fixed = run(recipe({"model.freeze_used=5"}), "fixed");
+  // The first task is the same run, and its router knows nothing of the new experts.
+  EXPECT_EQ(grown["accuracy"][0][0], fixed["accuracy"][0][0]);
+  EXPECT_EQ(grown["accuracy"][0][0], grown["accuracy"][2][0]);
+  const auto& used = grown["used"]["model.moe"];
+  ASSERT_EQ(used[0].size(), 9U);
+  for (size_t e = 5; e < 9; ++e) EXPECT_EQ(used[0][e], 0);
+  for (size_t e = 7; e < 9; ++e) EXPECT_EQ(used[1][e], 0);
+  EXPECT_GT(used[2][7].get<double>() + used[2][8].get<double>(), 0);
+  // Experts of 24 x 4 and 4 x 24 weights with biases; two routers have two rows more, one four,
+  // each of a weight, its noise's weight and a bias.
+  const int64_t expert = 2 * 24 * 4 + 4 + 24;
+  EXPECT_GT(grown["parameters"].get<int64_t>() - fixed["parameters"].get<int64_t>(), 4 * expert);
+  const auto source = checkpoint::open_tensors(folder_ / "grown" / "model" / "model.safetensors");
+  EXPECT_EQ(source->read("model.moe.experts.up_proj").size(0), 9);
+  EXPECT_EQ(source->read("model.moe.router.1.weight").size(0), 7);
+  // New experts were drawn, not copied.
+  const auto up = source->read("model.moe.experts.up_proj");
+  EXPECT_FALSE(torch::equal(up[8], up[0]));
 }
 
 TEST_F(ContinualTest, MergesChangeTheRouterOfTheTaskAtHandAlone) {
@@ -296,6 +321,8 @@ TEST_F(ContinualTest, ShowsItsMatrixUseAndMerges) {
 }
 
 TEST_F(ContinualTest, RefusesBeforeWorkBegins) {
+  EXPECT_NE(refusal(recipe({"model.grow=2", "model.shared_router=true"})).find("model.grow"),
+            std::string::npos);
   EXPECT_NE(refusal(recipe({"train.best_every=2"})).find("set stream.validation"),
             std::string::npos);
   EXPECT_NE(refusal(recipe({"train.best_every=13", "stream.validation=50"})).find("got 13"),
@@ -342,6 +369,7 @@ TEST_F(ContinualTest, RefusesWhatDataShowBeforeATaskIsLearnt) {
        "wants 3 experts or more");
   says(recipe({"train.merge=merge", "model.router.top_k=5"}), "goes to all 5");
   says(whole({"train.merge=merge"}), "has no routed layer");
+  says(recipe({"protect.ewc=1", "model.grow=1"}), "model.grow adds some with every task");
 }
 
 }  // namespace

@@ -227,9 +227,9 @@ TEST(Merging, RefusesWhatCannotBeMergedAndKeysWithoutEffect) {
   refused(options, sound, "train.merge_decay has no effect without train.merge_window");
   options = every(5);
   options.replacement = merge::Replacement::kCopyTop1;
-  options.how.align = true;
+  options.how.join.align = true;
   refused(options, sound, "train.merge_align has no effect");
-  options.how.align = false;
+  options.how.join.align = false;
   options.weights = ParentWeights::kUsage;
   refused(options, sound, "train.merge_weights has no effect");
   options = every(5);
