@@ -33,8 +33,12 @@ value=$(awk -v k="$k" -v s="$seed" -v d="$shift" -v out="$out" 'BEGIN {
   printf "%.17g", k + 0.1 * s + wave + d }')
 echo "{\"moekit\": \"1\", \"libtorch\": \"2\", \"machine\": \"$(cat "$here/machine")\"}" > "$out/run.json"
 echo 'k = 1' > "$out/config.toml"
-echo "{\"test\": {\"error\": $value}}" > "$out/summary.json"
+echo "{\"test\": {\"error\": $value}, \"validation\": {\"error\": $value}}" > "$out/summary.json"
 )";
+
+constexpr const char* kSearchFigures =
+    "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }, "
+    "{ name = \"validation_error\", pointer = \"/validation/error\", better = \"lower\" }]\n";
 
 class ReproductionTest : public StudyFolder {
  protected:
@@ -137,11 +141,10 @@ TEST_F(ReproductionTest, AFailedSeedIsNamedAndItsClaimNotTested) {
 }
 
 TEST_F(ReproductionTest, SearchesSettingsFirst) {
-  const Study study = read(concat(
-      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
-      kTwoRows,
-      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = "
-      "2\n"));
+  const Study study = read(concat(kSearchFigures, kTwoRows,
+                                  "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = "
+                                  "\"validation_error\"\nseeds = "
+                                  "2\n"));
   const Outcome outcome = reproduce(study, options(5), recipes());
   EXPECT_EQ(outcome.rows[0].tuned, "k=3");
   EXPECT_EQ(outcome.rows[0].trials, 3);
@@ -153,11 +156,10 @@ TEST_F(ReproductionTest, SearchesSettingsFirst) {
 }
 
 TEST_F(ReproductionTest, WhatTheStudySetsIsNotTheUsers) {
-  const Study study = read(concat(
-      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
-      kTwoRows,
-      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = \"test_error\"\nseeds = "
-      "2\n"));
+  const Study study = read(concat(kSearchFigures, kTwoRows,
+                                  "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3, 5] }\nfigure = "
+                                  "\"validation_error\"\nseeds = "
+                                  "2\n"));
   const auto refused = [&](const char* set) -> std::string {
     auto own = options(5);
     own.plan.set = {set};
@@ -176,10 +178,9 @@ TEST_F(ReproductionTest, WhatTheStudySetsIsNotTheUsers) {
 }
 
 TEST_F(ReproductionTest, ARowWhoseSearchFoundNothingIsMissingAndTheOthersStand) {
-  const Study study = read(concat(
-      "figure = [{ name = \"test_error\", pointer = \"/test/error\", better = \"lower\" }]\n",
-      kTwoRows,
-      "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3] }\nfigure = \"test_error\"\nseeds = 2\n"));
+  const Study study = read(concat(kSearchFigures, kTwoRows,
+                                  "[[tune]]\nrows = [\"g/a\"]\ngrid = { k = [7, 3] }\nfigure = "
+                                  "\"validation_error\"\nseeds = 2\n"));
   write_file_atomic(folder_ / "fail-10002", "");
   const Outcome outcome = reproduce(study, options(5), recipes());
   EXPECT_NE(outcome.rows[0].what_is_missing().find("no point of its search is finished"),

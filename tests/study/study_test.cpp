@@ -308,12 +308,20 @@ TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
   for (const char* tune :
        {"rows = []\ngrid = { k = [1] }", "rows = [\"g/c\"]\ngrid = { k = [1] }", "rows = [\"g/a\"]",
         "rows = [\"g/a\"]\ngrid = { k = 1 }", "rows = [\"g/a\", \"g/a\"]\ngrid = { k = [1] }"}) {
-    EXPECT_THROW(read(concat("figure = [{ name = \"test_error\", pointer = \"/test/error\", better "
-                             "= \"lower\" }]\n",
+    EXPECT_THROW(read(concat("figure = [{ name = \"test_error\", pointer = \"/validation/error\", "
+                             "better = \"lower\" }]\n",
                              text, "[[tune]]\nfigure = \"test_error\"\n", tune)),
                  ArgumentError)
         << tune;
   }
+  // By the test set nothing is chosen.
+  const auto by = [&](const char* pointer) {
+    return concat("figure = [{ name = \"test_error\", pointer = \"", pointer,
+                  "\", better = \"lower\" }]\n", text,
+                  "[[tune]]\nfigure = \"test_error\"\nrows = [\"g/a\"]\ngrid = { k = [1] }");
+  };
+  EXPECT_THROW(read(by("/test/error")), ArgumentError);
+  EXPECT_NO_THROW(read(by("/validation/error")));
   EXPECT_THROW(read(with("tier = \"quick\"", "tier = \"slow\"")), ArgumentError);
   EXPECT_THROW(read(with("title", "titel")), ArgumentError);
   EXPECT_THROW(read(with("test_error = 0.5", "test_error = \"low\"")), ArgumentError);

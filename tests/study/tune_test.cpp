@@ -9,7 +9,7 @@ namespace moekit::study {
 namespace {
 
 constexpr const char* kTuned = R"(
-figure = [{ name = "test_error", title = "error", pointer = "/test/error", better = "lower" }]
+figure = [{ name = "test_error", title = "error", pointer = "/validation/error", better = "lower" }]
 [[row]]
 name = "g/a"
 tier = "quick"
