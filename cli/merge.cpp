@@ -30,6 +30,7 @@ void print_layer(const Json& layer) {
   }
 }
 
+// Plus zero: an entropy of none may be a negative zero.
 /// One figure of the three models; a layer's where `layer` is given.
 void print_figure(const Json& report, const char* title, const char* key,
                   const std::string& layer = {}) {
@@ -37,8 +38,9 @@ void print_figure(const Json& report, const char* title, const char* key,
   for (const char* which : {"before", "after", "representatives_alone"}) {
     const Json& test = report[which]["test"];
     const Json& values = layer.empty() ? test : test["layers"][layer];
-    fmt::print("{:>12}", values.contains(key) ? fmt::format("{:.4f}", figure_value(values[key]))
-                                              : std::string("-"));
+    fmt::print("{:>12}", values.contains(key)
+                             ? fmt::format("{:.4f}", figure_value(values[key]) + 0.0)
+                             : std::string("-"));
   }
   fmt::print("\n");
 }

@@ -43,6 +43,16 @@ expect 0 "2 experts become 1" $moekit merge merged --keep 1 -o one
 expect 2 "--keep must be below 4, as many experts as layer \"mixture\" has; got 4" \
   $moekit merge run --keep 4 -o x
 expect 2 "--keep must be at least 2" $moekit merge sparse --keep 1 -o x
+sed 's/^num_experts/router = { kind = "attentive", trunk = { hidden = [16] } }\nnum_experts/' small.toml > attentive.toml
+$moekit train attentive.toml --out attentive --quiet >/dev/null
+expect 0 "4 experts become 3" $moekit merge attentive --keep 3 -o fewer
+expect 2 "--align: the router of layer \"mixture\" reads the experts' features" \
+  $moekit merge attentive --keep 2 --align -o x
+expect 2 "--router mean: the router of layer \"mixture\" has no rows" \
+  $moekit merge attentive --keep 2 --router mean -o x
+printf 'task = "soft_routed"\ndim = 8\nteacher_pairs = 1\nstudent_pairs = 2\nbatch_size = 64\ntime = 2\nfine_tune_steps = 5\ntest_samples = 500\n' > soft.toml
+$moekit train soft.toml --quiet --out soft >/dev/null
+expect 2 "merge takes runs of task \"classification\"" $moekit merge soft --keep 2 -o x
 expect 2 "--samples must be at most" $moekit merge run --keep 2 --samples 100000 -o x
 expect 2 "merged is there already" $moekit merge run --keep 2 -o merged
 expect 2 "--keep is required" $moekit merge run -o x

@@ -5,14 +5,12 @@
 
 namespace moekit::classification {
 
-Json judge(models::ClassifierImpl& model, const RunData& data,
-           const std::filesystem::path& folder) {
+Judged judge(models::ClassifierImpl& model, const RunData& data) {
   Json out = Json::object();
   int64_t parameters = 0;
   for (const auto& parameter : model.parameters()) parameters += parameter.numel();
   out["parameters"] = parameters;
-  const auto test = evaluate(model, data.test, data.normalization, {.keep_outputs = true});
-  metrics::write_trace(folder / "trace.safetensors", test.trace);
+  auto test = evaluate(model, data.test, data.normalization, {.keep_outputs = true});
   out["test"] = evaluation_summary(test, model, data.input.num_classes);
   const auto errors = [&](const data::ImageSet& set) -> Json {
     const auto part = evaluate(model, set, data.normalization);
@@ -23,7 +21,7 @@ Json judge(models::ClassifierImpl& model, const RunData& data,
   if (auto aligned = alignments(model, data, test.trace); !aligned.empty()) {
     out["alignment"] = std::move(aligned);
   }
-  return out;
+  return {std::move(out), std::move(test.trace)};
 }
 
 }  // namespace moekit::classification

@@ -1,15 +1,18 @@
 #pragma once
 
-#include <filesystem>
-
 #include "moekit/core/config.h"
+#include "moekit/metrics/routing_trace.h"
 #include "moekit/models/classifier.h"
 #include "moekit/tasks/classification/run_data.h"
 
 namespace moekit::classification {
 
-/// What a summary says of a finished model: "parameters", "test", "train" and, where the data have
-/// them, "validation" and "alignment". Writes trace.safetensors, of the test images, into `folder`.
-Json judge(models::ClassifierImpl& model, const RunData& data, const std::filesystem::path& folder);
+/// What becomes of a finished model in a run's files.
+struct Judged {
+  Json summary;  ///< "parameters", "test", "train", and where the data have them "validation" and
+                 ///< "alignment"
+  metrics::RoutingTrace trace;  ///< of the test images
+};
+Judged judge(models::ClassifierImpl& model, const RunData& data);
 
 }  // namespace moekit::classification

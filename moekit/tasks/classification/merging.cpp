@@ -9,6 +9,7 @@
 #include "moekit/compress/similarity.h"
 #include "moekit/core/files.h"
 #include "moekit/core/random.h"
+#include "moekit/merge/merge_experts.h"
 #include "moekit/models/model_io.h"
 #include "moekit/tasks/classification/evaluate.h"
 #include "moekit/tasks/classification/judge.h"
@@ -40,6 +41,13 @@ void check_layers(const Layers& layers, const compress::MergeOptions& options,
     MOEKIT_CHECK(options.keep >= top_k, run.string(), ": --keep must be at least ", top_k,
                  ", as many experts as layer \"", layer.name, "\" gives each token; got ",
                  options.keep);
+    if (layer.router == nullptr) continue;
+    const std::string why_not = merge::why_not_joined(layer, {.align = options.align});
+    MOEKIT_CHECK(why_not.empty(), run.string(), ": --align: ", why_not);
+    MOEKIT_CHECK(options.router == compress::RouterRepair::kRepresentative ||
+                     !layer.router->expert_rows().empty(),
+                 run.string(), ": --router mean: the router of layer \"", layer.name,
+                 "\" has no rows of its experts");
   }
 }
 
@@ -123,7 +131,8 @@ Json size_json(const torch::nn::Module& model, const fs::path& folder) {
 
 /// Writes the merged model's own run folder: that of the run, with the model exchanged.
 void write_run(const fs::path& folder, const fs::path& run, const Config& config,
-               const RunData& data, models::ClassifierImpl& model, Json& report) {
+               const RunData& data, models::ClassifierImpl& model, const Judged& judged,
+               Json& report) {
   create_folders(folder / "model");
   write_json(folder / "model" / "config.json",
              models::describe_model(model, config.model.choice, data.input));
@@ -135,11 +144,12 @@ void write_run(const fs::path& folder, const fs::path& run, const Config& config
     write_file_atomic(folder / name, read_file(run / name));
   }
   Json summary = read_run_summary(run);
-  summary.update(judge(model, data, folder));
+  summary.update(judged.summary);
   summary["merged"] = report["options"];
   Json facts = read_json(run / "run.json");
   facts["made_from"] = {{"run", fs::absolute(run).lexically_normal().string()}, {"by", "merge"}};
   write_json(folder / "run.json", facts);
+  metrics::write_trace(folder / "trace.safetensors", judged.trace);
   write_json(folder / "merge.json", report);
   write_json(folder / "summary.json", summary);
 }
@@ -196,8 +206,9 @@ Json merge_run(const fs::path& run, const std::string& data_folder,
   }
   report["after"] = {{"test", judged(*merged.model)}};
   report["representatives_alone"] = {{"test", judged(*alone.model)}};
-  FolderTransaction folder(out);
-  write_run(folder.path(), run, config, data, *merged.model, report);
+  const Judged of_merged = judge(*merged.model, data);
+  FolderTransaction folder(out);  // now, so that an interrupted command leaves nothing
+  write_run(folder.path(), run, config, data, *merged.model, of_merged, report);
   folder.commit();
   return report;
 }

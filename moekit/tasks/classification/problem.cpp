@@ -119,7 +119,9 @@ Json ClassificationProblem::finish(const train::LoopState& state,
                   {"seed", config_.seed},
                   {"epochs", state.epoch},
                   {"stopped_early", state.stopped_early}};
-  summary.update(judge(*model_, data_, folder));
+  const auto judged = judge(*model_, data_);
+  summary.update(judged.summary);
+  metrics::write_trace(folder / "trace.safetensors", judged.trace);
   return summary;
 }
 
