@@ -1,10 +1,13 @@
 #include "moekit/tasks/federated/local_training.h"
 
+#include <ATen/Parallel.h>
 #include <torch/optim/sgd.h>
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <exception>
 #include <numeric>
+#include <thread>
 
 #include "moekit/core/random.h"
 #include "moekit/nn/fused_ffn.h"
@@ -63,29 +66,18 @@ class FirstExperts {
   nn::FfnParameters parameters_;
 };
 
-}  // namespace
-
-std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
-                                        const data::Normalization& normalization,
-                                        const std::vector<Learner>& learners,
-                                        const nn::MlpExpertsOptions& net,
-                                        const LocalOptions& options) {
-  std::vector<Trained> out(learners.size());
-  if (learners.empty()) return out;
-  // Those with most steps first: who still trains are the first experts of the bank.
-  std::vector<size_t> place(learners.size());
-  std::iota(place.begin(), place.end(), size_t{0});
-  std::stable_sort(place.begin(), place.end(), [&](size_t a, size_t b) {
-    return learners[a].rows.size() > learners[b].rows.size();
-  });
-  nn::MlpExperts bank(
-      nn::MlpExpertsOptions(net).num_experts(static_cast<int64_t>(learners.size())));
+/// Trains the learners of one thread. @param place  which they are, those with most steps first:
+/// who still trains are the first experts of the bank @param out  of all learners; those of others
+/// are not touched
+void train_group(const data::ImageSet& samples, const data::Normalization& normalization,
+                 const std::vector<Learner>& learners, const std::vector<size_t>& place,
+                 const nn::MlpExpertsOptions& net, const LocalOptions& options,
+                 std::vector<Trained>& out) {
+  nn::MlpExperts bank(nn::MlpExpertsOptions(net).num_experts(static_cast<int64_t>(place.size())));
   std::vector<std::vector<int64_t>> orders;
-  std::vector<double> loss_sums(learners.size(), 0);
+  std::vector<double> loss_sums(place.size(), 0);
   for (size_t e = 0; e < place.size(); ++e) {
     const Learner& learner = learners[place[e]];
-    MOEKIT_CHECK(!learner.rows.empty(), "train_side_by_side: learner ", place[e],
-                 " has no samples");
     orders.push_back(order_of(learner, options.epochs));
     const auto own = nn::expert_tensors(*bank, static_cast<int64_t>(e));
     for (size_t t = 0; t < own.size(); ++t) own[t].second.copy_(learner.start[t].second);
@@ -149,6 +141,51 @@ std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
     Trained& trained = out[place[e]];
     trained.weights = nn::expert_tensors(*bank, static_cast<int64_t>(e));
     trained.loss = loss_sums[e] / static_cast<double>(orders[e].size());
+  }
+}
+
+}  // namespace
+
+std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
+                                        const data::Normalization& normalization,
+                                        const std::vector<Learner>& learners,
+                                        const nn::MlpExpertsOptions& net,
+                                        const LocalOptions& options) {
+  for (size_t k = 0; k < learners.size(); ++k) {
+    MOEKIT_CHECK(!learners[k].rows.empty(), "train_side_by_side: learner ", k, " has no samples");
+  }
+  std::vector<Trained> out(learners.size());
+  std::vector<size_t> place(learners.size());
+  std::iota(place.begin(), place.end(), size_t{0});
+  std::stable_sort(place.begin(), place.end(), [&](size_t a, size_t b) {
+    return learners[a].rows.size() > learners[b].rows.size();
+  });
+  // Dealt out in turn, so that threads have equally much to do.
+  std::vector<std::vector<size_t>> groups(
+      std::min(place.size(), static_cast<size_t>(options.threads)));
+  for (size_t i = 0; i < place.size(); ++i) groups[i % groups.size()].push_back(place[i]);
+  const auto train = [&](size_t g) {
+    train_group(samples, normalization, learners, groups[g], net, options, out);
+  };
+  if (groups.size() <= 1) {
+    if (!groups.empty()) train(0);
+    return out;
+  }
+  std::vector<std::exception_ptr> errors(groups.size());
+  std::vector<std::thread> threads;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    threads.emplace_back([&, g] {
+      try {
+        at::set_num_threads(1);  // libtorch's own would be as many again for each of these
+        train(g);
+      } catch (...) {
+        errors[g] = std::current_exception();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
   }
   return out;
 }

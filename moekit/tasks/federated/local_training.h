@@ -19,6 +19,7 @@ struct LocalOptions {
   double lr = 0.01;
   int64_t batch_size = 20;
   int64_t epochs = 1;
+  int64_t threads = 1;  ///< that learners are shared out to
 };
 
 struct Trained {
@@ -29,7 +30,7 @@ struct Trained {
 /// Trains models of one shape side by side, as experts of one stacked bank: every step takes the
 /// next batch of each learner that still has one, its rows routed to its own expert. Plain SGD on
 /// cross-entropy, the mean over a learner's own batch. What becomes of a learner depends, bit for
-/// bit, neither on who else trains nor on their order.
+/// bit, neither on who else trains nor on their order, nor on the number of threads.
 /// @param samples  images as stored, flattened here @param net  sizes; its `num_experts` is not
 /// read
 std::vector<Trained> train_side_by_side(const data::ImageSet& samples,

@@ -48,7 +48,9 @@ class FederatedProblem : public train::Problem {
   std::vector<Trained> train_users(const std::vector<int64_t>& users, int64_t round) const;
   /// The control's next weights, and before them, where the aggregation needs it, the reference's.
   std::vector<Trained> train_server(int64_t round) const;
-  LocalOptions local() const { return {config_.lr, config_.batch_size, config_.local_epochs}; }
+  LocalOptions local() const {
+    return {config_.lr, config_.batch_size, config_.local_epochs, config_.threads};
+  }
 
   Config config_;
   std::unique_ptr<Attack> attack_;

@@ -69,6 +69,15 @@ TEST(TrainSideBySide, NobodyDependsOnWhoElseTrainsNorOnTheirOrder) {
     EXPECT_TRUE(same(together[k].weights, turned[place[k]].weights)) << k;
     EXPECT_FALSE(same(together[k].weights, all[k].start)) << k;
   }
+  for (const int64_t threads : {2, 3, 9}) {
+    auto shared = options;
+    shared.threads = threads;
+    const auto by_threads = train_side_by_side(set, kPlain, all, kNet, shared);
+    for (size_t k = 0; k < all.size(); ++k) {
+      EXPECT_TRUE(same(together[k].weights, by_threads[k].weights)) << k << ", " << threads;
+      EXPECT_EQ(together[k].loss, by_threads[k].loss);
+    }
+  }
 }
 
 TEST(TrainSideBySide, IsPlainGradientDescentOnTheMeanOfABatch) {
