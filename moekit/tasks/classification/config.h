@@ -61,6 +61,7 @@ struct InitConfig {
   std::string router_from;
   std::string trunk_from;
   std::string experts_from;
+  std::string dense_from;
   int64_t experts_seed = 0;
   bool freeze_router = false;
   bool freeze_experts = false;
@@ -70,6 +71,9 @@ struct InitConfig {
     field("router_from", router_from, "run whose whole router is copied");
     field("trunk_from", trunk_from, "run whose router's trunk is copied");
     field("experts_from", experts_from, "run whose experts are copied");
+    field("dense_from", dense_from,
+          "run of one expert a layer: every expert begins as that one, and what is no router or "
+          "expert is copied");
     field("experts_seed", experts_seed, "seed of the experts' first weights; 0: the run's seed",
           at_least(0, kAnySeed));
     field("freeze_router", freeze_router, "the router does not learn");

@@ -1,9 +1,12 @@
 #include "moekit/tasks/classification/initialize.h"
 
+#include <algorithm>
+
 #include "moekit/checkpoint/manifest.h"
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/random.h"
+#include "moekit/models/model_io.h"
 
 namespace moekit::classification {
 namespace fs = std::filesystem;
@@ -11,16 +14,20 @@ namespace {
 
 using Modules = std::vector<std::shared_ptr<torch::nn::Module>>;
 
+/// @throws IoError naming the key for a run without a finished model
+void check_has_model(const char* key, const std::string& run) {
+  std::error_code error;
+  if (fs::exists(fs::path(run) / "model" / "model.safetensors", error)) return;
+  throw IoError(concat(key, ": ", run, " holds no model of a finished run"));
+}
+
 /// Copies parts of the model, by their names in it, out of another run's model.
 void copy_parts(const char* key, const std::string& run, models::ClassifierImpl& model,
                 const Modules& parts) {
   if (run.empty()) return;
   MOEKIT_CHECK(!parts.empty(), key, ": the model has no such part");
+  check_has_model(key, run);
   const fs::path file = fs::path(run) / "model" / "model.safetensors";
-  std::error_code error;
-  if (!fs::exists(file, error)) {
-    throw IoError(concat(key, ": ", run, " holds no model of a finished run"));
-  }
   checkpoint::check_in_manifest(file);
   const auto tensors = checkpoint::open_tensors(file);
   for (const auto& part : parts) {
@@ -30,6 +37,61 @@ void copy_parts(const char* key, const std::string& run, models::ClassifierImpl&
     }
     checkpoint::load_submodule_tensors(*part, *tensors, prefix);
   }
+}
+
+/// Whether a tensor is of one of these modules. @param prefixes  their names, each with its dot
+bool is_within(const std::string& name, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const auto& prefix) { return name.rfind(prefix, 0) == 0; });
+}
+
+/// Makes every expert of every layer the one that a dense network has there, and copies what
+/// belongs to no layer. All or nothing.
+void copy_dense(const std::string& run, models::ClassifierImpl& model) {
+  static constexpr const char* kKey = "init.dense_from";
+  if (run.empty()) return;
+  check_has_model(kKey, run);
+  const torch::NoGradGuard no_grad;
+  const auto dense = models::load_model(fs::path(run) / "model");
+  const auto layers = nn::routed_layers(model);
+  const auto theirs = nn::routed_layers(*dense);
+  MOEKIT_CHECK(layers.size() == theirs.size(), kKey, ": ", run, " has ", theirs.size(),
+               " layers of experts, this model ", layers.size());
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> copies;
+  const auto copy = [&](const std::string& name, const torch::Tensor& to,
+                        const torch::Tensor* from) {
+    MOEKIT_CHECK(from != nullptr && from->sizes() == to.sizes(), kKey, ": ", name, " is ",
+                 to.sizes(), " here, and ",
+                 from == nullptr ? std::string("not there") : concat(from->sizes()), " in ", run);
+    copies.emplace_back(to, *from);
+  };
+  std::vector<std::string> prefixes;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const auto& layer = layers[l];
+    MOEKIT_CHECK(theirs[l].name == layer.name && theirs[l].experts->num_experts() == 1, kKey, ": ",
+                 "wants a layer \"", layer.name, "\" of one expert; ", run, " has \"",
+                 theirs[l].name, "\" of ", theirs[l].experts->num_experts());
+    const std::string own = layer.name.empty() ? "" : layer.name + ".";
+    for (const char* part : {"experts.", "router."}) prefixes.push_back(own + part);
+    const auto one = nn::expert_tensors(*theirs[l].experts, 0);
+    for (int64_t e = 0; e < layer.experts->num_experts(); ++e) {
+      for (const auto& [name, tensor] : nn::expert_tensors(*layer.experts, e)) {
+        const auto found = std::find_if(one.begin(), one.end(),
+                                        [&](const auto& item) { return item.first == name; });
+        copy(own + name, tensor, found == one.end() ? nullptr : &found->second);
+      }
+    }
+  }
+  const auto rest = [&](const auto& ours, const auto& of_dense) {
+    for (const auto& item : ours) {
+      if (!is_within(item.key(), prefixes)) {
+        copy(item.key(), item.value(), of_dense.find(item.key()));
+      }
+    }
+  };
+  rest(model.named_parameters(), dense->named_parameters());
+  rest(model.named_buffers(), dense->named_buffers());
+  for (auto& [to, from] : copies) to.detach().copy_(from);
 }
 
 /// The routers' trunks.
@@ -56,6 +118,9 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const Config& config
     if (layer.router) routers.push_back(layer.router);
     experts.push_back(layer.experts);
   }
+  MOEKIT_CHECK(init.dense_from.empty() || init.experts_from.empty(),
+               "init.dense_from and init.experts_from both say what the experts are; give one");
+  copy_dense(init.dense_from, model);
   copy_parts("init.experts_from", init.experts_from, model, experts);
   copy_parts("init.router_from", init.router_from, model, routers);
   copy_parts("init.trunk_from", init.trunk_from, model, trunks_of(routers));

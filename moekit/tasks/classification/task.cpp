@@ -28,7 +28,8 @@ std::map<std::string, std::string> models_of(const InitConfig& init) {
   const std::pair<const char*, const std::string&> runs[] = {
       {"init.router_from", init.router_from},
       {"init.trunk_from", init.trunk_from},
-      {"init.experts_from", init.experts_from}};
+      {"init.experts_from", init.experts_from},
+      {"init.dense_from", init.dense_from}};
   for (const auto& [key, run] : runs) {
     const fs::path manifest = fs::path(run) / "model" / "manifest.json";
     std::error_code error;

@@ -211,6 +211,55 @@ TEST_F(RunTest, CopiesAndFreezesPartsOfOtherRuns) {
   }
 }
 
+TEST_F(RunTest, StartsEveryExpertAsThatOfADenseNetwork) {
+  const std::string sequence = R"(
+data = { name = "synthetic-clusters" }
+train = { epochs = 1, batch_size = 100 }
+[model]
+kind = "sequence"
+hidden_size = 8
+intermediate_size = 6
+num_blocks = 1
+num_heads = 2
+[model.router]
+kind = "linear"
+)";
+  run_recipe(recipe(sequence, {"model.num_experts=1", "model.router.top_k=1",
+                               "model.router.aux_only=true", "loss.importance=0.1"}),
+             options("dense"));
+  const std::vector<std::string> as_it_starts = {
+      "model.num_experts=3", "model.router.top_k=2", "train.optimizer=sgd", "train.lr=1e-30",
+      concat("init.dense_from=", (folder_ / "dense").string())};
+  run_recipe(recipe(sequence, as_it_starts), options("mixture"));
+  const auto dense = load_model(folder_ / "dense" / "model");
+  const auto mixture = load_model(folder_ / "mixture" / "model");
+  const auto theirs = dense->named_parameters();
+  int copied = 0;
+  for (const auto& item : mixture->named_parameters()) {
+    const auto& from = theirs[item.key()];
+    if (item.key().find("router") != std::string::npos) continue;
+    ++copied;
+    const bool expert = item.key().find("experts") != std::string::npos;
+    EXPECT_TRUE(torch::equal(item.value(), expert ? from.expand_as(item.value()) : from))
+        << item.key();
+  }
+  EXPECT_GT(copied, 8);
+  // Of one layer more, of more experts, of another size, and beside experts_from: refused.
+  const auto refused = [&](std::vector<std::string> set, const std::string& words) {
+    set.insert(set.begin(), as_it_starts.begin(), as_it_starts.end());
+    try {
+      run_recipe(recipe(sequence, set), options("other"));
+      FAIL() << words;
+    } catch (const ArgumentError& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  };
+  refused({"model.num_blocks=2"}, "has 2 layers of experts, this model 4");
+  refused({"model.intermediate_size=7"}, "init.dense_from: ");
+  refused({concat("init.dense_from=", (folder_ / "mixture").string())}, "of one expert");
+  refused({"init.experts_from=x"}, "give one");
+}
+
 TEST_F(RunTest, RefusesADamagedModelNamingTheFile) {
   run_recipe(config_, options("a"));
   const fs::path file = folder_ / "a" / "model" / "model.safetensors";
