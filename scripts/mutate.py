@@ -29,6 +29,8 @@ MODULES = {
     "metrics": ("moekit/metrics", ["metrics_test"]),
     "data": ("moekit/data", ["data_test"]),
     "train": ("moekit/train", ["train_test", "tasks_test"]),
+    "merge": ("moekit/merge", ["merge_test"]),
+    "compress": ("moekit/compress", ["compress_test"]),
     "theory": ("moekit/theory", ["theory_test", "tasks_test"]),
 }
 TIMEOUT = 600  # seconds; a test that takes longer than its module ever does hangs
