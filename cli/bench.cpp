@@ -7,6 +7,7 @@
 #include "moekit/bench/moe_bench.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/core/progress.h"
+#include "moekit/tensor/memory.h"
 
 namespace moekit::cli {
 namespace {
@@ -84,7 +85,12 @@ int run(const MergedBenchFlags& flags) {
 
 int run(const MergingBenchFlags& flags) {
   const auto& options = flags.options;
-  const auto result = bench::run_merging_bench(options);
+  const auto result = tensor::within_memory("the experts",
+                                            {{"--experts", options.num_experts},
+                                             {"--hidden-size", options.hidden_size},
+                                             {"--intermediate-size", options.intermediate_size},
+                                             {"--units", options.units}},
+                                            "", [&] { return bench::run_merging_bench(options); });
   if (flags.json) {
     fmt::print("{}\n", bench::to_json(options, result).dump(2));
     return 0;

@@ -54,7 +54,8 @@ void print_alignment(const char* title, const Json& a) {
 }
 
 void print_layer(const Json& layer, const std::vector<std::string>& classes) {
-  const auto number = [&](const char* key) { return layer[key].get<double>(); };
+  // Plus zero: an entropy of none may be a negative zero.
+  const auto number = [&](const char* key) { return layer[key].get<double>() + 0.0; };
   fmt::print("\nlayer {}: {} experts, {} used, {:g} a token\n", layer["name"].get<std::string>(),
              layer["experts"].get<int64_t>(), layer["experts_used"].get<int64_t>(),
              layer["top_k"].get<double>());

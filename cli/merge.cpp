@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "cli/command.h"
 #include "cli/print.h"
 #include "moekit/core/schema.h"
@@ -23,7 +25,11 @@ void print_layer(const Json& layer) {
   std::string groups;
   for (const auto& group : layer["groups"]) groups += "  " + group_text(group);
   fmt::print("  {:32}{}\n", "groups, most used expert first", groups);
-  if (layer["output_error"].is_number()) {
+  const Json& error = layer["output_error"];
+  if (!error.is_number() || std::isnan(error.get<double>())) {
+    fmt::print("  {:32}  not known: its tokens share a gate, or it gave zeros alone\n",
+               "relative error of its outputs");
+  } else {
     fmt::print("  {:32}  {:.4f} merged, {:.4f} with the others left out\n",
                "relative error of its outputs", figure_value(layer["output_error"]),
                figure_value(layer["output_error_representatives"]));
@@ -38,9 +44,8 @@ void print_figure(const Json& report, const char* title, const char* key,
   for (const char* which : {"before", "after", "representatives_alone"}) {
     const Json& test = report[which]["test"];
     const Json& values = layer.empty() ? test : test["layers"][layer];
-    fmt::print("{:>12}", values.contains(key)
-                             ? fmt::format("{:.4f}", figure_value(values[key]) + 0.0)
-                             : std::string("-"));
+    const double value = values.contains(key) ? figure_value(values[key]) + 0.0 : std::nan("");
+    fmt::print("{:>12}", std::isnan(value) ? std::string("-") : fmt::format("{:.4f}", value));
   }
   fmt::print("\n");
 }

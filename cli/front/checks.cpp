@@ -4,6 +4,7 @@
 
 #include "cli/front/recipes.h"
 #include "moekit/core/error.h"
+#include "moekit/core/files.h"
 #include "moekit/kernels/common/isa.h"
 
 namespace moekit::cli {
@@ -64,9 +65,10 @@ void prepare(InspectFlags& flags) {
 void prepare(MergeFlags& flags) {
   check_isa();
   check_run(flags.run);
-  std::error_code error;
-  MOEKIT_CHECK(!std::filesystem::exists(std::filesystem::symlink_status(flags.output, error)),
-               "merge: --output ", flags.output, " is there already; give another name");
+  const std::string fault = NewFolder::why_not(flags.output);
+  MOEKIT_CHECK(fault.empty(), "merge: --output ", flags.output,
+               fault == "is there already" ? concat(" ", fault, "; give another name")
+                                           : concat(" cannot be made: ", fault));
 }
 
 void prepare(ReportFlags& flags) {

@@ -36,7 +36,10 @@ void Calibrator::add(const std::vector<nn::LayerRouting>& layers,
     MOEKIT_CHECK(own.name == layers[l].name && own.hard.size() == experts, "calibration: layer \"",
                  layers[l].name, "\" of ", experts, " experts where there was \"", own.name,
                  "\" of ", own.hard.size());
-    add_rows(own.hard, routing.expert, torch::ones_like(routing.weight));
+    const auto chosen = routing.takes_all || routing.top_k() == routing.num_experts()
+                            ? nn::top1_expert(routing)
+                            : routing.expert;
+    add_rows(own.hard, chosen, torch::ones({chosen.size(0)}));
     add_rows(own.soft, routing.expert, routing.weight);
     const auto& logits = routing.clean_logits.defined() ? routing.clean_logits : routing.logits;
     logits_[l].push_back(logits.detach().to(torch::kFloat64));

@@ -15,7 +15,8 @@ struct LayerPass {
 /// What one layer of a trained model did on calibration samples.
 struct LayerStatistics {
   std::string name;
-  std::vector<double> hard;  ///< [E] assignments
+  /// [E] assignments; where every input goes to every expert, inputs whose first choice it is
+  std::vector<double> hard;
   std::vector<double> soft;  ///< [E] sums of the weights that the experts' outputs had
   torch::Tensor logits;      ///< [N, E] float64, without noise
   std::vector<LayerPass> passes;

@@ -24,7 +24,7 @@ enum class Linkage {
 /// How much of each expert is in its group's mean.
 enum class MergeWeights {
   kUniform,
-  kUsage,      ///< inputs it was given
+  kUsage,      ///< inputs it was given, or where all are given to all, was the first choice of
   kSoftUsage,  ///< the weights its outputs had
 };
 

@@ -277,4 +277,70 @@ void FolderTransaction::commit() {
   sync_folder(target_.parent_path());
 }
 
+namespace {
+
+/// @return false with errno set where something has the new name; file systems that cannot rename
+/// so are asked before
+bool rename_to_new(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  struct stat status {};
+  if (::lstat(to.c_str(), &status) == 0) {
+    errno = EEXIST;
+    return false;
+  }
+  return ::rename(from.c_str(), to.c_str()) == 0;
+}
+
+/// "runs/a" for "runs/a/".
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+std::string NewFolder::why_not(const fs::path& given) {
+  const fs::path target = without_slash(given);
+  struct stat status {};
+  if (::lstat(target.c_str(), &status) == 0) return "is there already";
+  std::error_code error;
+  fs::path parent = fs::absolute(target, error).lexically_normal().parent_path();
+  while (!fs::exists(parent, error) && parent.has_relative_path()) parent = parent.parent_path();
+  if (!fs::is_directory(parent, error)) return concat(parent.string(), " is no folder");
+  if (::access(parent.c_str(), W_OK | X_OK) != 0) {
+    return concat(parent.string(), " cannot be written to: ", reason());
+  }
+  return {};
+}
+
+NewFolder::NewFolder(const fs::path& target) : target_(without_slash(target)) {
+  const std::string fault = why_not(target_);
+  if (!fault.empty()) throw IoError(concat("cannot make ", target_.string(), ": ", fault));
+  const fs::path parent = fs::absolute(target_).lexically_normal().parent_path();
+  create_folders(parent);
+  for (int tries = 0; tries < 100 && temporary_.empty(); ++tries) {
+    std::string own = concat(target_.string(), ".", ::getpid(), "-", tries, kTemporary);
+    if (::mkdir(own.c_str(), 0777) == 0) {
+      temporary_ = own;
+    } else if (errno != EEXIST) {
+      throw IoError(concat("cannot create folder ", own, ": ", reason()));
+    }
+  }
+  if (temporary_.empty()) throw IoError(concat("cannot create a folder beside ", target_.string()));
+}
+
+NewFolder::~NewFolder() {
+  if (committed_) return;
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+void NewFolder::commit() {
+  if (!rename_to_new(temporary_, target_)) {
+    throw IoError(concat("cannot make ", target_.string(), ": ", reason()));
+  }
+  committed_ = true;
+  sync_folder(fs::absolute(target_).lexically_normal().parent_path());
+}
+
 }  // namespace moekit

@@ -101,4 +101,26 @@ class FolderTransaction {
   bool committed_ = false;
 };
 
+/// As FolderTransaction, for a folder that must not be there: the temporary one has a name of its
+/// own beside it, so that neither what lies there nor another process is in its way.
+class NewFolder {
+ public:
+  /// Why a folder cannot be made there, as far as can be told now; empty where it can. A slash at
+  /// its end does not count. Nothing is made.
+  static std::string why_not(const std::filesystem::path& target);
+  /// @throws IoError naming the path
+  explicit NewFolder(const std::filesystem::path& target);
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  ~NewFolder();
+  const std::filesystem::path& path() const { return temporary_; }
+  /// @throws IoError also where something lies there by now; it is not touched
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  bool committed_ = false;
+};
+
 }  // namespace moekit

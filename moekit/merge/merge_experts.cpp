@@ -66,6 +66,9 @@ std::string why_not_joined(const nn::RoutedLayer& layer, const JoinOptions& join
   if (join.align && !layer.experts->hidden_units()) {
     return concat("the experts of layer \"", layer.name, "\" cannot tell their hidden units");
   }
+  if (join.align && layer.experts->hidden_units()->empty()) {
+    return concat("the experts of layer \"", layer.name, "\" have no hidden units to align");
+  }
   if (join.products && !layer.experts->matrix_pair()) {
     return concat(
         "the experts of layer \"", layer.name,

@@ -114,8 +114,8 @@ void check_tune(const Names& names, const Study& study, const Tune& tune,
                tune.figure, " has no direction (better = \"lower\" or \"higher\") to choose by");
   // A setting that the test set chose makes the table's test figures too good.
   const std::string& pointer = figure_of(study.figure, tune.figure).pointer;
-  MOEKIT_CHECK(pointer.rfind("/validation", 0) == 0, at, "figure ", tune.figure, " is \"", pointer,
-               "\"; a setting is chosen by validation data: \"/validation...\"");
+  MOEKIT_CHECK(pointer.rfind("/validation/", 0) == 0, at, "figure ", tune.figure, " is \"", pointer,
+               "\"; a setting is chosen by validation data: \"/validation/...\"");
   for (const auto& name : tune.rows) {
     const auto row = std::find_if(study.row.begin(), study.row.end(),
                                   [&](const Row& known) { return known.name == name; });

@@ -47,6 +47,7 @@ struct CallbackSite {
   bool has_validation = false;          ///< lines of metrics have a "validation_loss"
   std::vector<nn::RoutedLayer> layers;  ///< of the model
   uint64_t seed = 1;                    ///< of the run
+  int64_t stage_steps = 0;              ///< of each stage, or of the whole run; 0: not known
 };
 
 }  // namespace moekit::train

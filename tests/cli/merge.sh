@@ -37,6 +37,14 @@ $moekit report run merged -o page.html >/dev/null
 $moekit merge run --keep 2 -o twice --json > twice.json
 cmp report.json twice.json || fail "two merges differ"
 
+# What lies beside is the user's.
+mkdir mine.tmp
+echo kept > mine.tmp/file
+$moekit merge run --keep 3 -o mine >/dev/null
+[ "$(cat mine.tmp/file)" = kept ] || fail "merge took mine.tmp for its own"
+[ "$(ls -d mine*)" = "mine
+mine.tmp" ] || fail "merge left something: $(ls -d mine*)"
+
 # Merged to fewer still.
 expect 0 "2 experts become 1" $moekit merge merged --keep 1 -o one
 
@@ -53,6 +61,16 @@ expect 2 "--router mean: the router of layer \"mixture\" has no rows" \
 printf 'task = "soft_routed"\ndim = 8\nteacher_pairs = 1\nstudent_pairs = 2\nbatch_size = 64\ntime = 2\nfine_tune_steps = 5\ntest_samples = 500\n' > soft.toml
 $moekit train soft.toml --quiet --out soft >/dev/null
 expect 2 "merge takes runs of task \"classification\"" $moekit merge soft --keep 2 -o x
+cp -r sparse edited
+sed 's/top_k = 2/top_k = 3/' sparse/config.toml > edited/config.toml
+expect 1 "edited/config.toml is not the recipe of model/config.json" \
+  $moekit merge edited --keep 3 -o x
+cp -r sparse damaged
+echo nonsense > damaged/metrics.jsonl
+expect 1 "damaged/metrics.jsonl:1" $moekit merge damaged --keep 3 -o x
+expect 2 "--output sparse.toml/x cannot be made" $moekit merge sparse --keep 3 -o sparse.toml/x
+expect 2 "--samples must be at least 4 with --method output_cka; got 3" \
+  $moekit merge run --keep 2 --samples 3 -o x
 expect 2 "--samples must be at most" $moekit merge run --keep 2 --samples 100000 -o x
 expect 2 "merged is there already" $moekit merge run --keep 2 -o merged
 expect 2 "--keep is required" $moekit merge run -o x

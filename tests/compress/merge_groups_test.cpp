@@ -73,6 +73,19 @@ TEST(Calibrator, CountsWhatTheLayerDecided) {
   EXPECT_EQ(statistics.passes.size(), 2U);
 }
 
+TEST(Calibrator, CountsFirstChoicesWhereEveryInputGoesToAll) {
+  auto layer = make_layer(4, 0);
+  const auto tokens = torch::randn({60, kSize});
+  const auto statistics = statistics_of(layer, {tokens});
+  const auto first = layer->forward_with_routing(tokens).routing.probs.argmax(1);
+  double all = 0;
+  for (int64_t e = 0; e < 4; ++e) {
+    EXPECT_EQ(statistics.hard[static_cast<size_t>(e)], first.eq(e).sum().item<double>());
+    all += statistics.hard[static_cast<size_t>(e)];
+  }
+  EXPECT_EQ(all, 60);
+}
+
 TEST(Calibrator, RefusesAPassOfAnotherModel) {
   auto layer = make_layer(4, 2);
   auto other = make_layer(3, 2);

@@ -256,6 +256,39 @@ TEST_F(FilesTest, AFolderIsReplacedAndLeavesNothingBeside) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
 }
 
+TEST_F(FilesTest, ANewFolderTouchesNothingThatIsThere) {
+  fs::create_directories(folder_ / "t.tmp");
+  write_file_atomic(folder_ / "t.tmp" / "mine", "kept");
+  {
+    NewFolder given_up(folder_ / "t");
+    write_file_atomic(given_up.path() / "f", "1");
+    NewFolder other(folder_ / "t");  // at the same time, as another process may
+    EXPECT_NE(other.path(), given_up.path());
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+  NewFolder first(folder_ / "t" / "");  // as shells complete it
+  NewFolder second(folder_ / "t");
+  write_file_atomic(first.path() / "f", "first");
+  first.commit();
+  EXPECT_THROW(second.commit(), IoError);
+  EXPECT_EQ(read_file(folder_ / "t" / "f"), "first");
+  EXPECT_EQ(read_file(folder_ / "t.tmp" / "mine"), "kept");
+}
+
+TEST_F(FilesTest, ANewFolderSaysBeforehandWhyItCannotBe) {
+  write_file_atomic(folder_ / "f", "x");
+  EXPECT_EQ(NewFolder::why_not(folder_ / "f"), "is there already");
+  EXPECT_EQ(NewFolder::why_not(folder_), "is there already");
+  fs::create_symlink("nowhere", folder_ / "dangling");
+  EXPECT_EQ(NewFolder::why_not(folder_ / "dangling"), "is there already");
+  EXPECT_NE(NewFolder::why_not(folder_ / "f" / "t").find("is no folder"), std::string::npos);
+  EXPECT_EQ(NewFolder::why_not(folder_ / "a" / "b" / "t"), "");
+  EXPECT_THROW(NewFolder(folder_ / "f"), IoError);
+  NewFolder deep(folder_ / "a" / "b" / "t");
+  deep.commit();
+  EXPECT_TRUE(fs::is_directory(folder_ / "a" / "b" / "t"));
+}
+
 TEST_F(FilesTest, AFolderIsRemovedUnderAnotherName) {
   fs::create_directories(folder_ / "a" / "b");
   write_file_atomic(folder_ / "a" / "b" / "f", "1");

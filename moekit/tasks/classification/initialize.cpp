@@ -1,6 +1,7 @@
 #include "moekit/tasks/classification/initialize.h"
 
 #include <algorithm>
+#include <set>
 
 #include "moekit/checkpoint/manifest.h"
 #include "moekit/checkpoint/module_io.h"
@@ -39,6 +40,38 @@ void copy_parts(const char* key, const std::string& run, models::ClassifierImpl&
   }
 }
 
+/// Calls `work`; a fault of a file is one of the run that `key` names.
+template <typename Work>
+void naming(const char* key, const Work& work) {
+  try {
+    work();
+  } catch (const FormatError& error) {
+    throw FormatError(concat(key, ": ", error.what()));
+  }
+}
+
+/// Refuses a dense network that computes otherwise with the same tensors: of its keys, those alone
+/// may differ that are of experts and routing.
+void check_like(const char* key, const fs::path& run, const Json& ours) {
+  static const std::set<std::string> kOfRouting = {
+      "num_experts",       "router", "path",        "capacity_factor", "eval_capacity_factor",
+      "capacity_priority", "form",   "min_capacity"};
+  const fs::path file = run / "model" / "config.json";
+  const Json description = read_json(file);
+  MOEKIT_CHECK_FORMAT(description.is_object() && description.contains("model"), key, ": ",
+                      run.string(), " holds no model of a run of task \"classification\"");
+  KindSection<models::ModelKinds> section;
+  bind_json(description["model"], file.string(), section);
+  const Json theirs = to_json(section);
+  for (const auto& [name, value] : ours.items()) {
+    if (kOfRouting.count(name) > 0) continue;
+    MOEKIT_CHECK(theirs.contains(name) && theirs[name] == value, key, ": model.", name, " is ",
+                 value.dump(), " here and ",
+                 theirs.contains(name) ? theirs[name].dump() : std::string("not there"), " in ",
+                 run.string());
+  }
+}
+
 /// Whether a tensor is of one of these modules. @param prefixes  their names, each with its dot
 bool is_within(const std::string& name, const std::vector<std::string>& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
@@ -47,10 +80,11 @@ bool is_within(const std::string& name, const std::vector<std::string>& prefixes
 
 /// Makes every expert of every layer the one that a dense network has there, and copies what
 /// belongs to no layer. All or nothing.
-void copy_dense(const std::string& run, models::ClassifierImpl& model) {
+void copy_dense(const std::string& run, models::ClassifierImpl& model, const Json& recipe) {
   static constexpr const char* kKey = "init.dense_from";
   if (run.empty()) return;
   check_has_model(kKey, run);
+  check_like(kKey, run, recipe);
   const torch::NoGradGuard no_grad;
   const auto dense = models::load_model(fs::path(run) / "model");
   const auto layers = nn::routed_layers(model);
@@ -120,10 +154,18 @@ nn::FrozenModules initialize(models::ClassifierImpl& model, const Config& config
   }
   MOEKIT_CHECK(init.dense_from.empty() || init.experts_from.empty(),
                "init.dense_from and init.experts_from both say what the experts are; give one");
-  copy_dense(init.dense_from, model);
-  copy_parts("init.experts_from", init.experts_from, model, experts);
-  copy_parts("init.router_from", init.router_from, model, routers);
-  copy_parts("init.trunk_from", init.trunk_from, model, trunks_of(routers));
+  MOEKIT_CHECK(init.dense_from.empty() || init.experts_seed == 0,
+               "init.experts_seed has no effect with init.dense_from, which says what all experts "
+               "are; got ",
+               init.experts_seed);
+  KindSection<models::ModelKinds> section{config.model.choice};
+  naming("init.dense_from", [&] { copy_dense(init.dense_from, model, to_json(section)); });
+  const auto copy = [&](const char* key, const std::string& run, const Modules& parts) {
+    naming(key, [&] { copy_parts(key, run, model, parts); });
+  };
+  copy("init.experts_from", init.experts_from, experts);
+  copy("init.router_from", init.router_from, routers);
+  copy("init.trunk_from", init.trunk_from, trunks_of(routers));
   nn::FrozenModules frozen;
   if (init.freeze_router) {
     MOEKIT_CHECK(!routers.empty(), "init.freeze_router: the model has no router");

@@ -1,5 +1,8 @@
 #include "moekit/tasks/classification/merging.h"
 
+#include <chrono>
+#include <limits>
+
 #include "moekit/checkpoint/manifest.h"
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/sharded.h"
@@ -11,6 +14,7 @@
 #include "moekit/core/random.h"
 #include "moekit/merge/merge_experts.h"
 #include "moekit/models/model_io.h"
+#include "moekit/run/run_folder.h"
 #include "moekit/tasks/classification/evaluate.h"
 #include "moekit/tasks/classification/judge.h"
 #include "moekit/tasks/classification/run_data.h"
@@ -23,6 +27,8 @@ namespace {
 
 constexpr int64_t kCalibrationBatch = 500;
 constexpr int64_t kCalibrationSamples = 2000;  // where the user names no number
+constexpr int64_t kErrorSamples = 2000;        // of the test set, for the layers' errors
+constexpr int64_t kLeastSamples = 4;
 
 using Layers = std::vector<nn::RoutedLayer>;
 using Statistics = std::vector<compress::LayerStatistics>;
@@ -42,6 +48,10 @@ void check_layers(const Layers& layers, const compress::MergeOptions& options,
                  ", as many experts as layer \"", layer.name, "\" gives each token; got ",
                  options.keep);
     if (layer.router == nullptr) continue;
+    MOEKIT_CHECK(layer.router->traits().learns, run.string(), ": the router of layer \"",
+                 layer.name,
+                 "\" learns nothing: its recipe says who goes where, and would have "
+                 "to say it anew for fewer experts");
     const std::string why_not = merge::why_not_joined(layer, {.align = options.align});
     MOEKIT_CHECK(why_not.empty(), run.string(), ": --align: ", why_not);
     MOEKIT_CHECK(options.router == compress::RouterRepair::kRepresentative ||
@@ -51,11 +61,27 @@ void check_layers(const Layers& layers, const compress::MergeOptions& options,
   }
 }
 
+/// Refuses a run whose recipe was changed by hand: the model is another's then.
+void check_recipe_is_the_models(const fs::path& run, const Config& config) {
+  const fs::path file = run / "model" / "config.json";
+  const Json description = read_json(file);
+  KindSection<models::ModelKinds> of_model;
+  bind_json(description.at("model"), file.string(), of_model);
+  KindSection<models::ModelKinds> of_recipe{config.model.choice};
+  const std::string differ = changes_refused(to_json(of_model), to_json(of_recipe), {});
+  MOEKIT_CHECK_FORMAT(differ.empty(), (run / "config.toml").string(),
+                      " is not the recipe of model/config.json: ", differ);
+}
+
 /// As many of a set as are asked for. @param set  "training", for the message
 int64_t sample_count(const compress::MergeOptions& options, int64_t available, const char* set) {
   if (options.samples == 0) return std::min(kCalibrationSamples, available);
-  MOEKIT_CHECK(options.samples <= available, "--samples must be at most ", available, ", as many ",
-               set, " images as the run has; got ", options.samples);
+  MOEKIT_CHECK(options.samples <= available, "merge: --samples must be at most ", available,
+               ", as many ", set, " images as the run has; got ", options.samples);
+  // Fewer have no unbiased estimate of CKA, and one input no direction of logits.
+  MOEKIT_CHECK(options.samples >= kLeastSamples || options.method == compress::Similarity::kWeights,
+               "merge: --samples must be at least ", kLeastSamples, " with --method ",
+               enum_name(options.method), "; got ", options.samples);
   return options.samples;
 }
 
@@ -131,8 +157,8 @@ Json size_json(const torch::nn::Module& model, const fs::path& folder) {
 
 /// Writes the merged model's own run folder: that of the run, with the model exchanged.
 void write_run(const fs::path& folder, const fs::path& run, const Config& config,
-               const RunData& data, models::ClassifierImpl& model, const Judged& judged,
-               Json& report) {
+               const RunData& data, models::ClassifierImpl& model, const Json& last_line,
+               double seconds, const Judged& judged, Json& report) {
   create_folders(folder / "model");
   write_json(folder / "model" / "config.json",
              models::describe_model(model, config.model.choice, data.input));
@@ -140,12 +166,23 @@ void write_run(const fs::path& folder, const fs::path& run, const Config& config
                                 checkpoint::module_tensors(model));
   checkpoint::write_manifest(folder / "model");
   report["after"].update(size_json(model, folder / "model"));
-  for (const char* name : {"config.toml", "metrics.jsonl"}) {
-    write_file_atomic(folder / name, read_file(run / name));
-  }
-  Json summary = read_run_summary(run);
+  write_file_atomic(folder / "config.toml", read_file(run / "config.toml"));
+  const Json of_run = read_run_summary(run);
+  Json summary = Json::object();
+  for (const char* key : {"recipe", "seed", "epochs", "stopped_early"}) summary[key] = of_run[key];
   summary.update(judged.summary);
+  summary["seconds"] = seconds;
   summary["merged"] = report["options"];
+  // How the other model was trained is not this one's history: one line, of what it is now.
+  Json line = {{"epoch", of_run["epochs"]},
+               {"step", last_line["step"]},
+               {"train_loss", summary["train"]["loss"]},
+               {"aux_loss", nullptr},
+               {"train_error", summary["train"]["error"]},
+               {"test", summary["test"]}};
+  if (summary.contains("validation")) line["validation_loss"] = summary["validation"]["loss"];
+  if (summary.contains("alignment")) line["alignment"] = summary["alignment"];
+  run::write_metrics(folder, {line});
   Json facts = read_json(run / "run.json");
   facts["made_from"] = {{"run", fs::absolute(run).lexically_normal().string()}, {"by", "merge"}};
   write_json(folder / "run.json", facts);
@@ -158,9 +195,12 @@ void write_run(const fs::path& folder, const fs::path& run, const Config& config
 
 Json merge_run(const fs::path& run, const std::string& data_folder,
                const compress::MergeOptions& options, const fs::path& out) {
+  const auto started = std::chrono::steady_clock::now();
   read_run_summary(run);  // refuses what is no finished run before any data is read
   const Config config = read_config(run);
   const auto model = models::load_model(run / "model");
+  check_recipe_is_the_models(run, config);
+  const auto metrics = read_run_metrics(run);
   const Layers layers = nn::routed_layers(*model);
   check_layers(layers, options, run);
   const RunData data = load_run_data(config, data_folder);
@@ -171,7 +211,7 @@ Json merge_run(const fs::path& run, const std::string& data_folder,
       torch::kLong);
   const auto statistics =
       observe(*model, data.train.select(drawn.slice(0, 0, samples)), data.normalization);
-  const int64_t tested = std::min(samples, data.test.size());
+  const int64_t tested = std::min(kErrorSamples, data.test.size());
   const auto test = observe(*model, data.test.slice(0, tested), data.normalization);
   const auto before = outputs_of(layers, test);
 
@@ -207,8 +247,11 @@ Json merge_run(const fs::path& run, const std::string& data_folder,
   report["after"] = {{"test", judged(*merged.model)}};
   report["representatives_alone"] = {{"test", judged(*alone.model)}};
   const Judged of_merged = judge(*merged.model, data);
-  FolderTransaction folder(out);  // now, so that an interrupted command leaves nothing
-  write_run(folder.path(), run, config, data, *merged.model, of_merged, report);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  NewFolder folder(out);  // now, so that an interrupted command leaves nothing
+  write_run(folder.path(), run, config, data, *merged.model,
+            metrics.empty() ? Json({{"step", 0}}) : metrics.back(), seconds, of_merged, report);
   folder.commit();
   return report;
 }

@@ -157,6 +157,7 @@ run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) 
   site.has_validation = config.data.validation > 0;
   site.layers = layers;
   site.seed = static_cast<uint64_t>(config.seed);
+  site.stage_steps = problem.total_steps();
   site.problem = &problem;
   config.train.callbacks.check(site, "train");
   const train::TrainConfig& loop = config.train.loop;

@@ -16,6 +16,7 @@ namespace moekit::continual {
 namespace {
 
 constexpr const char* kLayer = "moe";
+constexpr int64_t kMostExperts = 65536;  // that the kernels take
 
 nn::LayerSite layer_site(int64_t features, int64_t experts) {
   nn::LayerSite site;
@@ -170,6 +171,14 @@ void check_adapters(const AdaptersConfig& config, const StreamSite& site,
                config.num_experts, " experts; got ", config.freeze_used);
   MOEKIT_CHECK(config.grow == 0 || !config.shared_router, where,
                ".grow: one router for all tasks knows no new experts; set shared_router = false");
+  MOEKIT_CHECK(config.grow == 0 || site.num_tasks != 1, where,
+               ".grow has no effect on a stream of one task; got ", config.grow);
+  const int64_t later = std::max<int64_t>(site.num_tasks - 1, 0);
+  MOEKIT_CHECK(config.grow == 0 || later == 0 ||
+                   (config.num_experts <= kMostExperts &&
+                    config.grow <= (kMostExperts - config.num_experts) / later),
+               where, ".num_experts and .grow: at most ", kMostExperts, " experts in the end; got ",
+               config.num_experts, " and ", config.grow, " more with each of ", later, " tasks");
   const auto layer = layer_site(config.base.net.hidden.back(), config.num_experts);
   config.router->check(layer, where + ".router");
   config.expert->check(layer, where + ".expert");

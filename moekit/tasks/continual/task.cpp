@@ -85,6 +85,7 @@ class ContinualTask : public run::Task {
     train::CallbackSite site;
     site.layers = layers;
     site.seed = static_cast<uint64_t>(config.seed);
+    site.stage_steps = config.train.steps;
     config.train.callbacks.check(site, "train");
     const train::TrainConfig loop = config.train.loop();
     run::RunPlan plan;

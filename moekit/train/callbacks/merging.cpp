@@ -158,6 +158,16 @@ void check_merging(const MergingOptions& options, const CallbackSite& site,
   MOEKIT_CHECK(options.decay > 0 && options.decay < 1, where,
                ".merge_decay must be above 0 and below 1; got ", options.decay);
   MOEKIT_CHECK(!site.layers.empty(), where, ".merge: the model has no routed layer");
+  const int64_t first =
+      std::max<int64_t>((options.warm_up + options.period - 1) / options.period, 1) *
+      options.period;
+  MOEKIT_CHECK(site.stage_steps == 0 || first + options.period <= site.stage_steps, where,
+               ".merge_period, .merge_warm_up: nothing would be written: the first time would be "
+               "step ",
+               first, ", and the last period of ", site.stage_steps,
+               " steps is left in peace; got ", options.period, " and ", options.warm_up);
+  MOEKIT_CHECK(options.how.blend > 0, where, ".merge_blend must be above 0; got ",
+               options.how.blend);
   for (const auto& layer : site.layers) {
     const int64_t experts = layer.experts->num_experts();
     const int64_t top_k = layer.router == nullptr ? 1 : layer.router->traits().top_k;

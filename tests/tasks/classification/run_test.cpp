@@ -254,10 +254,12 @@ kind = "linear"
       EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
     }
   };
-  refused({"model.num_blocks=2"}, "has 2 layers of experts, this model 4");
+  refused({"model.num_blocks=2"}, "model.num_blocks is 2 here and 1");
   refused({"model.intermediate_size=7"}, "init.dense_from: ");
   refused({concat("init.dense_from=", (folder_ / "mixture").string())}, "of one expert");
   refused({"init.experts_from=x"}, "give one");
+  refused({"model.num_heads=4"}, "model.num_heads is 4 here and 2");
+  refused({"init.experts_seed=4"}, "init.experts_seed has no effect");
 }
 
 TEST_F(RunTest, RefusesADamagedModelNamingTheFile) {

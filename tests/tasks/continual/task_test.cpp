@@ -364,11 +364,18 @@ TEST_F(ContinualTest, RefusesWhatDataShowBeforeATaskIsLearnt) {
   says(recipe({"stream.train_limit=70000"}), "has 60000 images; got 70000");
   says(recipe({"stream.per_class=399"}), "stream.per_class: class 0");
   says(recipe({"protect.replay=401"}), "protect.replay: task 0 has 400");
-  says(recipe({"train.merge=merge", "model.num_experts=2", "model.router.top_k=1",
-               "model.router.combine_weights=probs"}),
+  says(recipe({"train.merge=merge", "train.merge_period=4", "model.num_experts=2",
+               "model.router.top_k=1", "model.router.combine_weights=probs"}),
        "wants 3 experts or more");
-  says(recipe({"train.merge=merge", "model.router.top_k=5"}), "goes to all 5");
+  says(recipe({"train.merge=merge", "train.merge_period=4", "model.router.top_k=5"}),
+       "goes to all 5");
   says(whole({"train.merge=merge"}), "has no routed layer");
+  says(recipe({"train.merge=merge"}), "nothing would be written: the first time would be step 100");
+  says(recipe({"train.merge=merge", "train.merge_period=4", "train.merge_blend=0"}),
+       "train.merge_blend must be above 0");
+  says(recipe({"model.grow=2", "stream.tasks=[\"fashion-mnist\"]"}),
+       "no effect on a stream of one");
+  says(recipe({"model.grow=40000"}), "at most 65536 experts in the end; got 5 and 40000");
   says(recipe({"protect.ewc=1", "model.grow=1"}), "model.grow adds some with every task");
 }
 

@@ -81,6 +81,21 @@ TEST_F(FederatedTest, ResumesToTheSameBytes) {
   EXPECT_EQ(whole, parts);
 }
 
+TEST_F(FederatedTest, ThreadsChangeNoBit) {
+  for (const char* kind : {"quadratic", "median", "softmax"}) {
+    const std::string aggregation = concat("aggregation={ kind = \"", kind, "\" }");
+    auto one = summary(concat(kind, 1), {aggregation});
+    auto three = summary(concat(kind, 3), {aggregation, "threads=3"});
+    for (auto* of : {&one, &three}) of->erase("seconds");
+    EXPECT_EQ(one, three) << kind;
+    for (const char* file : {"model/model.safetensors", "metrics.jsonl"}) {
+      EXPECT_TRUE(read_file(folder_ / concat(kind, 1) / file) ==
+                  read_file(folder_ / concat(kind, 3) / file))
+          << kind << " " << file;
+    }
+  }
+}
+
 TEST_F(FederatedTest, ALongerRunIsTheSameRunGoneOn) {
   task().run(with({"rounds=2"}), {folder_ / "short", "", false, true});
   run::RunOptions options{folder_ / "short", "", true, true};
