@@ -28,6 +28,15 @@ const std::vector<std::string> kPatches = {"data.options.num_train=600",
                                            "data.options.num_test=200", "train.batch_size=600",
                                            "train.epochs=6", "train.evaluate_every=3"};
 
+const std::vector<std::string> kStream = {
+    "stream.tasks=[\"fashion-mnist/invert\", \"fashion-mnist/flip\", \"fashion-mnist\"]",
+    "stream.train_limit=400",
+    "stream.test_limit=200",
+    "model.base.net={hidden=[24]}",
+    "model.base.epochs=2",
+    "train.steps=12",
+    "train.batch_size=32"};
+
 std::vector<std::string> with(std::vector<std::string> base, std::vector<std::string> more) {
   base.insert(base.end(), more.begin(), more.end());
   return base;
@@ -71,6 +80,17 @@ const std::vector<Case>& cases() {
        with(kImages, {"data.train_limit=400", "data.test_limit=100"})},
       {"rotate-single", "cluster-structure/rotate-single.toml",
        with(kImages, {"data.train_limit=400", "data.test_limit=100"})},
+      {"sequence", "meo/rows.toml",
+       with(kImages, {"data.train_limit=400", "data.test_limit=200", "model.hidden_size=16",
+                      "model.intermediate_size=24", "model.num_blocks=1", "model.num_heads=2",
+                      "model.token_reduction=4"})},
+      {"continual-adapters", "merging-experts/adapters.toml",
+       with(kStream, {"model.num_experts=5", "model.freeze_used=1", "model.grow=1",
+                      "model.expert.activation=identity", "train.merge=merge",
+                      "train.merge_period=4", "train.merge_products=true", "protect.replay=10"})},
+      {"continual-whole", "merging-experts/whole.toml",
+       with(kStream, {"protect.lwf=1", "protect.ewc=10", "protect.ewc_samples=5",
+                      "stream.validation=100", "train.best_every=4"})},
       {"federated",
        "federated-moe/non-iid.toml",
        {"data={name=\"synthetic-clusters\", options={num_train=600, num_test=200}}", "users=10",

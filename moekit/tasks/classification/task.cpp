@@ -51,6 +51,11 @@ std::string needed_set(const Config& config) {
   return row.generated() ? "" : std::string(row.name);
 }
 
+/// Tells data sets apart that are held in memory: the name, and options, which may change its data.
+std::string set_key(const Config& config) {
+  return needed_set(config) + to_json(config)["data"].value("options", Json()).dump();
+}
+
 class ClassificationTask : public run::Task {
  public:
   std::string_view name() const override { return "classification"; }
@@ -64,7 +69,7 @@ class ClassificationTask : public run::Task {
     const std::string needed = needed_set(config);
     if (needed.empty()) return recipe_of(config, "");
     // The whole study holds its runs against a few data sets.
-    std::string& sum = checksums_[{needed, data_folder}];
+    std::string& sum = checksums_[{set_key(config), data_folder}];
     if (sum.empty()) sum = data::checksum(*data::load_images(config.data.set, {data_folder, 1}));
     return recipe_of(config, sum);
   }
@@ -100,8 +105,9 @@ class ClassificationTask : public run::Task {
     if (needed.empty()) {  // generated: another for every run
       return make_section(title, run, load_run_data(config, data_folder));
     }
-    if (!loaded_ || loaded_->name != needed || loaded_from_ != data_folder) {
+    if (!loaded_ || loaded_as_ != set_key(config) || loaded_from_ != data_folder) {
       loaded_ = data::load_images(config.data.set, {data_folder, 1});
+      loaded_as_ = set_key(config);
       loaded_from_ = data_folder;
     }
     return make_section(title, run, make_run_data(config, *loaded_));
@@ -134,8 +140,9 @@ class ClassificationTask : public run::Task {
 
  private:
   mutable std::shared_ptr<data::ImageDataset> loaded_;  // pages show many runs of one data set
-  mutable std::string loaded_from_;
-  mutable std::map<std::pair<std::string, std::string>, std::string> checksums_;  // by set, folder
+  mutable std::string loaded_as_, loaded_from_;
+  mutable std::map<std::pair<std::string, std::string>, std::string>
+      checksums_;  // by set with options, folder
 };
 
 }  // namespace

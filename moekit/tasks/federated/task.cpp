@@ -73,7 +73,9 @@ class FederatedTask : public run::Task {
     const auto& row = config.data.set.row();
     if (row.generated()) return recipe_of(config, "");
     // The whole study holds its runs against a few data sets.
-    std::string& sum = checksums_[{std::string(row.name), data_folder}];
+    std::string& sum =
+        checksums_[{std::string(row.name) + to_json(config)["data"].value("options", Json()).dump(),
+                    data_folder}];
     if (sum.empty()) sum = data::checksum(*data::load_images(config.data.set, {data_folder, 1}));
     return recipe_of(config, sum);
   }
@@ -144,7 +146,8 @@ class FederatedTask : public run::Task {
   }
 
  private:
-  mutable std::map<std::pair<std::string, std::string>, std::string> checksums_;  // by set, folder
+  mutable std::map<std::pair<std::string, std::string>, std::string>
+      checksums_;  // by set with options, folder
 };
 
 }  // namespace
