@@ -25,7 +25,7 @@ refused 'there is no command "frobnicate"; known: train, eval' frobnicate
 silent "did you mean" frobnicate
 refused 'data: there is no command "lst"; did you mean list?' data lst
 refused 'bench: there is no command "frob"; known: isa, moe, merged or merging' bench frob
-refused 'bench: a command is required: isa, moe or merged' bench
+refused 'bench: a command is required: isa, moe, merged or merging' bench
 refused 'a command is required: train, eval' --
 refused 'train: there is no flag --sede; did you mean --seed?' train small.toml --sede 4
 refused 'train: there is no flag --seeds; did you mean --seed?' train small.toml --seeds=4

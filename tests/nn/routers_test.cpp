@@ -175,11 +175,36 @@ TEST(TaskRouters, GiveUpExpertsTogether) {
 TEST(TaskRouters, RefusesNoneAndUnlikeOnes) {
   using List = std::vector<std::shared_ptr<RouterImpl>>;
   EXPECT_THROW(TaskRouters(List{}), ArgumentError);
-  EXPECT_THROW(TaskRouters(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4)),
-                                std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 5))}),
+  EXPECT_THROW(TaskRouters(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 5)),
+                                std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4))}),
                ArgumentError);
-  TaskRouters one(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4))});
+  TaskRouters one(List{std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 5))});
   EXPECT_THROW(one->set_active(1), ArgumentError);
+}
+
+TEST(TaskRouters, OneOfAnEarlierTaskKnowsTheFirstExpertsAlone) {
+  torch::manual_seed(5);
+  TaskRouters routers(std::vector<std::shared_ptr<RouterImpl>>{
+      std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 4).top_k(2)),
+      std::make_shared<LinearRouterImpl>(LinearRouterOptions(3, 6).top_k(2))});
+  const auto tokens = torch::randn({7, 3});
+  const auto alone = routers->forward(tokens, {});
+  EXPECT_EQ(routers->num_experts(), 4);
+  routers->set_pool(6);
+  EXPECT_EQ(routers->num_experts(), 6);
+  const auto routing = routers->forward(tokens, {});
+  EXPECT_EQ(routing.num_experts(), 6);
+  EXPECT_TRUE(torch::equal(routing.expert, alone.expert));
+  EXPECT_TRUE(torch::equal(routing.weight, alone.weight));
+  EXPECT_TRUE(torch::equal(routing.probs.slice(1, 0, 4), alone.probs));
+  EXPECT_EQ(routing.probs.slice(1, 4).abs().sum().item<double>(), 0);
+  EXPECT_TRUE(torch::isinf(routing.logits.slice(1, 4)).all().item<bool>());
+  routers->set_active(1);
+  EXPECT_GT(routers->forward(tokens, {}).probs.slice(1, 4).sum().item<double>(), 0);
+  routers->set_pool(4);  // fewer than the active one knows
+  EXPECT_THROW(routers->forward(tokens, {}), ArgumentError);
+  ExpertEdit edit(torch::tensor({0, 1}, torch::kLong));
+  EXPECT_THROW(routers->take_experts(edit), ArgumentError);
 }
 
 }  // namespace
