@@ -52,7 +52,7 @@ nn::ExpertTensors mean_product(const nn::MatrixPair& pair,
                                const std::vector<nn::ExpertTensors>& experts,
                                const std::vector<double>& weights) {
   const torch::NoGradGuard no_grad;
-  const auto mean = average(experts, weights);  // refuses what does not fit
+  auto mean = average(experts, weights);  // refuses what does not fit
   const bool all_same = std::all_of(experts.begin(), experts.end(), [&](const auto& expert) {
     return same(expert, experts.front());
   });
