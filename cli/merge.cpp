@@ -36,7 +36,6 @@ void print_layer(const Json& layer) {
   }
 }
 
-// Plus zero: an entropy of none may be a negative zero.
 /// One figure of the three models; a layer's where `layer` is given.
 void print_figure(const Json& report, const char* title, const char* key,
                   const std::string& layer = {}) {
@@ -44,6 +43,7 @@ void print_figure(const Json& report, const char* title, const char* key,
   for (const char* which : {"before", "after", "representatives_alone"}) {
     const Json& test = report[which]["test"];
     const Json& values = layer.empty() ? test : test["layers"][layer];
+    // Plus zero: an entropy of none may be a negative zero.
     const double value = values.contains(key) ? figure_value(values[key]) + 0.0 : std::nan("");
     fmt::print("{:>12}", std::isnan(value) ? std::string("-") : fmt::format("{:.4f}", value));
   }

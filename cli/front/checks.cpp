@@ -66,9 +66,7 @@ void prepare(MergeFlags& flags) {
   check_isa();
   check_run(flags.run);
   const std::string fault = NewFolder::why_not(flags.output);
-  MOEKIT_CHECK(fault.empty(), "merge: --output ", flags.output,
-               fault == "is there already" ? concat(" ", fault, "; give another name")
-                                           : concat(" cannot be made: ", fault));
+  MOEKIT_CHECK(fault.empty(), "merge: --output ", flags.output, " cannot be made: ", fault);
 }
 
 void prepare(ReportFlags& flags) {

@@ -2,15 +2,16 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <functional>
+
+#include "moekit/merge/usage.h"
+
 namespace moekit::compress {
 namespace {
 
-void add_rows(std::vector<double>& sums, const torch::Tensor& expert, const torch::Tensor& value) {
-  const auto counted = torch::zeros({static_cast<int64_t>(sums.size())}, torch::kFloat64)
-                           .index_add_(0, expert, value.to(torch::kFloat64));
-  for (size_t e = 0; e < sums.size(); ++e) {
-    sums[e] += counted[static_cast<int64_t>(e)].item<double>();
-  }
+void add_to(std::vector<double>& sums, const std::vector<double>& more) {
+  std::transform(sums.begin(), sums.end(), more.begin(), sums.begin(), std::plus<>());
 }
 
 }  // namespace
@@ -39,8 +40,9 @@ void Calibrator::add(const std::vector<nn::LayerRouting>& layers,
     const auto chosen = routing.takes_all || routing.top_k() == routing.num_experts()
                             ? nn::top1_expert(routing)
                             : routing.expert;
-    add_rows(own.hard, chosen, torch::ones({chosen.size(0)}));
-    add_rows(own.soft, routing.expert, routing.weight);
+    add_to(own.hard,
+           merge::by_expert(chosen, torch::ones({chosen.size(0)}), routing.num_experts()));
+    add_to(own.soft, merge::by_expert(routing.expert, routing.weight, routing.num_experts()));
     const auto& logits = routing.clean_logits.defined() ? routing.clean_logits : routing.logits;
     logits_[l].push_back(logits.detach().to(torch::kFloat64));
     own.passes.push_back({layers[l].samples.detach(),

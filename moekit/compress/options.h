@@ -44,8 +44,7 @@ struct MergeOptions {
   /// compares experts that lie alike, too.
   bool align = false;
   RouterRepair router = RouterRepair::kRepresentative;
-  /// Training samples to calibrate on, and test samples for the layers' errors, as far as there are
-  /// so many; 0: 2,000 or all.
+  /// Training samples to calibrate on; 0: 2,000, or all.
   std::int64_t samples = 0;
   std::int64_t seed = 1;  ///< draws the training samples
 

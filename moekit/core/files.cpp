@@ -302,7 +302,7 @@ fs::path without_slash(const fs::path& path) {
 std::string NewFolder::why_not(const fs::path& given) {
   const fs::path target = without_slash(given);
   struct stat status {};
-  if (::lstat(target.c_str(), &status) == 0) return "is there already";
+  if (::lstat(target.c_str(), &status) == 0) return "something of that name is there already";
   std::error_code error;
   fs::path parent = fs::absolute(target, error).lexically_normal().parent_path();
   while (!fs::exists(parent, error) && parent.has_relative_path()) parent = parent.parent_path();

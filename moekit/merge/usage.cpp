@@ -10,15 +10,6 @@
 namespace moekit::merge {
 namespace {
 
-/// [E] sums of `values` [A] by expert.
-std::vector<double> by_expert(const torch::Tensor& expert, const torch::Tensor& values,
-                              int64_t experts) {
-  const auto sums = torch::zeros({experts}, torch::kFloat64)
-                        .index_add_(0, expert, values.to(torch::kFloat64))
-                        .contiguous();
-  return {sums.data_ptr<double>(), sums.data_ptr<double>() + experts};
-}
-
 /// sum <- keep * sum + more, which makes the first counts of a layer.
 void add_to(std::vector<double>& sum, const std::vector<double>& more, double keep = 1) {
   sum.resize(more.size());
@@ -26,6 +17,14 @@ void add_to(std::vector<double>& sum, const std::vector<double>& more, double ke
 }
 
 }  // namespace
+
+std::vector<double> by_expert(const torch::Tensor& expert, const torch::Tensor& values,
+                              int64_t experts) {
+  const auto sums = torch::zeros({experts}, torch::kFloat64)
+                        .index_add_(0, expert, values.to(torch::kFloat64))
+                        .contiguous();
+  return {sums.data_ptr<double>(), sums.data_ptr<double>() + experts};
+}
 
 UsageCounter::UsageCounter(double decay, SumOverReplicas sum)
     : decay_(decay), sum_(std::move(sum)) {

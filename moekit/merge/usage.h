@@ -24,6 +24,10 @@ enum class UsageCount {
   kSoft,  ///< the weight of the expert's output
 };
 
+/// [E] sums by expert. @param expert [A] int64, 0..E-1 @param values [A]; no gradient flows
+std::vector<double> by_expert(const torch::Tensor& expert, const torch::Tensor& values,
+                              int64_t experts);
+
 /// How much the experts of one layer were used.
 struct LayerUsage {
   std::vector<double> since_merge_hard, since_merge_soft;  ///< [E]

@@ -77,6 +77,16 @@ std::shared_ptr<ClassifierImpl> build_model(const Json& description, const std::
   return model;
 }
 
+Json read_model_recipe(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  const Json description = read_json(file);
+  MOEKIT_CHECK_FORMAT(description.is_object() && description.contains("model"), file.string(),
+                      ": lacks model: is of no run of task \"classification\"");
+  KindSection<ModelKinds> config;
+  bind_json(description["model"], file.string(), config);
+  return to_json(config);
+}
+
 void restore_experts(ClassifierImpl& model, const Json& description, const std::string& where) {
   MOEKIT_CHECK_FORMAT(description.is_object(), where, ": is no JSON object");
   const auto entries = description.find("layers");

@@ -21,6 +21,10 @@ Json describe_model(ClassifierImpl& model, const Choice<ModelKinds>& config,
 /// impossible.
 std::shared_ptr<ClassifierImpl> build_model(const Json& description, const std::string& where);
 
+/// The section of a recipe that the model in a folder was built from, defaults filled in.
+/// @throws IoError, FormatError naming the file
+Json read_model_recipe(const std::filesystem::path& folder);
+
 /// Gives the layers of a network that was built from its recipe the experts of a description, as
 /// far as they are not theirs already. @throws FormatError naming `where`
 void restore_experts(ClassifierImpl& model, const Json& description, const std::string& where);

@@ -72,7 +72,7 @@ expect 2 "--output sparse.toml/x cannot be made" $moekit merge sparse --keep 3 -
 expect 2 "--samples must be at least 4 with --method output_cka; got 3" \
   $moekit merge run --keep 2 --samples 3 -o x
 expect 2 "--samples must be at most" $moekit merge run --keep 2 --samples 100000 -o x
-expect 2 "merged is there already" $moekit merge run --keep 2 -o merged
+expect 2 "--output merged cannot be made: something of that name is there already" $moekit merge run --keep 2 -o merged
 expect 2 "--keep is required" $moekit merge run -o x
 expect 2 "did you mean output_cka?" $moekit merge run --keep 2 --method output_ka -o x
 expect 1 "nowhere: is no run folder" $moekit merge nowhere --keep 2 -o x

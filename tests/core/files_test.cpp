@@ -277,10 +277,10 @@ TEST_F(FilesTest, ANewFolderTouchesNothingThatIsThere) {
 
 TEST_F(FilesTest, ANewFolderSaysBeforehandWhyItCannotBe) {
   write_file_atomic(folder_ / "f", "x");
-  EXPECT_EQ(NewFolder::why_not(folder_ / "f"), "is there already");
-  EXPECT_EQ(NewFolder::why_not(folder_), "is there already");
+  EXPECT_EQ(NewFolder::why_not(folder_ / "f"), "something of that name is there already");
+  EXPECT_EQ(NewFolder::why_not(folder_), "something of that name is there already");
   fs::create_symlink("nowhere", folder_ / "dangling");
-  EXPECT_EQ(NewFolder::why_not(folder_ / "dangling"), "is there already");
+  EXPECT_EQ(NewFolder::why_not(folder_ / "dangling"), "something of that name is there already");
   EXPECT_NE(NewFolder::why_not(folder_ / "f" / "t").find("is no folder"), std::string::npos);
   EXPECT_EQ(NewFolder::why_not(folder_ / "a" / "b" / "t"), "");
   EXPECT_THROW(NewFolder(folder_ / "f"), IoError);

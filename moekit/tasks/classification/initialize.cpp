@@ -56,13 +56,7 @@ void check_like(const char* key, const fs::path& run, const Json& ours) {
   static const std::set<std::string> kOfRouting = {
       "num_experts",       "router", "path",        "capacity_factor", "eval_capacity_factor",
       "capacity_priority", "form",   "min_capacity"};
-  const fs::path file = run / "model" / "config.json";
-  const Json description = read_json(file);
-  MOEKIT_CHECK_FORMAT(description.is_object() && description.contains("model"), key, ": ",
-                      run.string(), " holds no model of a run of task \"classification\"");
-  KindSection<models::ModelKinds> section;
-  bind_json(description["model"], file.string(), section);
-  const Json theirs = to_json(section);
+  const Json theirs = models::read_model_recipe(run / "model");
   for (const auto& [name, value] : ours.items()) {
     if (kOfRouting.count(name) > 0) continue;
     MOEKIT_CHECK(theirs.contains(name) && theirs[name] == value, key, ": model.", name, " is ",

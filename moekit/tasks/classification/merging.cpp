@@ -63,12 +63,9 @@ void check_layers(const Layers& layers, const compress::MergeOptions& options,
 
 /// Refuses a run whose recipe was changed by hand: the model is another's then.
 void check_recipe_is_the_models(const fs::path& run, const Config& config) {
-  const fs::path file = run / "model" / "config.json";
-  const Json description = read_json(file);
-  KindSection<models::ModelKinds> of_model;
-  bind_json(description.at("model"), file.string(), of_model);
   KindSection<models::ModelKinds> of_recipe{config.model.choice};
-  const std::string differ = changes_refused(to_json(of_model), to_json(of_recipe), {});
+  const std::string differ =
+      changes_refused(models::read_model_recipe(run / "model"), to_json(of_recipe), {});
   MOEKIT_CHECK_FORMAT(differ.empty(), (run / "config.toml").string(),
                       " is not the recipe of model/config.json: ", differ);
 }
@@ -148,26 +145,23 @@ Json groups_json(const std::vector<compress::GroupPlan>& groups) {
   return out;
 }
 
-Json size_json(const torch::nn::Module& model, const fs::path& folder) {
-  int64_t parameters = 0;
-  for (const auto& parameter : model.parameters()) parameters += parameter.numel();
-  return {{"parameters", parameters},
-          {"bytes", static_cast<int64_t>(fs::file_size(folder / "model.safetensors"))}};
+/// Bytes of a model's tensors in its file.
+int64_t bytes_of(const fs::path& model) {
+  return static_cast<int64_t>(fs::file_size(model / "model.safetensors"));
 }
 
 /// Writes the merged model's own run folder: that of the run, with the model exchanged.
 void write_run(const fs::path& folder, const fs::path& run, const Config& config,
-               const RunData& data, models::ClassifierImpl& model, const Json& last_line,
-               double seconds, const Judged& judged, Json& report) {
+               const RunData& data, models::ClassifierImpl& model, const Json& of_run,
+               const Json& last_line, double seconds, const Judged& judged, Json& report) {
   create_folders(folder / "model");
   write_json(folder / "model" / "config.json",
              models::describe_model(model, config.model.choice, data.input));
   checkpoint::write_safetensors(folder / "model" / "model.safetensors",
                                 checkpoint::module_tensors(model));
   checkpoint::write_manifest(folder / "model");
-  report["after"].update(size_json(model, folder / "model"));
+  report["after"]["bytes"] = bytes_of(folder / "model");
   write_file_atomic(folder / "config.toml", read_file(run / "config.toml"));
-  const Json of_run = read_run_summary(run);
   Json summary = Json::object();
   for (const char* key : {"recipe", "seed", "epochs", "stopped_early"}) summary[key] = of_run[key];
   summary.update(judged.summary);
@@ -196,7 +190,8 @@ void write_run(const fs::path& folder, const fs::path& run, const Config& config
 Json merge_run(const fs::path& run, const std::string& data_folder,
                const compress::MergeOptions& options, const fs::path& out) {
   const auto started = std::chrono::steady_clock::now();
-  read_run_summary(run);  // refuses what is no finished run before any data is read
+  const Json of_run =
+      read_run_summary(run);  // refuses what is no finished run before any data is read
   const Config config = read_config(run);
   const auto model = models::load_model(run / "model");
   check_recipe_is_the_models(run, config);
@@ -233,8 +228,9 @@ Json merge_run(const fs::path& run, const std::string& data_folder,
     return evaluation_summary(evaluate(which, data.test, data.normalization), which,
                               data.input.num_classes);
   };
-  report["before"] = {{"test", judged(*model)}};
-  report["before"].update(size_json(*model, run / "model"));
+  report["before"] = {{"test", judged(*model)},
+                      {"parameters", of_run["parameters"]},
+                      {"bytes", bytes_of(run / "model")}};
   const auto merged = edit(run, plan, options, test, before);
   auto plain = options;
   plain.align = false;
@@ -244,13 +240,14 @@ Json merge_run(const fs::path& run, const std::string& data_folder,
     report["layers"][l]["output_error"] = merged.errors[l];
     report["layers"][l]["output_error_representatives"] = alone.errors[l];
   }
-  report["after"] = {{"test", judged(*merged.model)}};
   report["representatives_alone"] = {{"test", judged(*alone.model)}};
   const Judged of_merged = judge(*merged.model, data);
+  report["after"] = {{"test", of_merged.summary["test"]},
+                     {"parameters", of_merged.summary["parameters"]}};
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   NewFolder folder(out);  // now, so that an interrupted command leaves nothing
-  write_run(folder.path(), run, config, data, *merged.model,
+  write_run(folder.path(), run, config, data, *merged.model, of_run,
             metrics.empty() ? Json({{"step", 0}}) : metrics.back(), seconds, of_merged, report);
   folder.commit();
   return report;

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <exception>
 #include <numeric>
-#include <thread>
 
 #include "moekit/core/random.h"
+#include "moekit/kernels/common/thread_pool.h"
 #include "moekit/nn/fused_ffn.h"
 
 namespace moekit::federated {
@@ -172,18 +172,16 @@ std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
     return out;
   }
   std::vector<std::exception_ptr> errors(groups.size());
-  std::vector<std::thread> threads;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    threads.emplace_back([&, g] {
-      try {
-        at::set_num_threads(1);  // libtorch's own would be as many again for each of these
-        train(g);
-      } catch (...) {
-        errors[g] = std::current_exception();
-      }
-    });
-  }
-  for (auto& thread : threads) thread.join();
+  kernels::ThreadPool pool(static_cast<int>(groups.size()));
+  pool.run(static_cast<int64_t>(groups.size()), [&](int64_t group, int) {
+    const auto g = static_cast<size_t>(group);
+    try {
+      at::set_num_threads(1);  // libtorch's own would be as many again for each of these
+      train(g);
+    } catch (...) {
+      errors[g] = std::current_exception();
+    }
+  });
   for (const auto& error : errors) {
     if (error) std::rethrow_exception(error);
   }
