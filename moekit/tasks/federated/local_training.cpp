@@ -1,185 +1,126 @@
 #include "moekit/tasks/federated/local_training.h"
 
 #include <ATen/Parallel.h>
-#include <torch/optim/sgd.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <exception>
-#include <numeric>
 
 #include "moekit/core/random.h"
 #include "moekit/kernels/common/thread_pool.h"
-#include "moekit/nn/fused_ffn.h"
 
 namespace moekit::federated {
 namespace {
 
-/// Rows that are gathered and normalised at once, those of many small steps.
-constexpr int64_t kGathered = 1024;
+/// Rows that are gathered and normalised at once: those of many steps, yet few enough to be in the
+/// second cache when their step comes.
+constexpr int64_t kGathered = 256;
 
-/// The rows of one step among those gathered, learner after learner.
-struct Batch {
-  int64_t first = 0;
-  std::vector<int64_t> offsets;  ///< [learners + 1]
-
-  int64_t learners() const { return static_cast<int64_t>(offsets.size()) - 1; }
-};
-
-/// The order a learner takes its rows in, epoch after epoch.
-std::vector<int64_t> order_of(const Learner& learner, int64_t epochs) {
-  std::vector<int64_t> order;
-  const auto count = static_cast<int64_t>(learner.rows.size());
-  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    const auto drawn =
-        random_permutation(count, derive_seed(learner.seed, "order", static_cast<uint64_t>(epoch)));
-    for (const int64_t i : drawn) order.push_back(learner.rows[static_cast<size_t>(i)]);
-  }
-  return order;
-}
-
-/// The first experts of a bank as parameters of their own, which share its memory.
-class FirstExperts {
+/// A network of one hidden layer while it is trained.
+///
+/// The gradient is written out: of a step this small, 20 rows of 784, automatic differentiation
+/// takes more time than the arithmetic.
+class Network {
  public:
-  FirstExperts(const nn::MlpExpertsImpl& bank, int64_t count, double lr)
-      : optimizer_(leaves_of(bank, count), torch::optim::SGDOptions(lr)) {
-    const auto& own = optimizer_.param_groups()[0].params();
-    parameters_ = {{}, own[0], own[1], {}, own[2], own[3]};
+  Network(const nn::MlpExpertsOptions& net, const merge::WeightSet& start)
+      : bank_(nn::MlpExpertsOptions(net).num_experts(1)),
+        weights_(nn::expert_tensors(*bank_, 0)),
+        up_(bank_->up_proj.detach()[0]),
+        down_(bank_->down_proj.detach()[0]),
+        up_bias_(bank_->up_bias.detach()[0]),
+        down_bias_(bank_->down_bias.detach()[0]) {
+    for (size_t t = 0; t < weights_.size(); ++t) weights_[t].second.copy_(start[t].second);
   }
-  int64_t count() const { return parameters_.up.size(0); }
-  const nn::FfnParameters& parameters() const { return parameters_; }
-  void step() {
-    optimizer_.step();
-    // Dropped, not zeroed: the next backward pass hands over its own memory.
-    for (auto& own : optimizer_.param_groups()[0].params()) own.mutable_grad().reset();
+
+  /// One step of plain gradient descent on the mean cross-entropy of x [N, D].
+  /// @returns the sum of the samples' losses before it.
+  double step(const torch::Tensor& x, const torch::Tensor& labels, double lr) {
+    const auto hidden = torch::addmm(up_bias_, x, up_.t()).relu_();
+    const auto log_probs = torch::log_softmax(torch::addmm(down_bias_, hidden, down_.t()), 1);
+    const auto label = labels.unsqueeze(1);
+    const auto chosen = log_probs.gather(1, label);
+    double loss = 0;
+    for (int64_t r = 0; r < x.size(0); ++r) loss -= chosen.data_ptr<float>()[r];
+    // Of the mean of log-softmax by its input: (p - one-hot) / N.
+    auto gradient = log_probs.exp();
+    gradient.scatter_(1, label, chosen.exp_().sub_(1)).div_(static_cast<double>(x.size(0)));
+    const auto hidden_gradient = torch::threshold_backward(gradient.mm(down_), hidden, 0);
+    // The products add to the weights themselves: w - lr g^T x, without a gradient in memory.
+    down_.addmm_(gradient.t(), hidden, 1, -lr);
+    down_bias_.sub_(gradient.sum(0), lr);
+    up_.addmm_(hidden_gradient.t(), x, 1, -lr);
+    up_bias_.sub_(hidden_gradient.sum(0), lr);
+    return loss;
   }
+
+  const merge::WeightSet& weights() const { return weights_; }
 
  private:
-  static std::vector<torch::Tensor> leaves_of(const nn::MlpExpertsImpl& bank, int64_t count) {
-    std::vector<torch::Tensor> leaves;
-    for (const auto* tensor : {&bank.up_proj, &bank.down_proj, &bank.up_bias, &bank.down_bias}) {
-      leaves.push_back(tensor->detach().narrow(0, 0, count).requires_grad_());
-    }
-    return leaves;
-  }
-  torch::optim::SGD optimizer_;
-  nn::FfnParameters parameters_;
+  nn::MlpExperts bank_;
+  merge::WeightSet weights_;  // share the bank's memory, as those below
+  torch::Tensor up_, down_, up_bias_, down_bias_;
 };
 
-/// Trains the learners of one thread. @param place  which they are, those with most steps first:
-/// who still trains are the first experts of the bank @param out  of all learners; those of others
-/// are not touched
-void train_group(const data::ImageSet& samples, const data::Normalization& normalization,
-                 const std::vector<Learner>& learners, const std::vector<size_t>& place,
-                 const nn::MlpExpertsOptions& net, const LocalOptions& options,
-                 std::vector<Trained>& out) {
-  nn::MlpExperts bank(nn::MlpExpertsOptions(net).num_experts(static_cast<int64_t>(place.size())));
-  std::vector<std::vector<int64_t>> orders;
-  std::vector<double> loss_sums(place.size(), 0);
-  for (size_t e = 0; e < place.size(); ++e) {
-    const Learner& learner = learners[place[e]];
-    orders.push_back(order_of(learner, options.epochs));
-    const auto own = nn::expert_tensors(*bank, static_cast<int64_t>(e));
-    for (size_t t = 0; t < own.size(); ++t) own[t].second.copy_(learner.start[t].second);
-  }
-
-  const auto size_of = [&](size_t e) {
-    return static_cast<int64_t>(learners[place[e]].rows.size());
-  };
-  // Batches end with an epoch.
-  const auto steps_of = [&](size_t e) {
-    return (size_of(e) + options.batch_size - 1) / options.batch_size;
-  };
-  const torch::AutoGradMode with_gradient(true);
-  std::unique_ptr<FirstExperts> experts;
-  const int64_t most = steps_of(0) * options.epochs;
-  size_t active = place.size();
-  for (int64_t step = 0; step < most;) {
-    std::vector<Batch> batches;
-    std::vector<int64_t> rows;
-    std::vector<float> share;  // of a row in its learner's mean
-    for (; step < most && static_cast<int64_t>(rows.size()) < kGathered; ++step) {
-      while (steps_of(active - 1) * options.epochs <= step) --active;
-      Batch batch{static_cast<int64_t>(rows.size()), {0}};
-      for (size_t e = 0; e < active; ++e) {
-        const int64_t count = size_of(e);
-        const int64_t begin = step % steps_of(e) * options.batch_size;
-        const int64_t end = std::min(begin + options.batch_size, count);
-        const auto epoch = orders[e].begin() + step / steps_of(e) * count;
-        rows.insert(rows.end(), epoch + begin, epoch + end);
-        share.insert(share.end(), static_cast<size_t>(end - begin),
-                     1.0F / static_cast<float>(end - begin));
-        batch.offsets.push_back(batch.offsets.back() + end - begin);
-      }
-      batches.push_back(std::move(batch));
-    }
-    const auto index = torch::tensor(rows, torch::kLong);
-    const auto pixels =
-        data::normalize(samples.images.index_select(0, index), normalization).flatten(1);
-    const auto labels = samples.labels.index_select(0, index);
-    const auto shares = torch::tensor(share);
-    for (const Batch& batch : batches) {
-      if (!experts || experts->count() != batch.learners()) {
-        experts = std::make_unique<FirstExperts>(*bank, batch.learners(), options.lr);
-      }
-      const auto part = [&](const torch::Tensor& of) {
-        return of.narrow(0, batch.first, batch.offsets.back());
-      };
-      const auto logits =
-          nn::composed_ffn(part(pixels), experts->parameters(), net.activation(), batch.offsets);
-      const auto losses =
-          torch::nll_loss(torch::log_softmax(logits, 1), part(labels), {}, at::Reduction::None);
-      losses.backward(part(shares));
-      experts->step();
-      const auto* values = losses.data_ptr<float>();
-      for (size_t e = 0; e + 1 < batch.offsets.size(); ++e) {
-        for (int64_t r = batch.offsets[e]; r < batch.offsets[e + 1]; ++r) loss_sums[e] += values[r];
+Trained train_one(const data::ImageSet& samples, const data::Normalization& normalization,
+                  const Learner& learner, const nn::MlpExpertsOptions& net,
+                  const LocalOptions& options) {
+  const torch::NoGradGuard no_grad;  // a thread's own
+  Network network(net, learner.start);
+  const auto count = static_cast<int64_t>(learner.rows.size());
+  // Whole batches, so that a batch lies in one gathering; both end with an epoch.
+  const int64_t gathered =
+      std::max(kGathered / options.batch_size, int64_t{1}) * options.batch_size;
+  double loss = 0;
+  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+    auto order =
+        random_permutation(count, derive_seed(learner.seed, "order", static_cast<uint64_t>(epoch)));
+    for (auto& place : order) place = learner.rows[static_cast<size_t>(place)];
+    const auto rows = torch::tensor(order, torch::kLong);
+    const auto labels = samples.labels.index_select(0, rows);
+    for (int64_t first = 0; first < count; first += gathered) {
+      const int64_t end = std::min(first + gathered, count);
+      const auto pixels =
+          data::normalize(samples.images.index_select(0, rows.slice(0, first, end)), normalization)
+              .flatten(1);
+      for (int64_t begin = first; begin < end; begin += options.batch_size) {
+        const int64_t size = std::min(options.batch_size, end - begin);
+        loss += network.step(pixels.narrow(0, begin - first, size), labels.narrow(0, begin, size),
+                             options.lr);
       }
     }
   }
-  for (size_t e = 0; e < place.size(); ++e) {
-    Trained& trained = out[place[e]];
-    trained.weights = nn::expert_tensors(*bank, static_cast<int64_t>(e));
-    trained.loss = loss_sums[e] / static_cast<double>(orders[e].size());
-  }
+  return {network.weights(), loss / static_cast<double>(count * options.epochs)};
 }
 
 }  // namespace
 
-std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
-                                        const data::Normalization& normalization,
-                                        const std::vector<Learner>& learners,
-                                        const nn::MlpExpertsOptions& net,
-                                        const LocalOptions& options) {
+std::vector<Trained> train_learners(const data::ImageSet& samples,
+                                    const data::Normalization& normalization,
+                                    const std::vector<Learner>& learners,
+                                    const nn::MlpExpertsOptions& net, const LocalOptions& options) {
+  MOEKIT_CHECK(net.activation() == nn::Activation::kRelu && net.bias(),
+               "train_learners: networks must be of relu units with biases");
   for (size_t k = 0; k < learners.size(); ++k) {
-    MOEKIT_CHECK(!learners[k].rows.empty(), "train_side_by_side: learner ", k, " has no samples");
+    MOEKIT_CHECK(!learners[k].rows.empty(), "train_learners: learner ", k, " has no samples");
   }
   std::vector<Trained> out(learners.size());
-  std::vector<size_t> place(learners.size());
-  std::iota(place.begin(), place.end(), size_t{0});
-  std::stable_sort(place.begin(), place.end(), [&](size_t a, size_t b) {
-    return learners[a].rows.size() > learners[b].rows.size();
-  });
-  // Dealt out in turn, so that threads have equally much to do.
-  std::vector<std::vector<size_t>> groups(
-      std::min(place.size(), static_cast<size_t>(options.threads)));
-  for (size_t i = 0; i < place.size(); ++i) groups[i % groups.size()].push_back(place[i]);
-  const auto train = [&](size_t g) {
-    train_group(samples, normalization, learners, groups[g], net, options, out);
+  const auto one = [&](size_t k) {
+    out[k] = train_one(samples, normalization, learners[k], net, options);
   };
-  if (groups.size() <= 1) {
-    if (!groups.empty()) train(0);
+  const auto threads = std::min(learners.size(), static_cast<size_t>(options.threads));
+  if (threads <= 1) {
+    for (size_t k = 0; k < learners.size(); ++k) one(k);
     return out;
   }
-  std::vector<std::exception_ptr> errors(groups.size());
-  kernels::ThreadPool pool(static_cast<int>(groups.size()));
-  pool.run(static_cast<int64_t>(groups.size()), [&](int64_t group, int) {
-    const auto g = static_cast<size_t>(group);
+  std::vector<std::exception_ptr> errors(learners.size());
+  kernels::ThreadPool pool(static_cast<int>(threads));
+  pool.run(static_cast<int64_t>(learners.size()), [&](int64_t learner, int) {
+    const auto k = static_cast<size_t>(learner);
     try {
       at::set_num_threads(1);  // libtorch's own would be as many again for each of these
-      train(g);
+      one(k);
     } catch (...) {
-      errors[g] = std::current_exception();
+      errors[k] = std::current_exception();
     }
   });
   for (const auto& error : errors) {

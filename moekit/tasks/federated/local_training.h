@@ -27,16 +27,14 @@ struct Trained {
   double loss = 0;  ///< mean over its steps' samples, each before the step; may be NaN
 };
 
-/// Trains models of one shape side by side, as experts of one stacked bank: every step takes the
-/// next batch of each learner that still has one, its rows routed to its own expert. Plain SGD on
-/// cross-entropy, the mean over a learner's own batch. What becomes of a learner depends, bit for
-/// bit, neither on who else trains nor on their order, nor on the number of threads.
-/// @param samples  images as stored, flattened here @param net  sizes; its `num_experts` is not
-/// read
-std::vector<Trained> train_side_by_side(const data::ImageSet& samples,
-                                        const data::Normalization& normalization,
-                                        const std::vector<Learner>& learners,
-                                        const nn::MlpExpertsOptions& net,
-                                        const LocalOptions& options);
+/// Trains models of one shape, each on its own samples: plain SGD on cross-entropy, the mean over a
+/// batch. What becomes of a learner depends, bit for bit, neither on who else trains nor on their
+/// order, nor on the number of threads.
+/// @param samples  images as stored, flattened here @param net  sizes, of relu units with biases;
+/// its `num_experts` is not read
+std::vector<Trained> train_learners(const data::ImageSet& samples,
+                                    const data::Normalization& normalization,
+                                    const std::vector<Learner>& learners,
+                                    const nn::MlpExpertsOptions& net, const LocalOptions& options);
 
 }  // namespace moekit::federated

@@ -114,7 +114,7 @@ std::vector<Trained> FederatedProblem::train_users(const std::vector<int64_t>& u
     learners.push_back(std::move(learner));
     places.push_back(i);
   }
-  auto trained = train_side_by_side(data_.train, data_.normalization, learners, net_, local());
+  auto trained = train_learners(data_.train, data_.normalization, learners, net_, local());
   for (size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(trained[i]);
   return out;
 }
@@ -133,7 +133,7 @@ std::vector<Trained> FederatedProblem::train_server(int64_t round) const {
   }
   learner.start = federation_->control();
   learners.push_back(std::move(learner));
-  auto trained = train_side_by_side(data_.shared, data_.normalization, learners, net_, local());
+  auto trained = train_learners(data_.shared, data_.normalization, learners, net_, local());
   for (const auto& own : trained) {
     if (is_finite(own.weights)) continue;
     throw NumericError(concat("round ", round + 1, ": the server's network is not finite; lr = ",

@@ -82,7 +82,7 @@ class FederatedTask : public run::Task {
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
     const Config config = bind(recipe);
     validate(config);
-    // Threads are users' (train_side_by_side); sums over all would differ with their number.
+    // Threads are users' (train_learners); sums over all would differ with their number.
     tensor::start_arithmetic(1);
     const torch::NoGradGuard no_grad;
     const Json recipe_json = to_json(config);

@@ -54,16 +54,15 @@ std::vector<Learner> learners() {
           {drawn(3), range(61, 62), 14}};
 }
 
-TEST(TrainSideBySide, NobodyDependsOnWhoElseTrainsNorOnTheirOrder) {
+TEST(TrainLearners, NobodyDependsOnWhoElseTrainsNorOnTheirOrder) {
   const auto set = images(62);
   const auto all = learners();
   const LocalOptions options{0.1, 5, 2};
-  const auto together = train_side_by_side(set, kPlain, all, kNet, options);
-  const auto turned =
-      train_side_by_side(set, kPlain, {all[3], all[2], all[0], all[1]}, kNet, options);
+  const auto together = train_learners(set, kPlain, all, kNet, options);
+  const auto turned = train_learners(set, kPlain, {all[3], all[2], all[0], all[1]}, kNet, options);
   const size_t place[] = {2, 3, 1, 0};
   for (size_t k = 0; k < all.size(); ++k) {
-    const auto alone = train_side_by_side(set, kPlain, {all[k]}, kNet, options);
+    const auto alone = train_learners(set, kPlain, {all[k]}, kNet, options);
     EXPECT_TRUE(same(together[k].weights, alone[0].weights)) << k;
     EXPECT_EQ(together[k].loss, alone[0].loss);
     EXPECT_TRUE(same(together[k].weights, turned[place[k]].weights)) << k;
@@ -72,7 +71,7 @@ TEST(TrainSideBySide, NobodyDependsOnWhoElseTrainsNorOnTheirOrder) {
   for (const int64_t threads : {2, 3, 9}) {
     auto shared = options;
     shared.threads = threads;
-    const auto by_threads = train_side_by_side(set, kPlain, all, kNet, shared);
+    const auto by_threads = train_learners(set, kPlain, all, kNet, shared);
     for (size_t k = 0; k < all.size(); ++k) {
       EXPECT_TRUE(same(together[k].weights, by_threads[k].weights)) << k << ", " << threads;
       EXPECT_EQ(together[k].loss, by_threads[k].loss);
@@ -80,11 +79,11 @@ TEST(TrainSideBySide, NobodyDependsOnWhoElseTrainsNorOnTheirOrder) {
   }
 }
 
-TEST(TrainSideBySide, IsPlainGradientDescentOnTheMeanOfABatch) {
+TEST(TrainLearners, IsPlainGradientDescentOnTheMeanOfABatch) {
   // One batch of all samples, one step: w - lr dL/dw, by central differences.
   const auto set = images(6);
   const Learner learner{drawn(5), range(0, 6), 1};
-  const auto after = train_side_by_side(set, kPlain, {learner}, kNet, {0.5, 6, 1});
+  const auto after = train_learners(set, kPlain, {learner}, kNet, {0.5, 6, 1});
   const auto pixels = set.images.flatten(1);
   EXPECT_NEAR(after[0].loss, judge(learner.start, kNet, pixels, set.labels).loss, 1e-6);
   for (size_t t = 0; t < learner.start.size(); ++t) {
@@ -103,21 +102,19 @@ TEST(TrainSideBySide, IsPlainGradientDescentOnTheMeanOfABatch) {
   }
 }
 
-TEST(TrainSideBySide, AnEpochTakesEverySampleOnce) {
+TEST(TrainLearners, AnEpochTakesEverySampleOnce) {
   // With a tiny step the weights move by the sum over batches of the mean gradient: of batches of
   // one, the sum over samples, whatever the order.
   const auto set = images(9);
-  const auto first =
-      train_side_by_side(set, kPlain, {{drawn(5), range(0, 9), 1}}, kNet, {1e-4, 1, 1});
-  const auto second =
-      train_side_by_side(set, kPlain, {{drawn(5), range(0, 9), 2}}, kNet, {1e-4, 1, 1});
+  const auto first = train_learners(set, kPlain, {{drawn(5), range(0, 9), 1}}, kNet, {1e-4, 1, 1});
+  const auto second = train_learners(set, kPlain, {{drawn(5), range(0, 9), 2}}, kNet, {1e-4, 1, 1});
   EXPECT_FALSE(same(first[0].weights, second[0].weights));
   for (size_t t = 0; t < first[0].weights.size(); ++t) {
     EXPECT_LT((first[0].weights[t].second - second[0].weights[t].second).abs().max().item<float>(),
               2e-6);
   }
-  EXPECT_TRUE(train_side_by_side(set, kPlain, {}, kNet, {}).empty());
-  EXPECT_THROW(train_side_by_side(set, kPlain, {{drawn(5), {}, 1}}, kNet, {}), ArgumentError);
+  EXPECT_TRUE(train_learners(set, kPlain, {}, kNet, {}).empty());
+  EXPECT_THROW(train_learners(set, kPlain, {{drawn(5), {}, 1}}, kNet, {}), ArgumentError);
 }
 
 TEST(Federation, RemembersTheGlobalWeightsOfSomeRoundsAgo) {
