@@ -2,7 +2,6 @@
 // recipes/merging-experts has them: 784-128-10, 8 experts of 16 units, two a token, batch 64, one
 // thread. moekit's sparse layer, on features that are computed once for all steps because nothing
 // before them learns, against one libtorch module per expert in a loop, with and without that.
-#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/nn/modules/linear.h>
@@ -12,6 +11,7 @@
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/surgery.h"
+#include "moekit/tensor/arithmetic.h"
 
 namespace {
 
@@ -71,7 +71,7 @@ TORCH_MODULE(LoopAdapters);
 template <typename Loss>
 void run_steps(benchmark::State& state, const std::vector<torch::Tensor>& parameters,
                Loss&& loss_of) {
-  at::set_num_threads(1);
+  moekit::tensor::start_arithmetic(1);
   torch::optim::Adam optimizer(parameters, 1e-3);
   for (auto _ : state) {
     optimizer.zero_grad();

@@ -1,12 +1,13 @@
 // One full-batch training step (forward, backward, normalized gradient descent) of the
 // cluster-patch problem, n = 16,000, eight networks of 16 filters, one thread: patch experts on
 // their kernel against one libtorch convolution per expert on the samples it is given.
-#include <ATen/Parallel.h>
+
 #include <benchmark/benchmark.h>
 #include <torch/nn/modules/conv.h>
 
 #include "moekit/data/sets/cluster_patch.h"
 #include "moekit/models/classifier.h"
+#include "moekit/tensor/arithmetic.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/train/optimizers/normalized_gd.h"
 
@@ -39,7 +40,7 @@ router = { kind = "linear", input = "patch_sum", top_k = 1, combine_weights = "l
 }
 
 void cluster_step_moekit(benchmark::State& state) {
-  at::set_num_threads(1);
+  moekit::tensor::start_arithmetic(1);
   const auto& samples = cluster_samples();
   const auto model = cluster_model();
   const auto layer = moekit::nn::routed_layers(*model).front();
@@ -60,7 +61,7 @@ void cluster_step_moekit(benchmark::State& state) {
 BENCHMARK(cluster_step_moekit)->Unit(benchmark::kMillisecond);
 
 void cluster_step_loop(benchmark::State& state) {
-  at::set_num_threads(1);
+  moekit::tensor::start_arithmetic(1);
   const auto& samples = cluster_samples();
   const auto x = samples.images.flatten(2);  // [N, 1, P * d]: a convolution with stride d
   const auto summed = samples.images.sum(2).flatten(1);

@@ -1,7 +1,7 @@
 // One training step (forward, backward, Adam) of the FashionMNIST mixture at batch 512, one
 // thread: moekit's stacked experts against one libtorch module per expert in a loop, with the
 // same networks. The argument is the number of experts.
-#include <ATen/Parallel.h>
+
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 #include <torch/nn/modules/batchnorm.h>
@@ -11,6 +11,7 @@
 
 #include "moekit/data/image_dataset.h"
 #include "moekit/models/mixture_classifier.h"
+#include "moekit/tensor/arithmetic.h"
 
 namespace {
 
@@ -77,7 +78,7 @@ router = { kind = "linear", trunk = { conv = [{ channels = 8, batch_norm = true 
 template <typename Loss>
 void run_steps(benchmark::State& state, const std::vector<torch::Tensor>& parameters,
                Loss&& loss_of) {
-  at::set_num_threads(1);
+  moekit::tensor::start_arithmetic(1);
   torch::optim::Adam optimizer(parameters, 1e-3);
   for (auto _ : state) {
     const auto loss = loss_of();
@@ -109,7 +110,7 @@ void mixture_step_loop(benchmark::State& state) {
 
 /// The part of a step that is data loading: 512 of 60,000 images picked and normalised.
 void load_batch(benchmark::State& state) {
-  at::set_num_threads(1);
+  moekit::tensor::start_arithmetic(1);
   moekit::data::ImageSet set{torch::randint(256, {60000, 1, 28, 28}, torch::kUInt8),
                              torch::zeros({60000}, torch::kLong),
                              {}};
