@@ -58,6 +58,9 @@ class RouterImpl : public torch::nn::Module, public Initializable {
   /// Parameters [E, ...] whose row e says how expert e is scored, and no other expert; none where
   /// there are no such.
   virtual std::vector<torch::Tensor> expert_rows() const { return {}; }
+  /// A training step is over, its weights have moved: a router that steers its load by other means
+  /// than a loss acts on what it counted in the step's forward passes.
+  virtual void end_step() {}
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Nothing changes before edit.commit(). Call nn::take_experts() on the layer instead, which
   /// edits router and experts together.

@@ -28,6 +28,7 @@ Trainer::Trainer(Problem& problem, std::unique_ptr<torch::optim::Optimizer> opti
                "Trainer: clip_norm must be a finite number from 0; got ", options_.clip_norm);
   for (const auto& layer : nn::routed_layers(problem_.module())) {
     banks_.push_back(layer.experts);
+    if (layer.router) routers_.push_back(layer.router);
   }
   if (!optimizer_) return;
   for (auto& group : optimizer_->param_groups()) base_lr_.push_back(group.options().get_lr());
@@ -80,6 +81,7 @@ void Trainer::step() {
   }
   for (auto* callback : callbacks_) callback->before_optimizer(*this, totals.report);
   if (!std::exchange(skip_update_, false)) problem_.update(optimizer_.get());
+  for (const auto& router : routers_) router->end_step();
   for (auto* callback : callbacks_) callback->after_optimizer(*this, totals.report);
   const auto samples = static_cast<double>(totals.report.samples);
   state.loss_sum += totals.loss * samples;

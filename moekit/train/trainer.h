@@ -77,6 +77,7 @@ class Trainer {
   std::vector<Callback*> callbacks_;
   std::vector<double> base_lr_;
   std::vector<std::shared_ptr<nn::ExpertsImpl>> banks_;
+  std::vector<std::shared_ptr<nn::RouterImpl>> routers_;
   bool paused_ = false;
   bool skip_update_ = false;
 };

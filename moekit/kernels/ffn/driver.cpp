@@ -13,7 +13,7 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 
 std::size_t Workspace::bytes() const {
   return buffers_->forward.size() + buffers_->backward.size() + buffers_->scratch.size() +
-         buffers_->recomputed.bytes();
+         buffers_->recomputed.bytes() + slab_.size();
 }
 
 namespace {

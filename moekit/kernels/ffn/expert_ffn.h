@@ -5,41 +5,13 @@
 #include <utility>
 #include <vector>
 
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/execution.h"
 #include "moekit/kernels/common/routing_plan.h"
-#include "moekit/kernels/common/thread_pool.h"
 #include "moekit/kernels/ffn/packed_experts.h"
 
 /// The sparse feed-forward layer on plain memory: route N tokens to K of E experts, run gated or
 /// plain experts, sum their weighted outputs. All arrays are row-major float; they may not overlap.
 namespace moekit::kernels {
-
-/// Memory the kernels work in. Grows to the largest call seen and is then used again: a later call
-/// of the same sizes allocates nothing.
-class Workspace {
- public:
-  Workspace();
-  ~Workspace();
-  Workspace(Workspace&&) noexcept;
-  Workspace& operator=(Workspace&&) noexcept;
-  /// Bytes held.
-  std::size_t bytes() const;
-
-  struct Buffers;
-  Buffers& buffers() { return *buffers_; }
-
- private:
-  std::unique_ptr<Buffers> buffers_;
-};
-
-/// What a call runs on. One call at a time for each workspace and pool.
-struct Execution {
-  ThreadPool* pool;
-  Workspace* workspace;
-  Isa isa = default_isa();
-  /// Refuse tokens and gradients that are NaN or infinite: once a call, before the work.
-  bool check_finite = true;
-};
 
 /// A bank and who goes to it; a call may have several, whose outputs add up: routed experts and
 /// shared ones, of another size if need be.

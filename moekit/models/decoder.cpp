@@ -1,0 +1,288 @@
+#include "moekit/models/decoder.h"
+
+#include <torch/nn/modules/linear.h>
+
+#include <cmath>
+
+#include "moekit/core/error.h"
+#include "moekit/models/classifier.h"
+#include "moekit/nn/attention.h"
+#include "moekit/nn/moe_layer.h"
+#include "moekit/nn/parts.h"
+#include "moekit/nn/precision.h"
+#include "moekit/nn/routers/linear_router.h"
+#include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
+
+namespace moekit::models {
+namespace {
+
+nn::LayerSite site_of(const DecoderConfig& config) {
+  return {{config.hidden_size}, config.num_experts, config.hidden_size};
+}
+
+/// A bank of the experts' kind that runs on every token.
+std::shared_ptr<nn::ExpertsImpl> make_shared_experts(const DecoderConfig& config) {
+  if (config.num_shared == 0) return nullptr;
+  auto site = site_of(config);
+  site.num_experts = config.num_shared;
+  return config.expert->make(site);
+}
+
+nn::MoE make_mixture(const DecoderConfig& config) {
+  auto parts = make_parts(config.router, config.expert, site_of(config));
+  return nn::MoE(std::move(parts.router), std::move(parts.experts),
+                 nn::MoEOptions().capacity(config.capacity), make_shared_experts(config));
+}
+
+nn::MlpExperts make_dense(const DecoderConfig& config) {
+  return nn::MlpExperts(nn::MlpExpertsOptions(config.dense)
+                            .hidden_size(config.hidden_size)
+                            .num_experts(1)
+                            .output_size(config.hidden_size));
+}
+
+/// One feed-forward network on all rows, on the experts' kernels where they take it.
+torch::Tensor run_dense(nn::MlpExpertsImpl& network, const torch::Tensor& tokens) {
+  const auto rows = tokens.flatten(0, 1);
+  if (!network.why_not_fused(rows).empty())
+    return network.forward_all(tokens.flatten(0, 1)).values[0].view_as(tokens);
+  const auto plan = nn::make_plan(torch::zeros({rows.size(0), 1}, torch::kLong), 1);
+  return network.forward_fused(rows, plan, torch::ones({rows.size(0)}), nn::Runtime::standard())
+      .view_as(tokens);
+}
+
+torch::nn::Linear make_linear(int64_t in, int64_t out) {
+  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(false));
+}
+
+}  // namespace
+
+DecoderConfig::DecoderConfig() {
+  dense.activation(nn::Activation::kSwiglu).bias(false);
+  dense.intermediate_size(256);
+  expert->select("mlp");
+  expert->as<nn::MlpExpertsOptions>().activation(nn::Activation::kSwiglu).bias(false);
+  router->as<nn::LinearRouterConfig>().router.top_k(2).bias(false);
+}
+
+void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const std::string& where) {
+  MOEKIT_CHECK(vocabulary_size >= 1, where, ": the vocabulary is empty");
+  MOEKIT_CHECK(config.head_size > 0 || config.hidden_size % config.num_heads == 0, where,
+               ".num_heads must divide hidden_size = ", config.hidden_size,
+               " unless head_size is given; got ", config.num_heads);
+  MOEKIT_CHECK(config.dim_of_head() % 2 == 0, where, ".head_size must be even, for rotary ",
+               "positions turn pairs; got ", config.dim_of_head());
+  MOEKIT_CHECK(config.num_heads % config.kv_heads() == 0, where,
+               ".num_kv_heads must divide num_heads = ", config.num_heads, "; got ",
+               config.num_kv_heads);
+  bool routed = false;
+  for (int64_t l = 0; l < config.num_layers; ++l) routed = routed || config.routed(l);
+  MOEKIT_CHECK(routed || config.routed_every == 0, where,
+               ".first_routed must be below num_layers = ", config.num_layers, "; got ",
+               config.first_routed, "; routed_every = 0 makes a model without mixtures");
+  if (!routed) return;
+  check_parts(config.router, config.expert, site_of(config), where);
+  const auto router = make_parts(config.router, config.expert, site_of(config)).router;
+  check_sparse_router(*router, config.capacity, where);
+}
+
+/// A block: x + attention(norm(x)), then x + feed_forward(norm(x)).
+class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
+ public:
+  DecoderBlockImpl(const DecoderConfig& config, bool routed) : config_(config) {
+    if (routed) {
+      moe = make_mixture(config);
+    } else {
+      dense = make_dense(config);
+    }
+    register_all();
+  }
+  void reset() override {
+    const auto copy = [](auto& holder) {
+      using Holder = std::decay_t<decltype(holder)>;
+      if (holder) {
+        holder = Holder(std::dynamic_pointer_cast<typename Holder::ContainedType>(holder->clone()));
+      }
+    };
+    copy(moe);
+    copy(dense);
+    register_all();
+  }
+
+  /// @param x [B, T, D] @param block  its number, for the cache
+  torch::Tensor forward(torch::Tensor x, const nn::RouterContext& context,
+                        const nn::AttentionSettings& settings, const nn::RotaryTable& rotary,
+                        DecoderCache* cache, size_t block, std::vector<nn::LayerRouting>& layers,
+                        const std::string& name) {
+    x = x + tensor::counted("attention",
+                            [&] { return attend(input_norm_(x), settings, rotary, cache, block); });
+    const auto inner = post_norm_(x);
+    if (dense) {
+      return x + tensor::counted("feed-forward", [&] { return run_dense(*dense, inner); });
+    }
+    auto output =
+        tensor::counted("mixture", [&] { return moe->forward_with_routing(inner, context); });
+    layers.push_back(
+        {name, std::move(output.routing), std::move(output.tokens), output.plan.num_dropped()});
+    return x + output.values;
+  }
+
+  void draw_weights(const at::Generator& routers, const at::Generator& others, double std) {
+    {
+      const torch::NoGradGuard no_grad;
+      for (auto* map : {&query_, &key_, &value_}) (*map)->weight.normal_(0, std, others);
+      // So that the sum over all blocks' outputs has one size at any depth. Source: Radford et al.
+      // 2019 (GPT-2), section 2.3.
+      const double depth = 2.0 * static_cast<double>(config_.num_layers);
+      output_->weight.normal_(0, std / std::sqrt(depth), others);
+    }
+    if (dense) return dense->reset_parameters(others);
+    moe->router->reset_parameters(routers);
+    moe->experts->reset_parameters(others);
+    if (moe->shared_experts) moe->shared_experts->reset_parameters(others);
+  }
+
+  nn::MoE moe{nullptr};
+  nn::MlpExperts dense{nullptr};
+
+ private:
+  torch::Tensor attend(const torch::Tensor& x, nn::AttentionSettings settings,
+                       const nn::RotaryTable& rotary, DecoderCache* cache, size_t block) {
+    const int64_t first = cache == nullptr ? 0 : cache->length();
+    const auto heads = [&](torch::nn::Linear& map, int64_t count, nn::RmsNorm* norm) {
+      auto out = map(x).view({x.size(0), x.size(1), count, config_.dim_of_head()});
+      return norm != nullptr && *norm ? (*norm)(out) : out;
+    };
+    const auto query =
+        nn::apply_rotary(heads(query_, config_.num_heads, &query_norm_), rotary, first);
+    auto key = nn::apply_rotary(heads(key_, config_.kv_heads(), &key_norm_), rotary, first);
+    auto value = heads(value_, config_.kv_heads(), nullptr);
+    if (cache != nullptr) {
+      const auto keep = [&](torch::Tensor& kept, const torch::Tensor& added) {
+        kept.narrow(1, first, x.size(1)).copy_(added);
+        return kept.narrow(1, 0, first + x.size(1));
+      };
+      key = keep(cache->keys_[block], key);
+      value = keep(cache->values_[block], value);
+    }
+    return output_(nn::causal_attention(query, key, value, settings).flatten(2));
+  }
+
+  void register_all() {
+    const int64_t d = config_.hidden_size;
+    const int64_t dim = config_.dim_of_head();
+    const double eps = config_.norm_eps;
+    input_norm_ = register_module("input_layernorm", nn::RmsNorm(d, eps));
+    query_ = register_module("q_proj", make_linear(d, config_.num_heads * dim));
+    key_ = register_module("k_proj", make_linear(d, config_.kv_heads() * dim));
+    value_ = register_module("v_proj", make_linear(d, config_.kv_heads() * dim));
+    output_ = register_module("o_proj", make_linear(config_.num_heads * dim, d));
+    if (config_.qk_norm) {
+      query_norm_ = register_module("q_norm", nn::RmsNorm(dim, eps));
+      key_norm_ = register_module("k_norm", nn::RmsNorm(dim, eps));
+    }
+    post_norm_ = register_module("post_attention_layernorm", nn::RmsNorm(d, eps));
+    if (moe) register_module("moe", moe);
+    if (dense) register_module("mlp", dense);
+  }
+
+  DecoderConfig config_;
+  nn::RmsNorm input_norm_{nullptr}, post_norm_{nullptr}, query_norm_{nullptr}, key_norm_{nullptr};
+  torch::nn::Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr};
+};
+
+DecoderCache::DecoderCache(const DecoderConfig& config, int64_t batch, int64_t capacity) {
+  MOEKIT_CHECK(batch >= 1 && capacity >= 1, "DecoderCache: batch and capacity must be at least 1");
+  const std::vector<int64_t> sizes{batch, capacity, config.kv_heads(), config.dim_of_head()};
+  for (int64_t l = 0; l < config.num_layers; ++l) {
+    keys_.push_back(torch::zeros(sizes));
+    values_.push_back(torch::zeros(sizes));
+  }
+}
+
+DecoderImpl::DecoderImpl(DecoderConfig config, int64_t vocabulary_size)
+    : config_(std::move(config)), vocabulary_size_(vocabulary_size) {
+  check_decoder(config_, vocabulary_size, "model");
+  rotary_ = nn::rotary_table(config_.context, config_.dim_of_head(), config_.rope_theta);
+  for (int64_t l = 0; l < config_.num_layers; ++l) {
+    blocks_.push_back(std::make_shared<DecoderBlockImpl>(config_, config_.routed(l)));
+  }
+  register_all();
+}
+
+void DecoderImpl::reset() {
+  for (auto& block : blocks_) {
+    block = std::dynamic_pointer_cast<DecoderBlockImpl>(block->clone());
+  }
+  register_all();
+}
+
+void DecoderImpl::register_all() {
+  const std::vector<int64_t> sizes{vocabulary_size_, config_.hidden_size};
+  embedding_ = register_parameter("embed_tokens", torch::zeros(sizes));
+  for (size_t l = 0; l < blocks_.size(); ++l) {
+    register_module("layer" + std::to_string(l), blocks_[l]);
+  }
+  norm_ = register_module("norm", nn::RmsNorm(config_.hidden_size, config_.norm_eps));
+  if (!config_.tied_embeddings) head_ = register_parameter("lm_head", torch::zeros(sizes));
+}
+
+void DecoderImpl::reset_parameters(uint64_t router_seed, uint64_t experts_seed) {
+  const auto routers = tensor::make_generator(router_seed);
+  const auto others = tensor::make_generator(experts_seed);
+  {
+    const torch::NoGradGuard no_grad;
+    embedding_.normal_(0, config_.init_std, others);
+    if (head_.defined()) head_.normal_(0, config_.init_std, others);
+  }
+  for (auto& block : blocks_) block->draw_weights(routers, others, config_.init_std);
+}
+
+DecoderOutput DecoderImpl::run(const torch::Tensor& ids, nn::RouterContext context,
+                               const torch::Tensor& first, DecoderCache* cache) {
+  MOEKIT_CHECK(ids.dim() == 2 && ids.scalar_type() == torch::kLong,
+               "Decoder: ids must be int64 [B, T]; got ", ids.sizes());
+  const int64_t begin = cache == nullptr ? 0 : cache->length();
+  MOEKIT_CHECK(begin + ids.size(1) <= config_.context, "Decoder: ", begin + ids.size(1),
+               " tokens; the model's context is ", config_.context);
+  if (ids.numel() > 0) {
+    const auto least = ids.min().item<int64_t>();
+    const auto most = ids.max().item<int64_t>();
+    MOEKIT_CHECK(least >= 0 && most < vocabulary_size_, "Decoder: ids must be 0..",
+                 vocabulary_size_ - 1, "; got ", least < 0 ? least : most);
+  }
+  nn::AttentionSettings settings;
+  settings.scale = 1 / std::sqrt(static_cast<double>(config_.dim_of_head()));
+  settings.first = first;
+  DecoderOutput output;
+  auto x = torch::embedding(embedding_, ids);
+  for (size_t l = 0; l < blocks_.size(); ++l) {
+    const auto name = "layer" + std::to_string(l);
+    x = tensor::counted(name, [&] {
+      return blocks_[l]->forward(x, context, settings, rotary_, cache, l, output.layers, name);
+    });
+    if (!output.layers.empty()) context.previous_logits = output.layers.back().routing.logits;
+  }
+  if (cache != nullptr) cache->length_ += ids.size(1);
+  output.logits = tensor::counted(
+      "head", [&] { return norm_(x).matmul((head_.defined() ? head_ : embedding_).t()); });
+  return output;
+}
+
+DecoderOutput DecoderImpl::forward(const torch::Tensor& ids, const nn::RouterContext& context,
+                                   const torch::Tensor& first) {
+  return run(ids, context, first, nullptr);
+}
+
+DecoderOutput DecoderImpl::forward_cached(const torch::Tensor& ids,
+                                          const nn::RouterContext& context, DecoderCache& cache) {
+  const torch::NoGradGuard no_grad;  // what a cache holds has no graph
+  MOEKIT_CHECK(ids.dim() == 2 && ids.size(0) == cache.keys_.front().size(0) &&
+                   cache.length() + ids.size(1) <= cache.capacity(),
+               "Decoder: the cache has room for ", cache.capacity() - cache.length(), " tokens of ",
+               cache.keys_.front().size(0), " texts; got ", ids.sizes());
+  return run(ids, context, {}, &cache);
+}
+
+}  // namespace moekit::models

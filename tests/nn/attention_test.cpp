@@ -1,0 +1,206 @@
+#include "moekit/nn/attention.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "moekit/core/error.h"
+#include "moekit/kernels/attention/attention.h"
+#include "moekit/nn/rms_norm.h"
+#include "moekit/nn/rotary.h"
+#include "moekit/tensor/generator.h"
+
+namespace moekit::nn {
+namespace {
+
+struct AttentionCase {
+  int64_t batch, queries, keys, heads, kv_heads, dim, value_dim;
+  bool limited = false;  ///< some queries begin later, some see nothing
+};
+
+torch::Tensor drawn(at::IntArrayRef sizes, uint64_t seed) {
+  return torch::empty(sizes).normal_(0, 1, tensor::make_generator(seed));
+}
+
+/// Documents of 1 to 9 tokens, and a few positions of padding.
+torch::Tensor some_first(const AttentionCase& c) {
+  auto first = torch::zeros({c.batch, c.queries}, torch::kInt);
+  const int64_t offset = c.keys - c.queries;
+  for (int64_t b = 0; b < c.batch; ++b) {
+    int32_t begin = 0;
+    for (int64_t t = 0; t < c.queries; ++t) {
+      const int64_t at = offset + t;
+      if ((at * 7 + b) % 9 == 0) begin = static_cast<int32_t>(at);
+      first[b][t] = t % 11 == 5 ? static_cast<int32_t>(at + 1) : begin;
+    }
+  }
+  return first;
+}
+
+const AttentionCase kAttentionCases[] = {
+    {1, 1, 1, 1, 1, 2, 2},           {2, 5, 5, 2, 2, 8, 8},
+    {1, 64, 64, 2, 1, 16, 16},       {2, 65, 65, 4, 2, 20, 12},
+    {1, 131, 200, 3, 3, 33, 17},     {1, 1, 97, 4, 1, 64, 64},
+    {2, 70, 70, 2, 2, 16, 16, true}, {1, 130, 150, 4, 2, 24, 40, true},
+};
+
+TEST(CausalAttention, KernelAndOperationsAgreeInValuesAndGradients) {
+  for (const auto& c : kAttentionCases) {
+    SCOPED_TRACE(testing::Message() << c.queries << " of " << c.keys << ", heads " << c.heads << "/"
+                                    << c.kv_heads << ", dims " << c.dim << ", " << c.value_dim);
+    const auto q = drawn({c.batch, c.queries, c.heads, c.dim}, 1).requires_grad_();
+    const auto k = drawn({c.batch, c.keys, c.kv_heads, c.dim}, 2).requires_grad_();
+    const auto v = drawn({c.batch, c.keys, c.kv_heads, c.value_dim}, 3).requires_grad_();
+    AttentionSettings settings;
+    settings.scale = 0.7;
+    if (c.limited) settings.first = some_first(c);
+    ASSERT_EQ(why_attention_not_fused(q, k, v), "");
+    const auto fused = causal_attention(q, k, v, settings);
+    const auto g = drawn(fused.sizes(), 4);
+    const auto got = torch::autograd::grad({fused}, {q, k, v}, {g});
+    const auto in_double = [](const torch::Tensor& x) {
+      return x.detach().to(torch::kFloat64).requires_grad_();
+    };
+    const auto q64 = in_double(q);
+    const auto k64 = in_double(k);
+    const auto v64 = in_double(v);
+    const auto composed = composed_attention(q64, k64, v64, settings);
+    const auto want = torch::autograd::grad({composed}, {q64, k64, v64}, {g.to(torch::kFloat64)});
+    EXPECT_TRUE(torch::allclose(fused.to(torch::kFloat64), composed, 1e-5, 2e-6));
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_TRUE(torch::allclose(got[i].to(torch::kFloat64), want[i], 1e-4, 1e-5)) << i;
+    }
+  }
+}
+
+TEST(CausalAttention, EveryInstructionSetAgrees) {
+  const AttentionCase c{2, 70, 90, 4, 2, 24, 40, true};
+  const auto q = drawn({c.batch, c.queries, c.heads, c.dim}, 1);
+  const auto k = drawn({c.batch, c.keys, c.kv_heads, c.dim}, 2);
+  const auto v = drawn({c.batch, c.keys, c.kv_heads, c.value_dim}, 3);
+  const auto first = some_first(c);
+  const kernels::AttentionShape shape{c.batch,    c.queries, c.keys,      c.heads,
+                                      c.kv_heads, c.dim,     c.value_dim, 0.5F};
+  const kernels::AttentionInputs inputs{{q.data_ptr<float>(), c.heads * c.dim},
+                                        {k.data_ptr<float>(), c.kv_heads * c.dim},
+                                        {v.data_ptr<float>(), c.kv_heads * c.value_dim},
+                                        first.data_ptr<int32_t>()};
+  AttentionSettings settings;
+  settings.scale = 0.5;
+  settings.first = first;
+  const auto want = composed_attention(q, k, v, settings);
+  for (const auto isa : kernels::supported_isas()) {
+    for (const int threads : {1, 3}) {
+      kernels::ThreadPool pool(threads);
+      kernels::Slab memory;
+      auto out = torch::full({c.batch, c.queries, c.heads, c.value_dim}, 7.0F);
+      auto normalizer = torch::empty({c.batch, c.heads, c.queries});
+      kernels::attention_forward(shape, inputs, out.data_ptr<float>(), normalizer.data_ptr<float>(),
+                                 pool, memory, isa);
+      EXPECT_TRUE(torch::allclose(out, want, 1e-5, 2e-6)) << kernels::isa_name(isa);
+    }
+  }
+}
+
+TEST(CausalAttention, NumbersDoNotDependOnTheThreads) {
+  const auto q = drawn({1, 900, 2, 16}, 1);
+  const auto k = drawn({1, 900, 1, 16}, 2);
+  const auto v = drawn({1, 900, 1, 16}, 3);
+  AttentionSettings one;
+  one.runtime = std::make_shared<Runtime>(1);
+  AttentionSettings three;
+  three.runtime = std::make_shared<Runtime>(3);
+  EXPECT_TRUE(torch::equal(causal_attention(q, k, v, one), causal_attention(q, k, v, three)));
+}
+
+TEST(CausalAttention, LaterKeysChangeNothing) {
+  auto k = drawn({1, 80, 2, 8}, 2);
+  auto v = drawn({1, 80, 2, 8}, 3);
+  const auto q = drawn({1, 80, 2, 8}, 1);
+  const auto before = causal_attention(q, k, v, {});
+  k.narrow(1, 50, 30).fill_(100);
+  v.narrow(1, 50, 30).fill_(-3);
+  const auto after = causal_attention(q, k, v, {});
+  EXPECT_TRUE(torch::equal(before.narrow(1, 0, 50), after.narrow(1, 0, 50)));
+  EXPECT_FALSE(torch::equal(before.narrow(1, 50, 30), after.narrow(1, 50, 30)));
+}
+
+TEST(CausalAttention, LargeScoresStayFinite) {
+  const auto q = drawn({1, 100, 1, 8}, 1) * 1000;
+  const auto k = drawn({1, 100, 1, 8}, 2) * 1000;
+  const auto v = drawn({1, 100, 1, 8}, 3);
+  const auto out = causal_attention(q, k, v, {});
+  EXPECT_TRUE(torch::isfinite(out).all().item<bool>());
+  EXPECT_TRUE(torch::allclose(out, composed_attention(q, k, v, {}), 1e-3, 1e-3));
+}
+
+TEST(CausalAttention, ReadsPartsOfOneProjectionInPlace) {
+  const auto all = drawn({2, 40, 4 * 8}, 1);
+  const auto q = all.narrow(2, 0, 16).view({2, 40, 2, 8});
+  const auto k = all.narrow(2, 16, 8).view({2, 40, 1, 8});
+  const auto v = all.narrow(2, 24, 8).view({2, 40, 1, 8});
+  const auto out = causal_attention(q, k, v, {});
+  EXPECT_TRUE(
+      torch::equal(out, causal_attention(q.contiguous(), k.contiguous(), v.contiguous(), {})));
+}
+
+TEST(CausalAttention, SecondDerivatives) {
+  const auto q = drawn({1, 5, 2, 4}, 1).requires_grad_();
+  const auto k = drawn({1, 5, 1, 4}, 2).requires_grad_();
+  const auto v = drawn({1, 5, 1, 4}, 3).requires_grad_();
+  const auto second = [&](const torch::Tensor& out) {
+    const auto first =
+        torch::autograd::grad({out.square().sum()}, {q, k}, {}, true, /*create_graph=*/true);
+    return torch::autograd::grad({first[0].square().sum() + first[1].square().sum()}, {q, k, v});
+  };
+  const auto got = second(causal_attention(q, k, v, {}));
+  const auto want = second(composed_attention(q, k, v, {}));
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(torch::allclose(got[i], want[i], 1e-3, 1e-4)) << i;
+}
+
+TEST(CausalAttention, RefusesWhatDoesNotFit) {
+  const auto q = drawn({1, 4, 3, 8}, 1);
+  const auto k = drawn({1, 4, 2, 8}, 2);
+  EXPECT_THROW(causal_attention(q, k, k, {}), ArgumentError);  // 3 heads on 2
+  const auto few = drawn({1, 3, 3, 8}, 2);
+  EXPECT_THROW(causal_attention(q, few, few, {}), ArgumentError);  // more queries than keys
+  AttentionSettings settings;
+  settings.first = torch::zeros({1, 4}, torch::kLong);
+  EXPECT_THROW(causal_attention(q, q, q, settings), ArgumentError);
+}
+
+TEST(Rotary, TurnsPairsAndKeepsProductsByDistance) {
+  const auto table = rotary_table(50, 8, 100.0);
+  const auto x = drawn({1, 1, 1, 10}, 1);
+  const auto y = drawn({1, 1, 1, 10}, 2);
+  const auto at = [&](const torch::Tensor& v, int64_t t) { return apply_rotary(v, table, t); };
+  EXPECT_TRUE(torch::equal(at(x, 0), x));
+  EXPECT_TRUE(torch::equal(at(x, 9).narrow(3, 8, 2), x.narrow(3, 8, 2)));  // beyond r: pass
+  const auto product = [&](int64_t s, int64_t t) { return (at(x, s) * at(y, t)).sum(); };
+  EXPECT_TRUE(torch::allclose(product(3, 10), product(33, 40), 1e-4, 1e-4));
+  EXPECT_FALSE(torch::allclose(product(3, 10), product(3, 12), 1e-2, 1e-2));
+  // Pair 1 of 4 turns by t * 100^(-2/8) at position t.
+  const double angle = 7 * std::pow(100.0, -0.25);
+  const auto turned = at(x, 7).flatten();
+  const auto flat = x.flatten();
+  EXPECT_NEAR(turned[1].item<double>(),
+              flat[1].item<double>() * std::cos(angle) - flat[5].item<double>() * std::sin(angle),
+              1e-5);
+  EXPECT_NEAR(turned[5].item<double>(),
+              flat[5].item<double>() * std::cos(angle) + flat[1].item<double>() * std::sin(angle),
+              1e-5);
+  EXPECT_THROW(rotary_table(4, 3, 100), ArgumentError);
+  EXPECT_THROW(at(x, 50), ArgumentError);
+}
+
+TEST(RmsNorm, DividesByTheRootOfTheMeanSquare) {
+  const auto x = torch::tensor({{3.0F, 4.0F}, {0.0F, 0.0F}});
+  const auto out = rms_norm(x, torch::tensor({1.0F, 2.0F}), 0.5);
+  const double root = std::sqrt(12.5 + 0.5);
+  EXPECT_NEAR(out[0][0].item<double>(), 3 / root, 1e-6);
+  EXPECT_NEAR(out[0][1].item<double>(), 8 / root, 1e-6);
+  EXPECT_EQ(out[1].abs().sum().item<double>(), 0);
+  EXPECT_THROW(rms_norm(x, torch::ones({3}), 0), ArgumentError);
+}
+
+}  // namespace
+}  // namespace moekit::nn
