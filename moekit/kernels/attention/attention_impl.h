@@ -142,16 +142,17 @@ void pack_rows(const HeadRows& from, std::int64_t begin, std::int64_t end, float
 /// Blocks of kKeyBlock rows, each transposed to [dim, kKeyBlock]: columns of neighbours then lie in
 /// one vector. Rows beyond the last are zeros.
 void pack_panels(const HeadRows& from, std::int64_t count, float* to) {
-  constexpr std::int64_t kStep = 4;  // positions at a time: a line of the target in four passes
   for (std::int64_t block = 0; block < count; block += kKeyBlock, to += from.dim * kKeyBlock) {
     const std::int64_t rows = min_of(kKeyBlock, count - block);
     std::int64_t r = 0;
-    for (; r + kStep <= rows; r += kStep) {
-      const float* row[kStep];
-      for (std::int64_t k = 0; k < kStep; ++k) row[k] = from.row(block + r + k);
+    // A vector of rows at a time: its stores are whole, and its loads come from lines that stay.
+    for (; r + kLanes <= rows; r += kLanes) {
+      const float* row[kLanes];
+      for (std::int64_t l = 0; l < kLanes; ++l) row[l] = from.row(block + r + l);
       for (std::int64_t i = 0; i < from.dim; ++i) {
-        float* at = to + i * kKeyBlock + r;
-        for (std::int64_t k = 0; k < kStep; ++k) at[k] = row[k][i];
+        Vec v;
+        for (std::int64_t l = 0; l < kLanes; ++l) v[l] = row[l][i];
+        store(to + i * kKeyBlock + r, v);
       }
     }
     for (; r < kKeyBlock; ++r) {
@@ -178,6 +179,10 @@ class Visible {
   }
   std::int64_t first_block() const { return min_of(least_, end_) / kKeyBlock; }
   std::int64_t end_block() const { return ceil_div(end_, kKeyBlock); }
+  /// Of a block the keys that any of them sees, filled up to whole vectors.
+  std::int64_t columns(std::int64_t block) const {
+    return min_of(kKeyBlock, padded(end_ - block * kKeyBlock));
+  }
   /// Whether all of them see all of a block.
   bool whole(std::int64_t block) const {
     return most_ <= block * kKeyBlock && (block + 1) * kKeyBlock - 1 <= last_of_all_;
@@ -201,9 +206,9 @@ class Visible {
   std::int64_t least_ = 0, most_ = 0;
 };
 
-MOEKIT_INLINE float largest(const float* row) {
+MOEKIT_INLINE float largest(const float* row, std::int64_t columns) {
   Vec most = load<Vec>(row);
-  for (std::int64_t c = kLanes; c < kKeyBlock; c += kLanes) {
+  for (std::int64_t c = kLanes; c < columns; c += kLanes) {
     const Vec v = load<Vec>(row + c);
     most = most > v ? most : v;
   }
@@ -213,14 +218,20 @@ MOEKIT_INLINE float largest(const float* row) {
 }
 
 /// row = exp(row - shift). @return the sum
-MOEKIT_INLINE float exponentials(float* row, float shift) {
+MOEKIT_INLINE float exponentials(float* row, std::int64_t columns, float shift) {
   Vec sum{};
   const Vec by = broadcast<Vectors>(shift);
-  for (std::int64_t c = 0; c < kKeyBlock; c += kLanes) {
+  for (std::int64_t c = 0; c < columns; c += kLanes) {
     const Vec e = exp_of<Vectors>(load<Vec>(row + c) - by);
     store(row + c, e);
     sum += e;
   }
+  return horizontal_sum<Vectors>(sum);
+}
+
+MOEKIT_INLINE float dot(const float* a, const float* b, std::int64_t width) {
+  Vec sum{};
+  for (std::int64_t c = 0; c < width; c += kLanes) sum += load<Vec>(a + c) * load<Vec>(b + c);
   return horizontal_sum<Vectors>(sum);
 }
 
@@ -286,7 +297,8 @@ void forward(const AttentionShape& s, const AttentionInputs& inputs, std::int64_
       std::fill_n(most, rows, kLeast);
       std::fill_n(m.sums, rows * width, 0.0F);
       for (std::int64_t block = visible.first_block(); block < visible.end_block(); ++block) {
-        multiply(rows, kKeyBlock, s.head_dim, {m.queries, key_width, 1},
+        const std::int64_t columns = visible.columns(block);
+        multiply(rows, columns, s.head_dim, {m.queries, key_width, 1},
                  m.key_panels + block * kKeyBlock * s.head_dim, kKeyBlock, m.scores, kKeyBlock,
                  /*add=*/false);
         const bool whole = visible.whole(block);
@@ -294,15 +306,15 @@ void forward(const AttentionShape& s, const AttentionInputs& inputs, std::int64_
           float* row = m.scores + r * kKeyBlock;
           if (!whole) visible.hide(block, r, row);
           const float before = most[r];
-          most[r] = std::max(before, largest(row));
+          most[r] = std::max(before, largest(row, columns));
           if (most[r] != before) {
             const float factor = std::exp(before - most[r]);
             total[r] *= factor;
             scale_row(m.sums + r * width, width, factor);
           }
-          total[r] += exponentials(row, most[r]);
+          total[r] += exponentials(row, columns, most[r]);
         }
-        multiply(rows, width, min_of(kKeyBlock, seen - block * kKeyBlock), {m.scores, kKeyBlock, 1},
+        multiply(rows, width, min_of(columns, seen - block * kKeyBlock), {m.scores, kKeyBlock, 1},
                  m.value_rows + block * kKeyBlock * width, width, m.sums, width, /*add=*/true);
       }
       for (std::int64_t r = 0; r < rows; ++r) {
@@ -321,7 +333,7 @@ void forward(const AttentionShape& s, const AttentionInputs& inputs, std::int64_
 
 struct BackwardMemory {
   float *key_panels, *value_panels, *key_rows, *grad_keys, *grad_values;
-  float *queries, *grad_rows, *grad_queries, *probs, *grad_probs;
+  float *queries, *grad_rows, *outputs, *grad_queries, *probs, *grad_probs;
 
   BackwardMemory(const AttentionShape& s, Cutter&& cutter) {
     const std::int64_t keys = ceil_div(s.keys, kKeyBlock) * kKeyBlock;
@@ -334,6 +346,7 @@ struct BackwardMemory {
     grad_values = cutter.take(keys * value_width);
     queries = cutter.take(kQueryBlock * width);
     grad_rows = cutter.take(kQueryBlock * value_width);
+    outputs = cutter.take(kQueryBlock * value_width);
     grad_queries = cutter.take(kQueryBlock * width);
     probs = cutter.take(kQueryBlock * kKeyBlock);
     grad_probs = cutter.take(kQueryBlock * kKeyBlock);
@@ -347,9 +360,10 @@ std::int64_t backward_floats(const AttentionShape& shape) {
 }
 
 /// grad_probs = probs * (grad_probs - mean): through a row's softmax.
-MOEKIT_INLINE void through_softmax(const float* probs, float* grad_probs, float mean) {
+MOEKIT_INLINE void through_softmax(const float* probs, float* grad_probs, std::int64_t columns,
+                                   float mean) {
   const Vec by = broadcast<Vectors>(mean);
-  for (std::int64_t c = 0; c < kKeyBlock; c += kLanes) {
+  for (std::int64_t c = 0; c < columns; c += kLanes) {
     store(grad_probs + c, load<Vec>(probs + c) * (load<Vec>(grad_probs + c) - by));
   }
 }
@@ -388,27 +402,26 @@ void backward(const AttentionShape& s, const AttentionInputs& inputs, std::int64
       const Visible visible(s, first, i, i + rows);
       pack_rows(queries, i, i + rows, s.scale, m.queries);
       pack_rows(grads, i, i + rows, 1.0F, m.grad_rows);
+      pack_rows(outputs, i, i + rows, 1.0F, m.outputs);
       float mean[kQueryBlock];  // of a row's gradients, weighted by its probabilities
       for (std::int64_t r = 0; r < rows; ++r) {
-        mean[r] = 0;
-        for (std::int64_t c = 0; c < s.value_dim; ++c) {
-          mean[r] += grads.row(i + r)[c] * outputs.row(i + r)[c];
-        }
+        mean[r] = dot(m.grad_rows + r * value_width, m.outputs + r * value_width, value_width);
       }
       std::fill_n(m.grad_queries, rows * width, 0.0F);
       for (std::int64_t block = visible.first_block(); block < visible.end_block(); ++block) {
         const std::int64_t start = block * kKeyBlock;
-        const std::int64_t count = min_of(kKeyBlock, s.keys - start);
-        multiply(rows, kKeyBlock, s.head_dim, {m.queries, width, 1},
+        const std::int64_t columns = visible.columns(block);
+        const std::int64_t count = min_of(columns, s.keys - start);
+        multiply(rows, columns, s.head_dim, {m.queries, width, 1},
                  m.key_panels + start * s.head_dim, kKeyBlock, m.probs, kKeyBlock, false);
-        multiply(rows, kKeyBlock, s.value_dim, {m.grad_rows, value_width, 1},
+        multiply(rows, columns, s.value_dim, {m.grad_rows, value_width, 1},
                  m.value_panels + start * s.value_dim, kKeyBlock, m.grad_probs, kKeyBlock, false);
         const bool whole = visible.whole(block);
         for (std::int64_t r = 0; r < rows; ++r) {
           float* row = m.probs + r * kKeyBlock;
           if (!whole) visible.hide(block, r, row);
-          exponentials(row, normalizers[i + r]);
-          through_softmax(row, m.grad_probs + r * kKeyBlock, mean[r]);
+          exponentials(row, columns, normalizers[i + r]);
+          through_softmax(row, m.grad_probs + r * kKeyBlock, columns, mean[r]);
         }
         multiply(count, value_width, rows, {m.probs, 1, kKeyBlock}, m.grad_rows, value_width,
                  m.grad_values + start * value_width, value_width, true);
