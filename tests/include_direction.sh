@@ -6,7 +6,7 @@ cd "$1"
 rank() {
   case "$1" in
     core) echo 0 ;;
-    events|kernels|report|tensor) echo 1 ;;
+    events|kernels|report|tensor|text) echo 1 ;;
     data|checkpoint|study) echo 2 ;;
     nn) echo 3 ;;
     merge|models|metrics|theory) echo 4 ;;
@@ -38,7 +38,7 @@ for folder in moekit/tasks/*/; do
   fi
 done
 # Modules free of torch stay so.
-for module in core events kernels report study; do
+for module in core events kernels report study text; do
   if grep -rnE '#include <(torch|ATen|c10)/' moekit/$module; then
     echo "moekit/$module must not include torch"
     status=1

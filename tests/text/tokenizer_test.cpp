@@ -1,0 +1,1 @@
+#include "moekit/text/tokenizer.h"
