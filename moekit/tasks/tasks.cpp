@@ -3,6 +3,7 @@
 #include "moekit/tasks/classification/task.h"
 #include "moekit/tasks/continual/task.h"
 #include "moekit/tasks/federated/task.h"
+#include "moekit/tasks/language/task.h"
 #include "moekit/tasks/merged_linear/task.h"
 #include "moekit/tasks/soft_routed/task.h"
 
@@ -13,6 +14,7 @@ const std::vector<const run::Task*>& all() {
       &classification::task(),
       &continual::task(),
       &federated::task(),
+      &language::task(),
       &merged_linear::task(),
       &soft_routed::task(),
   };

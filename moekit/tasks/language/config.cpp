@@ -1,0 +1,36 @@
+#include "moekit/tasks/language/config.h"
+
+#include "moekit/core/error.h"
+#include "moekit/train/optimizers/adam.h"
+
+namespace moekit::language {
+
+TrainSection::TrainSection() {
+  loop.epochs = 10;
+  loop.batch_size = 16;
+  loop.optimizer.select("adamw");
+  auto& adamw = loop.optimizer.as<train::AdamWConfig>();
+  adamw.weight_decay = 0.1;
+  adamw.beta2 = 0.95;
+  loop.schedule.select("cosine");
+  loop.warmup_steps = 50;
+  loop.clip_norm = 1;
+}
+
+void validate(const Config& config) {
+  check_values(config, "");
+  models::check_decoder(config.model, std::max<int64_t>(config.data.vocabulary, 1), "model");
+  MOEKIT_CHECK(!config.data.tokenizer.empty(), "data.tokenizer: names none");
+  MOEKIT_CHECK(config.data.tokenizer == "bpe" || config.data.vocabulary == DataConfig{}.vocabulary,
+               "data.vocabulary has no effect with tokenizer = \"", config.data.tokenizer,
+               "\"; got ", config.data.vocabulary);
+  train::check(config.train.loop, "train");
+}
+
+Config read_config(const std::filesystem::path& run) {
+  Config config;
+  bind_config(read_toml(run / "config.toml"), config);
+  return config;
+}
+
+}  // namespace moekit::language

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "moekit/core/field_rule.h"
+#include "moekit/models/decoder.h"
+#include "moekit/nn/loss_kinds.h"
+#include "moekit/train/config.h"
+
+namespace moekit::language {
+
+struct DataConfig {
+  std::string corpus;
+  std::string tokenizer = "bpe";
+  int64_t vocabulary = 1024;
+  double validation_share = 0.1;
+  int64_t validation_windows = 16;
+  std::vector<double> weights;
+  bool documents = true;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("corpus", corpus,
+          "file or folder of texts, each file or folder in it a domain; empty: the Jargon File, "
+          "quotes, German quotes and C++ headers of Debian packages");
+    field("tokenizer", tokenizer,
+          "bytes, characters, bpe (learned from the training texts), or a tokenizer.json or its "
+          "folder");
+    field("vocabulary", vocabulary, "tokens that tokenizer = \"bpe\" learns", at_least(257));
+    field("validation_share", validation_share, "of each domain, its last texts in a drawn order",
+          above(0).below(1));
+    field("validation_windows", validation_windows, "windows of each domain that are judged",
+          at_least(1));
+    field("weights", weights, "how often each domain is drawn, by name; empty: by its size",
+          at_least(0));
+    field("documents", documents, "tokens see those of their own document alone");
+  }
+};
+
+/// What the callbacks of a language run are made for.
+struct CallbackSite : train::CallbackSite {};
+
+/// The table of callbacks; each brings its keys to the section `train`.
+struct CallbackKinds {
+  using Row = Kind<std::unique_ptr<train::Callback>, CallbackSite>;
+  static constexpr const char* kWhat = "callback";
+  static const std::vector<Row>& rows();
+};
+
+struct TrainSection {
+  /// A batch of 16 texts, 10 epochs of 100 steps, AdamW at a thousandth that falls by a cosine.
+  TrainSection();
+
+  train::TrainConfig loop;
+  int64_t epoch_steps = 100;
+  OptionSet<CallbackKinds> callbacks;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    loop.visit(field);
+    field("epoch_steps", epoch_steps, "steps of an epoch, after which the model is judged",
+          at_least(1));
+    callbacks.visit(field);
+  }
+};
+
+/// A recipe of `task = "language"`.
+struct Config {
+  std::string task = "language";
+  int64_t seed = 1;
+  int64_t threads = 2;
+  bool events = true;
+  DataConfig data;
+  models::DecoderConfig model;
+  OptionSet<nn::LossKinds> loss;
+  TrainSection train;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("task", task, "what kind of run this is");
+    field("seed", seed, "of every random choice", at_least(0, kAnySeed));
+    field("threads", threads, "", at_least(1, kMostThreads));
+    field("events", events, "also write event files for TensorBoard", changeable());
+    field("data", data, "");
+    field("model", model, "");
+    field("loss", loss, "");
+    field("train", train, "");
+  }
+};
+
+/// Refuses impossible values that do not depend on the texts. @throws ArgumentError naming the key.
+void validate(const Config& config);
+
+/// The recipe of a run folder, as resolved.
+Config read_config(const std::filesystem::path& run);
+
+}  // namespace moekit::language

@@ -1,0 +1,190 @@
+#include "moekit/tasks/language/problem.h"
+
+#include <torch/nn/functional/loss.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "moekit/core/error.h"
+#include "moekit/core/random.h"
+#include "moekit/metrics/load.h"
+#include "moekit/tensor/generator.h"
+
+namespace moekit::language {
+namespace {
+
+uint64_t seed_of(const Config& config, const char* stream, int64_t index = 0) {
+  return derive_seed(static_cast<uint64_t>(config.seed), stream, static_cast<uint64_t>(index));
+}
+
+/// Negative log likelihood of each window's next tokens, [B, T].
+torch::Tensor token_losses(const torch::Tensor& logits, const torch::Tensor& next) {
+  return torch::nll_loss(torch::log_softmax(logits.flatten(0, 1), 1), next.flatten(), {},
+                         at::Reduction::None)
+      .view_as(next);
+}
+
+/// How far the fullest expert is above the mean. Source: Wang et al. 2024, arXiv:2408.15664, eq. 4.
+double max_violation(const torch::Tensor& load) {
+  const double mean = load.mean().item<double>();
+  return mean > 0 ? load.max().item<double>() / mean - 1 : 0;
+}
+
+}  // namespace
+
+double Judged::mean_loss() const {
+  double sum = 0;
+  for (size_t d = 0; d < loss.size(); ++d) sum += loss[d] * static_cast<double>(tokens[d]);
+  return sum / static_cast<double>(std::accumulate(tokens.begin(), tokens.end(), int64_t{0}));
+}
+
+LanguageProblem::LanguageProblem(Config config, TextData data)
+    : config_(std::move(config)),
+      data_(std::move(data)),
+      model_(config_.model, data_.vocabulary_size()) {
+  validate(config_);
+  model_->reset_parameters(seed_of(config_, "router-init"), seed_of(config_, "experts-init"));
+}
+
+int64_t LanguageProblem::total_steps() const {
+  return config_.train.loop.epochs * config_.train.epoch_steps;
+}
+
+train::StepResult LanguageProblem::forward(const train::StepKey& key) {
+  const int64_t all = config_.train.loop.batch_size;
+  const int64_t begin = all * key.part / key.parts;
+  const int64_t end = all * (key.part + 1) / key.parts;
+  auto windows = data_.draw(all, config_.model.context, seed_of(config_, "batch", key.step),
+                            config_.data.documents);
+  const auto part = [&](const torch::Tensor& of) { return of.narrow(0, begin, end - begin); };
+  const auto ids = part(windows.ids);
+  const int64_t length = config_.model.context;
+  nn::RouterContext context;
+  context.generator = key.generator;
+  context.task_id = part(windows.domain).unsqueeze(1).expand({end - begin, length}).contiguous();
+  auto output = model_->forward(ids.narrow(1, 0, length).contiguous(), context,
+                                windows.first.defined() ? part(windows.first) : windows.first);
+  train::StepResult result;
+  result.loss = token_losses(output.logits, ids.narrow(1, 1, length)).mean();
+  result.samples = end - begin;
+  double dropped = 0;
+  for (const auto& layer : output.layers) dropped += static_cast<double>(layer.dropped);
+  result.sums = {{"dropped", dropped}};
+  result.layers = std::move(output.layers);
+  return result;
+}
+
+Judged LanguageProblem::judge() {
+  const torch::NoGradGuard no_grad;
+  model_->eval();
+  const int64_t length = config_.model.context;
+  Judged out;
+  for (size_t d = 0; d < data_.domains.size(); ++d) {
+    const auto windows =
+        data_.judged(d, config_.data.validation_windows, length, config_.data.documents);
+    double loss = 0;
+    double bytes = 0;
+    int64_t tokens = 0;
+    for (int64_t b = 0; b < windows.ids.size(0); b += config_.train.loop.batch_size) {
+      const int64_t count = std::min(config_.train.loop.batch_size, windows.ids.size(0) - b);
+      const auto ids = windows.ids.narrow(0, b, count);
+      nn::RouterContext context;
+      context.task_id = torch::full({count, length}, static_cast<int64_t>(d), torch::kLong);
+      const auto output = model_->forward(
+          ids.narrow(1, 0, length).contiguous(), context,
+          windows.first.defined() ? windows.first.narrow(0, b, count) : windows.first);
+      const auto next = ids.narrow(1, 1, length).contiguous();
+      loss += token_losses(output.logits, next).sum(torch::kFloat64).item<double>();
+      tokens += next.numel();
+      const auto* id = next.data_ptr<int64_t>();
+      for (int64_t i = 0; i < next.numel(); ++i) {
+        bytes += data_.token_bytes[static_cast<size_t>(id[i])];
+      }
+      for (size_t l = 0; l < output.layers.size(); ++l) {
+        const auto& layer = output.layers[l];
+        if (out.layers.size() <= l) {
+          out.layers.push_back(layer.name);
+          out.load.push_back(torch::zeros(
+              {static_cast<int64_t>(data_.domains.size()), layer.routing.num_experts()},
+              torch::kFloat64));
+        }
+        out.load[l][static_cast<int64_t>(d)].add_(
+            metrics::expert_load(layer.routing.expert, layer.routing.num_experts()));
+      }
+    }
+    out.loss.push_back(loss / static_cast<double>(tokens));
+    out.bits_per_byte.push_back(loss / M_LN2 / std::max(bytes, 1.0));
+    out.tokens.push_back(tokens);
+  }
+  return out;
+}
+
+Json LanguageProblem::figures_of(const Judged& judged) const {
+  Json out = {{"loss", judged.mean_loss()}, {"perplexity", std::exp(judged.mean_loss())}};
+  Json domains = Json::object();
+  for (size_t d = 0; d < judged.loss.size(); ++d) {
+    domains[data_.domains[d].name] = {{"loss", judged.loss[d]},
+                                      {"bits_per_byte", judged.bits_per_byte[d]},
+                                      {"tokens", judged.tokens[d]}};
+  }
+  out["domains"] = std::move(domains);
+  Json layers = Json::object();
+  double worst = 0;
+  for (size_t l = 0; l < judged.layers.size(); ++l) {
+    const auto load = judged.load[l].sum(0);
+    const auto stats = metrics::load_stats(load);
+    const double violation = max_violation(load);
+    worst = std::max(worst, violation);
+    Json by_domain = Json::object();
+    for (size_t d = 0; d < data_.domains.size(); ++d) {
+      by_domain[data_.domains[d].name] =
+          metrics::load_stats(judged.load[l][static_cast<int64_t>(d)]).fraction;
+    }
+    layers[judged.layers[l]] = {{"usage", stats.fraction},
+                                {"usage_entropy", stats.entropy_bits},
+                                {"experts_used", stats.experts_used},
+                                {"max_violation", violation},
+                                {"by_domain", std::move(by_domain)}};
+  }
+  out["max_violation"] = worst;
+  out["layers"] = std::move(layers);
+  return out;
+}
+
+Json LanguageProblem::evaluate(const train::LoopState& state) {
+  Json line = {{"epoch", state.epoch}, {"step", state.step}};
+  if (state.step > 0) {
+    const auto seen = static_cast<double>(std::max<int64_t>(state.seen, 1));
+    line["train_loss"] = state.mean_loss();
+    line["aux_loss"] = state.aux_sum / seen;
+    line["dropped"] = state.mean_of("dropped");
+  }
+  line["test"] = figures_of(judge());
+  return line;
+}
+
+Json LanguageProblem::finish(const train::LoopState& state, const std::filesystem::path& folder) {
+  data_.tokenizer.save(folder / "tokenizer.json");
+  int64_t parameters = 0;
+  for (const auto& parameter : model_->parameters()) parameters += parameter.numel();
+  Json summary = {{"seed", config_.seed},
+                  {"parameters", parameters},
+                  {"steps", state.step},
+                  {"vocabulary", data_.vocabulary_size()}};
+  summary["test"] = figures_of(judge());
+  return summary;
+}
+
+Json LanguageProblem::describe() {
+  return {{"task", config_.task},
+          {"model", to_json(config_.model)},
+          {"vocabulary", data_.vocabulary_size()}};
+}
+
+void LanguageProblem::restore(const Json& description, const std::string& where) {
+  const Json own = describe();
+  MOEKIT_CHECK_FORMAT(description == own, where, ": must be ", own.dump(), "; got ",
+                      description.dump());
+}
+
+}  // namespace moekit::language

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+
+#include "moekit/models/decoder.h"
+#include "moekit/tasks/language/config.h"
+#include "moekit/tasks/language/text_data.h"
+#include "moekit/train/problem.h"
+
+namespace moekit::language {
+
+/// How well a decoder foretells the judged texts of each domain, and whom its routers chose.
+struct Judged {
+  std::vector<double> loss;           ///< mean over a domain's tokens, in nats
+  std::vector<double> bits_per_byte;  ///< of a domain
+  std::vector<int64_t> tokens;        ///< of a domain
+  std::vector<std::string> layers;    ///< mixtures by name
+  std::vector<torch::Tensor> load;    ///< of each mixture: [domains, E], assignments, float64
+  double mean_loss() const;           ///< over all tokens
+};
+
+/// A decoder that learns to foretell the next token. An epoch is `train.epoch_steps` steps.
+class LanguageProblem : public train::Problem {
+ public:
+  /// Builds the model with its first weights.
+  /// @throws ArgumentError naming the key when recipe and texts do not fit together.
+  LanguageProblem(Config config, TextData data);
+
+  torch::nn::Module& module() override { return *model_; }
+  int64_t total_steps() const override;
+  int64_t steps_per_epoch() const override { return config_.train.epoch_steps; }
+  int64_t samples(const train::StepKey&) const override { return config_.train.loop.batch_size; }
+  train::StepResult forward(const train::StepKey& key) override;
+  Json evaluate(const train::LoopState& state) override;
+  /// Also writes tokenizer.json.
+  Json finish(const train::LoopState& state, const std::filesystem::path& folder) override;
+  Json describe() override;
+  void restore(const Json& description, const std::string& where) override;
+
+  models::DecoderImpl& model() { return *model_; }
+  const TextData& data() const { return data_; }
+
+ private:
+  Judged judge();
+  Json figures_of(const Judged& judged) const;
+
+  Config config_;
+  TextData data_;
+  models::Decoder model_;
+};
+
+}  // namespace moekit::language

@@ -1,0 +1,112 @@
+#include "moekit/tasks/language/section.h"
+
+#include <fmt/format.h>
+
+#include "moekit/core/files.h"
+#include "moekit/core/schema.h"
+#include "moekit/run/report.h"
+#include "moekit/run/run_folder.h"
+
+namespace moekit::language {
+namespace fs = std::filesystem;
+namespace {
+
+Schema judged_schema() {
+  const auto domain = Schema::object({{"loss", Schema::figure(0)},
+                                      {"bits_per_byte", Schema::figure(0)},
+                                      {"tokens", Schema::count()}});
+  const auto layer = Schema::object({{"usage", Schema::list(Schema::figure(0))},
+                                     {"usage_entropy", Schema::figure(0)},
+                                     {"max_violation", Schema::figure()},
+                                     {"by_domain", Schema::map(Schema::list(Schema::figure(0)))}});
+  return Schema::object({{"loss", Schema::figure(0)},
+                         {"max_violation", Schema::figure()},
+                         {"domains", Schema::map(domain)},
+                         {"layers", Schema::map(layer)}});
+}
+
+/// metrics.jsonl, checked before anything is made of it.
+std::vector<Json> read_run_metrics(const fs::path& run) {
+  static const Schema kSchema =
+      Schema::object({{"epoch", Schema::count()}, {"test", judged_schema()}});
+  return run::read_metrics(run, kSchema);
+}
+
+/// Of the lines' figures that stand at these places; JSON pointers of domains and layers.
+std::vector<std::pair<std::string, std::string>> places(const Json& summary, const char* of,
+                                                        const char* figure) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const auto& [name, item] : summary["test"][of].items()) {
+    // A name may hold what a pointer's syntax takes for its own.
+    const Json::json_pointer at = Json::json_pointer("/test") / std::string(of) / name / figure;
+    out.emplace_back(name, at.to_string());
+  }
+  return out;
+}
+
+/// Which share of a domain's tokens (row) each expert gets.
+report::HeatMap domain_map(const std::string& layer, const Json& item) {
+  report::HeatMap map;
+  map.title = "Which expert gets a domain, " + layer;
+  map.print_values = true;
+  map.column_title = "expert";
+  for (size_t e = 0; e < item["usage"].size(); ++e) {
+    map.column_labels.push_back(std::to_string(e));
+  }
+  const auto add = [&](const std::string& name, const Json& shares) {
+    map.row_labels.push_back(name);
+    map.values.emplace_back();
+    // A damaged file may have any lengths.
+    for (size_t e = 0; e < map.column_labels.size(); ++e) {
+      map.values.back().push_back(e < shares.size() ? figure_value(shares[e]) : 0.0);
+    }
+  };
+  for (const auto& [domain, shares] : item["by_domain"].items()) add(domain, shares);
+  add("all", item["usage"]);
+  map.set_off_last_row = true;
+  return map;
+}
+
+}  // namespace
+
+Json read_run_summary(const fs::path& run) {
+  static const Schema kSchema = Schema::object(
+      {{"seed", Schema::count()}, {"parameters", Schema::count()}, {"test", judged_schema()}});
+  return run::read_summary(run, kSchema);
+}
+
+report::ModelSection make_section(const std::string& title, const fs::path& run) {
+  const Json summary = read_run_summary(run);
+  const auto lines = read_run_metrics(run);
+  report::ModelSection section;
+  section.title = title;
+  section.subtitle =
+      fmt::format("loss {:.3f} nats a token, {} parameters", figure_value(summary["test"]["loss"]),
+                  summary["parameters"].get<int64_t>());
+  section.place = fmt::format("seed {}, {}", summary["seed"].get<int64_t>(), run.string());
+  section.shows = "each map shows which expert of the last mixture gets which domain's tokens";
+  section.recipe = read_file(run / "config.toml", 1 << 24);
+  const Json& layers = summary["test"]["layers"];
+  size_t left = layers.size();
+  for (const auto& [name, item] : layers.items()) {
+    auto map = domain_map(name, item);
+    (--left == 0 ? section.overview_maps : section.heat_maps).push_back(std::move(map));
+  }
+  if (layers.empty()) {
+    section.shows = "each chart shows how well the next token is foretold";
+    section.overview_charts.push_back(
+        run::chart_of("Loss on judged texts", "nats a token", lines, {{"loss", "/test/loss"}}));
+  }
+  section.charts.push_back(run::chart_of("Loss", "nats a token", lines,
+                                         {{"training", "/train_loss"}, {"judged", "/test/loss"}}));
+  section.charts.push_back(run::chart_of("Bits per byte of each domain", "bits", lines,
+                                         places(summary, "domains", "bits_per_byte")));
+  if (layers.empty()) return section;
+  section.charts.push_back(run::chart_of("How far the fullest expert is above the mean", "MaxVio",
+                                         lines, places(summary, "layers", "max_violation")));
+  section.charts.push_back(run::chart_of("Entropy of the experts' usage", "bits", lines,
+                                         places(summary, "layers", "usage_entropy")));
+  return section;
+}
+
+}  // namespace moekit::language

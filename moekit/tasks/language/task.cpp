@@ -1,0 +1,112 @@
+#include "moekit/tasks/language/task.h"
+
+#include <map>
+
+#include "moekit/run/run.h"
+#include "moekit/tasks/language/problem.h"
+#include "moekit/tasks/language/section.h"
+#include "moekit/tensor/arithmetic.h"
+#include "moekit/tensor/memory.h"
+
+namespace moekit::language {
+namespace fs = std::filesystem;
+namespace {
+
+Config bind(const ConfigTree& recipe) {
+  Config config;
+  bind_config(recipe, config);
+  return config;
+}
+
+run::RunRecipe recipe_of(const Config& config, std::string data) {
+  return {to_json(config),
+          config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); },
+          std::move(data),
+          {}};
+}
+
+class LanguageTask : public run::Task {
+ public:
+  std::string_view name() const override { return "language"; }
+  std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
+  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  std::string data_set(const ConfigTree& recipe) const override {
+    const auto corpus = bind(recipe).data.corpus;
+    return corpus.empty() ? "texts of Debian packages" : corpus;
+  }
+  run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
+    const Config config = bind(recipe);
+    // The whole study holds its runs against a few corpora.
+    std::string& sum = checksums_[to_json(config)["data"].dump()];
+    if (sum.empty()) sum = load_text_data(config).checksum;
+    return recipe_of(config, sum);
+  }
+  run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
+    const Config config = bind(recipe);
+    validate(config);
+    tensor::start_arithmetic(config.threads);
+    const Json recipe_json = to_json(config);
+    auto data = tensor::within_memory("the texts", recipe_json["data"], "data",
+                                      [&] { return load_text_data(config); });
+    const std::string checksum = data.checksum;
+    const auto held = tensor::within_memory("the model", recipe_json["model"], "model", [&] {
+      return std::make_unique<LanguageProblem>(config, std::move(data));
+    });
+    LanguageProblem& problem = *held;
+    const nn::LossSite routed{nn::routed_layers(problem.module())};
+    config.loss.check(routed, "loss");
+    CallbackSite site;
+    site.layers = routed.layers;
+    site.seed = static_cast<uint64_t>(config.seed);
+    site.stage_steps = problem.total_steps();
+    config.train.callbacks.check(site, "train");
+    const train::TrainConfig& loop = config.train.loop;
+    run::RunPlan plan;
+    plan.recipe = recipe_of(config, checksum);
+    plan.seed = config.seed;
+    plan.threads = config.threads;
+    plan.events = config.events;
+    plan.problem = &problem;
+    plan.optimizer = train::make_optimizer(loop, problem.module());
+    plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+    plan.losses = config.loss.make(routed);
+    nn::check_aux_only(routed, plan.losses);
+    plan.callbacks = config.train.callbacks.make(site);
+    plan.evaluate_every = loop.evaluate_every;
+    plan.checkpoint_steps = loop.checkpoint_steps;
+    plan.keep_every = loop.keep_every;
+    return run::run(std::move(plan), options);
+  }
+  Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
+    MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
+    return read_run_summary(run);
+  }
+  report::ModelSection section(const std::string& title, const fs::path& run,
+                               const std::string&) const override {
+    return make_section(title, run);
+  }
+  std::vector<run::ReportFigure> report_figures() const override {
+    return {{"loss", "/test/loss", "Loss: nats a token, on judged texts.", "nat", "",
+             "the loss is lowest with"},
+            {"MaxVio", "/test/max_violation",
+             "MaxVio: how far the fullest expert is above the mean, in the worst mixture."},
+            {"parameters", "/parameters"}};
+  }
+  std::vector<study::Figure> study_figures() const override {
+    return {{"loss", "loss, nats a token", "/test/loss"},
+            {"max_violation", "MaxVio", "/test/max_violation"}};
+  }
+
+ private:
+  mutable std::map<std::string, std::string> checksums_;  // by the section `data`
+};
+
+}  // namespace
+
+const run::Task& task() {
+  static const LanguageTask kTask;
+  return kTask;
+}
+
+}  // namespace moekit::language

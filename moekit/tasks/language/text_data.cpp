@@ -1,0 +1,177 @@
+#include "moekit/tasks/language/text_data.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "moekit/core/checksum.h"
+#include "moekit/core/error.h"
+#include "moekit/core/random.h"
+#include "moekit/data/corpora.h"
+#include "moekit/text/bpe_trainer.h"
+#include "moekit/text/documents.h"
+
+namespace moekit::language {
+namespace {
+
+constexpr std::string_view kEndOfText = "<|endoftext|>";
+constexpr uint64_t kOrderSeed = 1;  // of documents: the same in all runs, whatever their seed
+
+/// A domain's documents in an order in which training and judged ones are of all kinds.
+std::vector<size_t> order_of(const data::TextDomain& domain) {
+  const auto drawn = random_permutation(static_cast<int64_t>(domain.documents.size()),
+                                        derive_seed(kOrderSeed, domain.name));
+  return {drawn.begin(), drawn.end()};
+}
+
+/// The part of a domain's texts that is trained on, up to a document's cut.
+template <typename Take>
+void training_texts(const data::TextDomain& domain, double validation_share, const Take& take) {
+  size_t bytes = 0;
+  for (const auto& document : domain.documents) bytes += document.size();
+  auto left = static_cast<size_t>(static_cast<double>(bytes) * (1 - validation_share));
+  for (const size_t i : order_of(domain)) {
+    const std::string_view document = domain.documents[i];
+    take(document.substr(0, left));
+    if (document.size() >= left) return;
+    left -= document.size();
+  }
+}
+
+/// Of texts that are judged nothing is learned but their characters.
+text::Tokenizer make_tokenizer(const DataConfig& config,
+                               const std::vector<data::TextDomain>& domains) {
+  if (config.tokenizer == "characters") {
+    std::string all;
+    for (const auto& domain : domains) {
+      for (const auto& document : domain.documents) all += document;
+    }
+    return text::character_tokenizer(all);
+  }
+  const bool bytes = config.tokenizer == "bytes";
+  if (!bytes && config.tokenizer != "bpe") return text::Tokenizer::load(config.tokenizer);
+  text::BpeTrainerOptions options;
+  options.special_tokens = {std::string(kEndOfText)};
+  options.vocabulary_size = bytes ? 257 : config.vocabulary;
+  text::BpeTrainer trainer(options);
+  for (const auto& domain : domains) {
+    training_texts(domain, config.validation_share,
+                   [&](std::string_view document) { trainer.add(document); });
+  }
+  return text::Tokenizer::parse(trainer.train(), "data.tokenizer");
+}
+
+DomainTokens tokenize(const data::TextDomain& domain, const text::Tokenizer& tokenizer,
+                      double validation_share) {
+  DomainTokens out;
+  out.name = domain.name;
+  const auto end = tokenizer.id_of(kEndOfText);
+  std::vector<int32_t> tokens;
+  for (const size_t i : order_of(domain)) {
+    out.starts.push_back(static_cast<int64_t>(tokens.size()));
+    if (end) tokens.push_back(*end);
+    const auto ids = tokenizer.encode(domain.documents[i]);
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+  }
+  out.tokens = torch::tensor(tokens, torch::kInt);
+  out.train = static_cast<int64_t>(static_cast<double>(tokens.size()) * (1 - validation_share));
+  return out;
+}
+
+/// Cuts windows that begin at these places of domains.
+Windows cut(const std::vector<DomainTokens>& domains,
+            const std::vector<std::pair<size_t, int64_t>>& places, int64_t length, bool documents) {
+  const auto count = static_cast<int64_t>(places.size());
+  Windows out;
+  out.ids = torch::empty({count, length + 1}, torch::kLong);
+  out.domain = torch::empty({count}, torch::kLong);
+  if (documents) out.first = torch::zeros({count, length}, torch::kInt);
+  for (int64_t b = 0; b < count; ++b) {
+    const auto& [d, begin] = places[static_cast<size_t>(b)];
+    const auto& domain = domains[d];
+    out.ids[b].copy_(domain.tokens.narrow(0, begin, length + 1));
+    out.domain.data_ptr<int64_t>()[b] = static_cast<int64_t>(d);
+    if (!documents) continue;
+    auto* first = out.first.data_ptr<int32_t>() + b * length;
+    auto next = std::upper_bound(domain.starts.begin(), domain.starts.end(), begin);
+    int32_t start = 0;
+    for (int64_t t = 0; t < length; ++t) {
+      if (next != domain.starts.end() && *next == begin + t) {
+        start = static_cast<int32_t>(t);
+        ++next;
+      }
+      first[t] = start;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Windows TextData::draw(int64_t count, int64_t length, uint64_t seed, bool documents) const {
+  std::mt19937_64 generator(seed);
+  std::vector<std::pair<size_t, int64_t>> places;
+  for (int64_t b = 0; b < count; ++b) {
+    // 53 bits: the same on every platform, which std::discrete_distribution does not promise.
+    double at = std::ldexp(static_cast<double>(generator() >> 11), -53);
+    size_t d = 0;
+    while (d + 1 < domains.size() && at >= weights[d]) at -= weights[d++];
+    while (weights[d] == 0) --d;  // rounding may lead beyond the last one that is drawn
+    const auto room = static_cast<uint64_t>(domains[d].train - length);
+    places.emplace_back(d, static_cast<int64_t>(uniform_below(generator, room)));
+  }
+  return cut(domains, places, length, documents);
+}
+
+Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents) const {
+  const auto& domain = domains[d];
+  const int64_t tokens = domain.tokens.size(0) - domain.train;
+  const int64_t most = (tokens - 1) / length;
+  const int64_t taken = std::min(count, most);
+  std::vector<std::pair<size_t, int64_t>> places;
+  for (int64_t i = 0; i < taken; ++i) {
+    places.emplace_back(d, domain.train + (most * i / taken) * length);
+  }
+  return cut(domains, places, length, documents);
+}
+
+TextData load_text_data(const Config& config) {
+  const auto& options = config.data;
+  const auto texts =
+      options.corpus.empty() ? data::default_corpus() : data::read_corpus(options.corpus);
+  TextData out{make_tokenizer(options, texts), {}, {}, {}, {}};
+  Sha256 sum;
+  sum.add(out.tokenizer.document());
+  for (const auto& domain : texts) {
+    sum.add(domain.name);
+    for (const auto& document : domain.documents) sum.add(document);
+    out.domains.push_back(tokenize(domain, out.tokenizer, options.validation_share));
+    const auto& made = out.domains.back();
+    const int64_t least = config.model.context + 1;
+    const int64_t judged = made.tokens.size(0) - made.train;
+    MOEKIT_CHECK(made.train > least && judged >= least, "data.corpus: domain ", made.name, " has ",
+                 made.train, " tokens to train on and ", judged,
+                 " to be judged; a window of model.context = ", config.model.context, " takes ",
+                 least);
+  }
+  out.checksum = sum.hex();
+  MOEKIT_CHECK(options.weights.empty() || options.weights.size() == out.domains.size(),
+               "data.weights: wanted one for each of ", out.domains.size(), " domains; got ",
+               options.weights.size());
+  for (size_t d = 0; d < out.domains.size(); ++d) {
+    out.weights.push_back(options.weights.empty() ? static_cast<double>(out.domains[d].train)
+                                                  : options.weights[d]);
+  }
+  const double total = std::accumulate(out.weights.begin(), out.weights.end(), 0.0);
+  MOEKIT_CHECK(total > 0, "data.weights: all are 0");
+  for (double& weight : out.weights) weight /= total;
+  for (int64_t id = 0; id < out.vocabulary_size(); ++id) {
+    const auto token = static_cast<int32_t>(id);
+    const bool counts = out.tokenizer.has(id) && !out.tokenizer.is_special(token);
+    out.token_bytes.push_back(
+        counts ? static_cast<int32_t>(out.tokenizer.decode_bytes(std::span(&token, 1)).size()) : 0);
+  }
+  return out;
+}
+
+}  // namespace moekit::language

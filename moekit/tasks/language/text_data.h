@@ -1,0 +1,48 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <string>
+#include <vector>
+
+#include "moekit/tasks/language/config.h"
+#include "moekit/text/tokenizer.h"
+
+namespace moekit::language {
+
+/// Tokens of one domain: its documents one after the other, each begun by the tokenizer's mark of a
+/// text's end where it has one, so that the last token of a document has something to foretell.
+struct DomainTokens {
+  std::string name;
+  torch::Tensor tokens;         ///< [n] int32
+  std::vector<int64_t> starts;  ///< of documents, ascending, from 0
+  int64_t train = 0;            ///< tokens that are trained on; the others are judged
+};
+
+/// Windows of T + 1 tokens of a few domains.
+struct Windows {
+  torch::Tensor ids;     ///< [B, T + 1] int64
+  torch::Tensor first;   ///< [B, T] int32, see nn::AttentionSettings; undefined: all
+  torch::Tensor domain;  ///< [B] int64
+};
+
+/// Texts as a run takes them.
+struct TextData {
+  text::Tokenizer tokenizer;
+  std::vector<DomainTokens> domains;
+  std::vector<double> weights;       ///< of domains, their sum is 1
+  std::vector<int32_t> token_bytes;  ///< [V] bytes of the text that a token stands for
+  std::string checksum;              ///< of texts and tokenizer
+
+  int64_t vocabulary_size() const { return tokenizer.vocabulary_size(); }
+  /// `count` windows of the training texts, drawn: a domain by its weight, then a place in it.
+  Windows draw(int64_t count, int64_t length, uint64_t seed, bool documents) const;
+  /// Windows of a domain's judged texts, evenly spread and not overlapping; as many as there are.
+  Windows judged(size_t domain, int64_t count, int64_t length, bool documents) const;
+};
+
+/// Reads the texts, makes the tokenizer where it is to be learned, and divides them.
+/// @throws ArgumentError naming the key: too few tokens for a window; IoError, FormatError
+TextData load_text_data(const Config& config);
+
+}  // namespace moekit::language
