@@ -12,6 +12,7 @@
 #include "moekit/bench/moe_options.h"
 #include "moekit/compress/options.h"
 #include "moekit/core/config.h"
+#include "moekit/text/generation.h"
 
 /// What the commands that need libtorch are told. The front (cli/front) fills these from the
 /// command line and refuses what it can; the commands (cli/*.cpp, a library of their own) do it.
@@ -53,6 +54,12 @@ struct MergeFlags {
   std::string output;
   std::string data;
   compress::MergeOptions options;
+  bool json = false;
+};
+
+struct GenerateFlags {
+  std::string run;
+  text::GenerationOptions options;
   bool json = false;
 };
 
@@ -112,7 +119,7 @@ struct MergingBenchFlags {
 
 /// One command with its flags.
 using Command =
-    std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, ReportFlags, ReproduceFlags,
-                 DataFlags, BenchFlags, MergedBenchFlags, MergingBenchFlags>;
+    std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, GenerateFlags, ReportFlags,
+                 ReproduceFlags, DataFlags, BenchFlags, MergedBenchFlags, MergingBenchFlags>;
 
 }  // namespace moekit::cli

@@ -69,6 +69,11 @@ void prepare(MergeFlags& flags) {
   MOEKIT_CHECK(fault.empty(), "merge: --output ", flags.output, " cannot be made: ", fault);
 }
 
+void prepare(GenerateFlags& flags) {
+  check_isa();
+  check_run(flags.run);
+}
+
 void prepare(ReportFlags& flags) {
   check_isa();
   for (const auto& run : flags.runs) check_run(run);

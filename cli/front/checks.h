@@ -13,6 +13,7 @@ void prepare(EvalFlags& flags);
 void prepare(InspectFlags& flags);
 /// @throws also ArgumentError for an output that is there already
 void prepare(MergeFlags& flags);
+void prepare(GenerateFlags& flags);
 void prepare(ReportFlags& flags);
 /// Finds the study. @throws ArgumentError listing those there are.
 void prepare(ReproduceFlags& flags);

@@ -25,6 +25,8 @@ constexpr std::int64_t kMostJobs = 4096;
 constexpr std::int64_t kMostBatch = 65'536;
 constexpr std::int64_t kMostExperts = 65'536;
 constexpr std::int64_t kMostSamples = 100'000'000;
+constexpr std::int64_t kMostTokens = 1'000'000'000;
+constexpr double kMostTemperature = 1000;
 constexpr double kSecondsOfADay = 86'400;
 
 std::string version_text() {
@@ -73,6 +75,7 @@ CommandLine::CommandLine() : app_("Train, measure and compare mixtures of expert
   add_eval();
   add_inspect();
   add_merge();
+  add_generate();
   add_report();
   add_reproduce();
   add_data();
@@ -191,6 +194,28 @@ void CommandLine::add_merge() {
   add_text(command, "--data", merge_.data, kFolder, kDataDoc);
   command.add_flag("--json", merge_.json, kJsonDoc);
   on_chosen(command, merge_);
+}
+
+void CommandLine::add_generate() {
+  auto& command = *app_.add_subcommand("generate", "Go on with a text by a finished run's model");
+  auto& options = generate_.options;
+  add_text(command, "run", generate_.run, kRun, "Run folder of a language model")->required();
+  add_text(command, "--prompt", options.prompt, "TEXT", "What the text begins with");
+  add_whole(command, "--tokens", options.tokens, {1, kMostTokens}, "Tokens that are added at most")
+      ->default_str(std::to_string(options.tokens));
+  add_real(command, "--temperature", options.temperature, {0, kMostTemperature},
+           "Above 1 more varied, below 1 more certain; 0: always the likeliest token")
+      ->default_str("1");
+  add_whole(command, "--top-k", options.top_k, {0, kMostTokens},
+            "Draw from so many of the likeliest tokens; 0: from all");
+  add_real(command, "--top-p", options.top_p, {0, 1},
+           "Draw from the likeliest tokens that have this share together")
+      ->default_str("1");
+  add_whole(command, "--seed", options.seed, {0}, "Draws the tokens")
+      ->default_str(std::to_string(options.seed));
+  add_texts(command, "--stop", options.stop, "TEXT", "End before this text");
+  command.add_flag("--json", generate_.json, kJsonDoc);
+  on_chosen(command, generate_);
 }
 
 void CommandLine::add_report() {

@@ -32,6 +32,7 @@ class CommandLine {
   void add_eval();
   void add_inspect();
   void add_merge();
+  void add_generate();
   void add_report();
   void add_reproduce();
   void add_data();
@@ -53,6 +54,7 @@ class CommandLine {
   EvalFlags eval_;
   InspectFlags inspect_;
   MergeFlags merge_;
+  GenerateFlags generate_;
   ReportFlags report_;
   ReproduceFlags reproduce_;
   DataFlags data_;

@@ -22,6 +22,12 @@ Json Task::merge(const std::filesystem::path& run, const std::string& /*data_fol
                              "is one of task \"", name(), "\""));
 }
 
+Json Task::generate(const std::filesystem::path& run, const text::GenerationOptions& /*options*/,
+                    const std::function<void(std::string_view)>& /*sink*/) const {
+  throw ArgumentError(concat(run.string(), ": generate takes runs of task \"language\"; this is ",
+                             "one of task \"", name(), "\""));
+}
+
 Json operations_json(const std::filesystem::path& run, int64_t batch,
                      const tensor::OperationCounter& counter) {
   Json parts = Json::array();

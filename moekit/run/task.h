@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "moekit/run/run_folder.h"
 #include "moekit/study/study.h"
 #include "moekit/tensor/operation_counter.h"
+#include "moekit/text/generation.h"
 
 namespace moekit::run {
 
@@ -67,6 +69,12 @@ class Task {
   /// @throws ArgumentError where the kind has no such model, or naming the flag and the layer
   virtual Json merge(const std::filesystem::path& run, const std::string& data_folder,
                      const compress::MergeOptions& options, const std::filesystem::path& out) const;
+  /// Goes on with a prompt by the finished run's model.
+  /// @param sink  gets the text as it comes, without the prompt
+  /// @return "text", "prompt_tokens", "tokens", "ended_by", "tokens_per_second"
+  /// @throws ArgumentError where the kind has no text, or naming the flag
+  virtual Json generate(const std::filesystem::path& run, const text::GenerationOptions& options,
+                        const std::function<void(std::string_view)>& sink) const;
   /// The run's part of a report page.
   virtual report::ModelSection section(const std::string& title, const std::filesystem::path& run,
                                        const std::string& data_folder) const = 0;

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "moekit/run/run.h"
+#include "moekit/tasks/language/generate.h"
 #include "moekit/tasks/language/problem.h"
 #include "moekit/tasks/language/section.h"
 #include "moekit/tensor/arithmetic.h"
@@ -81,6 +82,11 @@ class LanguageTask : public run::Task {
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
     return read_run_summary(run);
+  }
+  Json generate(const fs::path& run, const text::GenerationOptions& options,
+                const std::function<void(std::string_view)>& sink) const override {
+    read_run_summary(run);  // refuses what is no finished run
+    return language::generate(run, options, sink);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string&) const override {

@@ -14,7 +14,6 @@
 namespace moekit::language {
 namespace {
 
-constexpr std::string_view kEndOfText = "<|endoftext|>";
 constexpr uint64_t kOrderSeed = 1;  // of documents: the same in all runs, whatever their seed
 
 /// A domain's documents in an order in which training and judged ones are of all kinds.

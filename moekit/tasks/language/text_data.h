@@ -10,6 +10,9 @@
 
 namespace moekit::language {
 
+/// Stands at the beginning of every text, where a tokenizer has it.
+inline constexpr std::string_view kEndOfText = "<|endoftext|>";
+
 /// Tokens of one domain: its documents one after the other, each begun by the tokenizer's mark of a
 /// text's end where it has one, so that the last token of a document has something to foretell.
 struct DomainTokens {

@@ -1,0 +1,28 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "cli/command.h"
+#include "cli/print.h"
+#include "moekit/tasks/tasks.h"
+
+namespace moekit::cli {
+
+int run(const GenerateFlags& flags) {
+  note_unchecked(flags.run);
+  const auto write = [&](std::string_view piece) {
+    if (flags.json) return;
+    fmt::print("{}", piece);
+    std::fflush(stdout);  // as it comes
+  };
+  if (!flags.json) write(flags.options.prompt);
+  const Json made = tasks::of_run(flags.run).generate(flags.run, flags.options, write);
+  if (flags.json) {
+    fmt::print("{}\n", dump_text(made, 2));
+  } else {
+    fmt::print("\n");
+  }
+  return 0;
+}
+
+}  // namespace moekit::cli

@@ -1,0 +1,249 @@
+#include "moekit/tasks/language/task.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <csignal>
+
+#include "moekit/core/error.h"
+#include "moekit/core/files.h"
+#include "moekit/core/interrupt.h"
+#include "moekit/run/report.h"
+#include "moekit/tasks/language/problem.h"
+
+namespace moekit::language {
+namespace {
+namespace fs = std::filesystem;
+
+/// Two domains: counting words, and lines of letters.
+void write_corpus(const fs::path& folder) {
+  create_folders(folder / "letters");
+  std::string words;
+  const char* names[] = {"one", "two", "three", "four", "five"};
+  for (int i = 0; i < 1200; ++i) words += concat(names[i % 5], i % 7 == 0 ? ".\n" : " ");
+  write_file_atomic(folder / "words.txt", words);
+  for (int d = 0; d < 40; ++d) {
+    std::string lines;
+    for (int i = 0; i < 12; ++i)
+      lines +=
+          std::string(static_cast<size_t>(3 + (i + d) % 5), static_cast<char>('a' + (d + i) % 26)) +
+          "\n";
+    write_file_atomic(folder / "letters" / concat("doc", d, ".txt"), lines);
+  }
+}
+
+class LanguageTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / concat("moekit-language-", ::getpid());
+    fs::remove_all(folder_);
+    write_corpus(folder_ / "corpus");
+    recipe_ = parse_toml(concat(R"(
+task = "language"
+threads = 1
+[data]
+corpus = ")",
+                                (folder_ / "corpus").string(), R"("
+tokenizer = "bpe"
+vocabulary = 300
+validation_windows = 4
+[model]
+hidden_size = 16
+num_layers = 2
+num_heads = 2
+context = 24
+num_experts = 4
+dense = { intermediate_size = 24 }
+expert = { kind = "mlp", intermediate_size = 12 }
+router = { kind = "scored", top_k = 2, bias_rate = 0.01 }
+[train]
+epochs = 3
+epoch_steps = 5
+batch_size = 4
+warmup_steps = 2
+lr = 1e-2
+)"),
+                         "test");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  ConfigTree with(const std::vector<std::string>& set) const {
+    ConfigTree recipe = recipe_;
+    for (const auto& assignment : set) apply_override(recipe, assignment);
+    return recipe;
+  }
+  Config config(const std::vector<std::string>& set = {}) const {
+    Config out;
+    bind_config(with(set), out);
+    return out;
+  }
+  std::string refusal(const std::vector<std::string>& set, bool run = false) {
+    try {
+      if (run) {
+        task().run(with(set), {folder_ / "refused", "", false, true});
+      } else {
+        task().check(with(set));
+      }
+    } catch (const ArgumentError& error) {
+      EXPECT_FALSE(fs::exists(folder_ / "refused"));
+      return error.what();
+    }
+    return "";
+  }
+  Json trained(const std::string& name, const std::vector<std::string>& set = {}) {
+    task().run(with(set), {folder_ / name, "", false, true});
+    return run::read_summary(folder_ / name, Schema::any());
+  }
+  fs::path folder_;
+  ConfigTree recipe_;
+};
+
+TEST_F(LanguageTest, ResumesToTheSameBytes) {
+  ASSERT_EQ(task().run(recipe_, {folder_ / "whole", "", false, true}), run::RunStatus::kFinished);
+  for (int stop = 0; stop < 4; ++stop) {
+    const InterruptGuard guard;
+    std::raise(SIGINT);
+    ASSERT_EQ(task().run(recipe_, {folder_ / "parts", "", stop > 0, true}),
+              run::RunStatus::kInterrupted);
+  }
+  const InterruptGuard calm;
+  task().run(recipe_, {folder_ / "parts", "", true, true});
+  for (const char* file : {"model/model.safetensors", "metrics.jsonl", "tokenizer.json"}) {
+    EXPECT_TRUE(read_file(folder_ / "whole" / file) == read_file(folder_ / "parts" / file)) << file;
+  }
+}
+
+TEST_F(LanguageTest, LearnsAndTellsOfEveryDomain) {
+  const Json summary = trained("a", {"train.epochs=20", "train.schedule=constant"});
+  const auto lines = run::read_metrics(folder_ / "a", Schema::any());
+  ASSERT_EQ(lines.size(), 21U);
+  const auto& first = lines.front()["test"];
+  const auto& last = lines.back()["test"];
+  EXPECT_NEAR(first["loss"].get<double>(), std::log(300), 0.2);  // knows nothing
+  EXPECT_LT(last["loss"].get<double>(), 0.6 * first["loss"].get<double>());
+  for (const char* domain : {"letters", "words"}) {
+    const auto& item = last["domains"][domain];
+    EXPECT_LT(item["bits_per_byte"].get<double>(),
+              first["domains"][domain]["bits_per_byte"].get<double>());
+    EXPECT_EQ(item["tokens"].get<int64_t>(), 4 * 24) << domain;
+  }
+  const auto& layer = summary["test"]["layers"]["layer1"];
+  double sum = 0;
+  for (const auto& share : layer["usage"]) sum += share.get<double>();
+  EXPECT_NEAR(sum, 1, 1e-9);
+  EXPECT_EQ(layer["by_domain"].size(), 2U);
+  const auto page = run::make_report(
+      {{"a", {folder_ / "a"}}}, [](const fs::path&) -> const run::Task& { return task(); }, "");
+  ASSERT_EQ(page.models.size(), 1U);
+  ASSERT_EQ(page.models[0].overview_maps.size(), 1U);
+  EXPECT_EQ(page.models[0].overview_maps[0].row_labels,
+            (std::vector<std::string>{"letters", "words", "all"}));
+}
+
+TEST_F(LanguageTest, BitsPerByteAreTheLossOfBytes) {
+  // With a token a byte: nats a token over ln 2, but for the marks between texts, which are none.
+  const auto c = config({"data.tokenizer=bytes", "data.vocabulary=1024"});
+  LanguageProblem problem(c, load_text_data(c));
+  const Json line = problem.evaluate({});
+  const auto& words = line["test"]["domains"]["words"];
+  EXPECT_NEAR(words["bits_per_byte"].get<double>(), words["loss"].get<double>() / M_LN2, 1e-9);
+  EXPECT_EQ(problem.data().vocabulary_size(), 257);
+}
+
+TEST_F(LanguageTest, WindowsAreAFunctionOfTheSeedAndStayInTheirPart) {
+  const auto data = load_text_data(config());
+  ASSERT_EQ(data.domains.size(), 2U);
+  const auto a = data.draw(64, 24, 7, true);
+  const auto b = data.draw(64, 24, 7, true);
+  EXPECT_TRUE(torch::equal(a.ids, b.ids) && torch::equal(a.first, b.first));
+  EXPECT_FALSE(torch::equal(a.ids, data.draw(64, 24, 8, true).ids));
+  const auto in_part = [&](const torch::Tensor& window, size_t d, int64_t begin, int64_t end) {
+    const auto all = data.domains[d].tokens.narrow(0, begin, end - begin).to(torch::kLong);
+    return all.unfold(0, 25, 1).eq(window).all(1).any().item<bool>();
+  };
+  for (int64_t i = 0; i < 64; ++i) {
+    const auto d = static_cast<size_t>(a.domain[i].item<int64_t>());
+    EXPECT_TRUE(in_part(a.ids[i], d, 0, data.domains[d].train)) << i;
+  }
+  for (size_t d = 0; d < 2; ++d) {
+    const auto judged = data.judged(d, 4, 24, true);
+    ASSERT_EQ(judged.ids.size(0), 4);
+    for (int64_t i = 0; i < 4; ++i) {
+      EXPECT_TRUE(in_part(judged.ids[i], d, data.domains[d].train, data.domains[d].tokens.size(0)));
+    }
+    EXPECT_FALSE(torch::equal(judged.ids[0], judged.ids[1]));
+  }
+}
+
+TEST_F(LanguageTest, ATokenSeesItsOwnDocumentAlone) {
+  const auto data = load_text_data(config());
+  const auto end = data.tokenizer.id_of("<|endoftext|>");
+  ASSERT_TRUE(end.has_value());
+  int64_t begun = 0;
+  const auto windows = data.draw(40, 24, 3, true);
+  for (int64_t b = 0; b < 40; ++b) {
+    int64_t start = 0;
+    for (int64_t t = 0; t < 24; ++t) {
+      if (windows.ids[b][t].item<int64_t>() == *end) {
+        start = t;
+        ++begun;
+      }
+      EXPECT_EQ(windows.first[b][t].item<int32_t>(), start) << b << " " << t;
+    }
+  }
+  EXPECT_GT(begun, 5);
+  EXPECT_FALSE(data.draw(4, 24, 3, false).first.defined());
+}
+
+TEST_F(LanguageTest, DomainsAreDrawnByTheirWeights) {
+  const auto data = load_text_data(config({"data.weights=[0, 2]"}));
+  EXPECT_EQ(data.draw(50, 24, 1, false).domain.sum().item<int64_t>(), 50);
+  const auto even = load_text_data(config({"data.weights=[1, 3]"}));
+  EXPECT_NEAR(even.draw(4000, 24, 1, false).domain.to(torch::kFloat64).mean().item<double>(), 0.75,
+              0.03);
+}
+
+TEST_F(LanguageTest, GoesOnWithAText) {
+  trained("a");
+  const auto made = [&](text::GenerationOptions options) {
+    std::string streamed;
+    const Json out =
+        task().generate(folder_ / "a", options, [&](std::string_view piece) { streamed += piece; });
+    EXPECT_EQ(out["text"].get<std::string>(), streamed);
+    return out;
+  };
+  text::GenerationOptions options;
+  options.prompt = "one two";
+  options.tokens = 12;
+  EXPECT_EQ(made(options)["text"], made(options)["text"]);
+  auto other = options;
+  other.seed = 2;
+  EXPECT_NE(made(options)["text"], made(other)["text"]);
+  options.temperature = 0;
+  const std::string greedy = made(options)["text"];
+  options.stop = {greedy.substr(3, 2)};
+  const Json stopped = made(options);
+  EXPECT_EQ(stopped["text"].get<std::string>(), greedy.substr(0, greedy.find(options.stop[0])));
+  EXPECT_EQ(stopped["ended_by"], "stop");
+  options.stop.clear();
+  options.tokens = 30;
+  EXPECT_THROW(made(options), ArgumentError);  // beyond the context
+  options.tokens = 3;
+  options.top_k = 2;
+  EXPECT_THROW(made(options), ArgumentError);  // no effect with temperature 0
+}
+
+TEST_F(LanguageTest, RefusesImpossibleValues) {
+  EXPECT_NE(refusal({"model.num_heads=3"}).find("model.num_heads"), std::string::npos);
+  EXPECT_NE(refusal({"data.tokenizer=bytes"}).find("data.vocabulary"), std::string::npos);
+  EXPECT_NE(refusal({"data.validation_share=1"}).find("validation_share"), std::string::npos);
+  EXPECT_NE(refusal({"model.router.kind=oracle"}).find("router"), std::string::npos);
+  EXPECT_NE(refusal({"model.context=4000"}, true).find("data.corpus"), std::string::npos);
+  EXPECT_NE(refusal({"data.weights=[1]"}, true).find("data.weights"), std::string::npos);
+  EXPECT_NE(refusal({"data.weights=[0, 0]"}, true).find("data.weights"), std::string::npos);
+  EXPECT_THROW(task().run(with({"data.corpus=/no/such/place"}), {folder_ / "x", "", false, true}),
+               IoError);
+}
+
+}  // namespace
+}  // namespace moekit::language
