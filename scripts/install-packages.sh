@@ -8,7 +8,8 @@ set -eu
 build="g++ make cmake ninja-build ccache pkg-config
   libtorch-dev libopenblas0-openmp libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsimdjson-dev
   zlib1g-dev liblzma-dev libpng-dev libcurl4-openssl-dev libarchive-dev libssl-dev
-  libprotobuf-dev protobuf-compiler libboost-dev libpcre2-dev libutf8proc-dev libjs-chart.js dataset-fashion-mnist"
+  libprotobuf-dev protobuf-compiler libboost-dev libpcre2-dev libutf8proc-dev libjs-chart.js dataset-fashion-mnist
+  jargon-text fortunes fortunes-de"
 test="libgtest-dev"
 benchmark="libbenchmark-dev"
 browser="chromium"

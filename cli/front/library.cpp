@@ -43,6 +43,16 @@ void choose_blas_kernels() {
   ::setenv("OPENBLAS_CORETYPE", avx512 ? "SkylakeX" : "Haswell", /*replace=*/0);
 }
 
+/// After each of its loops OpenMP's threads turn in circles for a while, in case another one comes.
+/// On as many processors as threads they take the time of the kernels' own threads, and of whoever
+/// else computes here: with two threads on two processors a language model's step took three times
+/// as long, and ten times beside one other busy program. Asleep at once, they are as fast or
+/// faster. What the user has set stands.
+void let_threads_sleep() {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  ::setenv("GOMP_SPINCOUNT", "0", /*replace=*/0);
+}
+
 /// A step of training frees tensors of some megabytes and asks for the same again. glibc would give
 /// them back to the system each time, and their pages would be cleared anew: a tenth of the time of
 /// the MNIST mixtures. What GLIBC_TUNABLES says stands.
@@ -65,7 +75,8 @@ int run_in_library(const Command& command) {
                          ": not found; it belongs to this program and computes for "
                          "it: build or install moekit again"));
   }
-  choose_blas_kernels();  // read when it is loaded
+  choose_blas_kernels();  // this and the next are read when it is loaded
+  let_threads_sleep();
   keep_freed_memory();
   // Everything is resolved now: a library that lacks a function is refused before any work.
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
