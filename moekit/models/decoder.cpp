@@ -17,20 +17,22 @@
 namespace moekit::models {
 namespace {
 
-nn::LayerSite site_of(const DecoderConfig& config) {
-  return {{config.hidden_size}, config.num_experts, config.hidden_size};
+nn::LayerSite site_of(const DecoderConfig& config, int64_t vocabulary_size) {
+  nn::LayerSite site{{config.hidden_size}, config.num_experts, config.hidden_size};
+  site.vocabulary_size = vocabulary_size;
+  return site;
 }
 
 /// A bank of the experts' kind that runs on every token.
 std::shared_ptr<nn::ExpertsImpl> make_shared_experts(const DecoderConfig& config) {
   if (config.num_shared == 0) return nullptr;
-  auto site = site_of(config);
+  auto site = site_of(config, 0);
   site.num_experts = config.num_shared;
   return config.expert->make(site);
 }
 
-nn::MoE make_mixture(const DecoderConfig& config) {
-  auto parts = make_parts(config.router, config.expert, site_of(config));
+nn::MoE make_mixture(const DecoderConfig& config, int64_t vocabulary_size) {
+  auto parts = make_parts(config.router, config.expert, site_of(config, vocabulary_size));
   return nn::MoE(std::move(parts.router), std::move(parts.experts),
                  nn::MoEOptions().capacity(config.capacity), make_shared_experts(config));
 }
@@ -82,17 +84,19 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
                ".first_routed must be below num_layers = ", config.num_layers, "; got ",
                config.first_routed, "; routed_every = 0 makes a model without mixtures");
   if (!routed) return;
-  check_parts(config.router, config.expert, site_of(config), where);
-  const auto router = make_parts(config.router, config.expert, site_of(config)).router;
+  const auto site = site_of(config, vocabulary_size);
+  check_parts(config.router, config.expert, site, where);
+  const auto router = make_parts(config.router, config.expert, site).router;
   check_sparse_router(*router, config.capacity, where);
 }
 
 /// A block: x + attention(norm(x)), then x + feed_forward(norm(x)).
 class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
  public:
-  DecoderBlockImpl(const DecoderConfig& config, bool routed) : config_(config) {
+  DecoderBlockImpl(const DecoderConfig& config, int64_t vocabulary_size, bool routed)
+      : config_(config) {
     if (routed) {
-      moe = make_mixture(config);
+      moe = make_mixture(config, vocabulary_size);
     } else {
       dense = make_dense(config);
     }
@@ -206,7 +210,8 @@ DecoderImpl::DecoderImpl(DecoderConfig config, int64_t vocabulary_size)
   check_decoder(config_, vocabulary_size, "model");
   rotary_ = nn::rotary_table(config_.context, config_.dim_of_head(), config_.rope_theta);
   for (int64_t l = 0; l < config_.num_layers; ++l) {
-    blocks_.push_back(std::make_shared<DecoderBlockImpl>(config_, config_.routed(l)));
+    blocks_.push_back(
+        std::make_shared<DecoderBlockImpl>(config_, vocabulary_size, config_.routed(l)));
   }
   register_all();
 }
@@ -255,6 +260,7 @@ DecoderOutput DecoderImpl::run(const torch::Tensor& ids, nn::RouterContext conte
   nn::AttentionSettings settings;
   settings.scale = 1 / std::sqrt(static_cast<double>(config_.dim_of_head()));
   settings.first = first;
+  context.token_id = ids;
   DecoderOutput output;
   auto x = torch::embedding(embedding_, ids);
   for (size_t l = 0; l < blocks_.size(); ++l) {

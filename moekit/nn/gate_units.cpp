@@ -36,7 +36,7 @@ GateUnits unit_rows(torch::Tensor inputs, const TokenRows& rows) {
   units.inputs = std::move(inputs);
   units.of_row = torch::arange(count, torch::kLong);
   units.sizes.assign(static_cast<size_t>(count), 1);
-  units.sequence = rows.sequences();
+  units.sequence = rows.context.sequence;
   return units;
 }
 

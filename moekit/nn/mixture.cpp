@@ -105,7 +105,7 @@ MixtureOutput MixtureImpl::forward(const torch::Tensor& inputs, const RouterCont
     if (of_experts->defined()) *of_experts = rows.restore(*of_experts, 1);
   }
   output.routing.rows = rows.rows;
-  output.routing.sequence = rows.sequences();
+  output.routing.sequence = rows.context.sequence;
   output.inputs = rows.tokens;
   return output;
 }

@@ -43,7 +43,7 @@ MoEOutput MoEImpl::forward_with_routing(const torch::Tensor& tokens, const Route
   output.values = rows.restore(output.values);
   output.tokens = rows.tokens;
   output.routing.rows = rows.rows;
-  output.routing.sequence = rows.sequences();
+  output.routing.sequence = rows.context.sequence;
   return output;
 }
 

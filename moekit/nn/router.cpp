@@ -10,6 +10,8 @@ RouterContext RouterContext::select(const torch::Tensor& rows) const {
     if (of.defined()) of = of.index_select(dim, rows);
   };
   take(out.task_id, 0);
+  take(out.token_id, 0);
+  take(out.sequence, 0);
   take(out.previous_logits, 0);
   take(out.expert_features, 1);
   out.mask = torch::Tensor();

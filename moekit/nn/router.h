@@ -20,6 +20,10 @@ struct RouterContext {
   torch::Tensor expert_features;  ///< [E, N, h], the experts' hidden vectors
   torch::Tensor previous_logits;  ///< [N, E] of an earlier layer
   torch::Tensor task_id;          ///< [N] int64: task, domain or label, for routers told the truth
+  torch::Tensor token_id;         ///< [N] int64, ids of a vocabulary
+  /// [N] int64: which sequence of the layer's tokens [B, T, D] each is of, filled in by the layer;
+  /// undefined for tokens [N, D].
+  torch::Tensor sequence;
   /// [N] bool: tokens that are there. The others are not routed, take no capacity, count in no loss
   /// and no metric, and give zeros. The layer takes them out before a router sees them. Undefined:
   /// all are there.
@@ -38,6 +42,8 @@ struct RouterTraits {
   /// Why the weights of its assignments carry it no gradient; empty where they do.
   std::string no_weight_gradient;
   CombineWeights combine_weights = CombineWeights::kRenormalized;  ///< of its assignments
+  /// What a token gets does not depend on those behind it: what models of the next token need.
+  bool causal = true;
   bool aux_only = false;  ///< its owner says that losses on routing alone shall train it
 };
 

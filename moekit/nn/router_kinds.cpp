@@ -1,6 +1,9 @@
 #include "moekit/nn/router_kinds.h"
 
 #include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/expert_choice_router.h"
+#include "moekit/nn/routers/gshard_router.h"
+#include "moekit/nn/routers/hash_router.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
 #include "moekit/nn/routers/scored_router.h"
@@ -13,6 +16,12 @@ const std::vector<RouterKinds::Row>& RouterKinds::rows() {
       kind<&make_attentive_router, &check_attentive_router>("attentive", "keys from the experts"),
       kind<&make_scored_router, &check_scored_router>(
           "scored", "sigmoid or other scores, groups of experts, correction by the load"),
+      kind<&make_gshard_router, &check_gshard_router>("gshard",
+                                                      "two experts, the second by chance"),
+      kind<&make_expert_choice_router, &check_expert_choice_router>(
+          "expert_choice", "experts choose tokens; not for models of the next token"),
+      kind<&make_hash_router, &check_hash_router>("hash",
+                                                  "a drawn expert for each token of a vocabulary"),
       kind<&make_oracle_router, &check_oracle_router>("oracle", "is told the label"),
   };
   return kRows;

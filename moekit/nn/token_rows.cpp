@@ -9,9 +9,12 @@ TokenRows::TokenRows(const torch::Tensor& tokens_, const RouterContext& context_
   if (token_dim > 0 && tokens.dim() == token_dim + 2) {
     batch = {tokens.size(0), tokens.size(1)};
     tokens = tokens.flatten(0, 1);
+    context.sequence = torch::arange(batch[0], torch::kLong).repeat_interleave(batch[1]);
   }
   total = tokens.size(0);
-  if (context.task_id.defined()) context.task_id = context.task_id.reshape({-1});
+  for (auto* of : {&context.task_id, &context.token_id}) {
+    if (of->defined()) *of = of->reshape({-1});
+  }
   if (!context.mask.defined()) return;
   MOEKIT_CHECK(context.mask.scalar_type() == torch::kBool && context.mask.numel() == total,
                "mask: wanted one bool for each of ", total, " tokens; got ", context.mask.sizes(),
@@ -29,12 +32,6 @@ torch::Tensor TokenRows::restore(const torch::Tensor& values, int64_t dim) const
     out = torch::zeros(sizes, values.options().requires_grad(false)).index_copy(dim, rows, values);
   }
   return batch.empty() ? out : out.unflatten(dim, batch);
-}
-
-torch::Tensor TokenRows::sequences() const {
-  if (batch.empty()) return {};
-  const auto all = torch::arange(batch[0], torch::kLong).repeat_interleave(batch[1]);
-  return rows.defined() ? all.index_select(0, rows) : all;
 }
 
 }  // namespace moekit::nn

@@ -20,9 +20,6 @@ struct TokenRows {
   /// Values of the rows for all tokens, zeros for masked ones, in the shape the tokens came in.
   /// @param values [N, ...] with tokens in dimension `dim`
   torch::Tensor restore(const torch::Tensor& values, int64_t dim = 0) const;
-
-  /// Of each row the sequence 0..B-1 it is of, [N] int64; undefined for tokens that came flat.
-  torch::Tensor sequences() const;
 };
 
 }  // namespace moekit::nn

@@ -53,6 +53,25 @@ TEST(Decoder, LaterTokensChangeNoEarlierLogits) {
   EXPECT_FALSE(torch::allclose(before.narrow(1, 20, 10), after.narrow(1, 20, 10), 0, 1e-3));
 }
 
+TEST(Decoder, WhatComesLaterReachesEarlierTokensByExpertsThatChooseAlone) {
+  const torch::NoGradGuard no_grad;
+  for (const char* kind : {"linear", "scored", "gshard", "hash", "expert_choice"}) {
+    auto config = small();
+    config.router->select(kind);
+    if (config.router->is("linear")) {
+      config.router->as<nn::LinearRouterConfig>().router.top_k(2).bias(false);
+    }
+    auto model = made(config);
+    auto text = ids(2, 30);
+    const auto before = model->forward(text, {}).logits.narrow(1, 0, 20);
+    text.narrow(1, 20, 10).fill_(3);
+    const auto after = model->forward(text, {}).logits.narrow(1, 0, 20);
+    const bool causal = nn::routed_layers(*model)[0].router->traits().causal;
+    EXPECT_EQ(torch::allclose(before, after, 0, 1e-5), causal) << kind;
+    EXPECT_EQ(causal, std::string(kind) != "expert_choice");
+  }
+}
+
 TEST(Decoder, WithACacheLogitsAreThoseOfTheWholeText) {
   const torch::NoGradGuard no_grad;
   const auto config = small();
