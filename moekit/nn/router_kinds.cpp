@@ -1,6 +1,7 @@
 #include "moekit/nn/router_kinds.h"
 
 #include "moekit/nn/routers/attentive_router.h"
+#include "moekit/nn/routers/base_router.h"
 #include "moekit/nn/routers/expert_choice_router.h"
 #include "moekit/nn/routers/gshard_router.h"
 #include "moekit/nn/routers/hash_router.h"
@@ -16,6 +17,7 @@ const std::vector<RouterKinds::Row>& RouterKinds::rows() {
       kind<&make_attentive_router, &check_attentive_router>("attentive", "keys from the experts"),
       kind<&make_scored_router, &check_scored_router>(
           "scored", "sigmoid or other scores, groups of experts, correction by the load"),
+      kind<&make_base_router>("base", "as many tokens for every expert, dealt out by an auction"),
       kind<&make_gshard_router, &check_gshard_router>("gshard",
                                                       "two experts, the second by chance"),
       kind<&make_expert_choice_router, &check_expert_choice_router>(
