@@ -108,7 +108,7 @@ std::string confusion_html(const ModelSection& model) {
   return out + "</div>";
 }
 
-std::string model_html(const ModelSection& model, bool open, Json& charts) {
+std::string model_html(const ModelSection& model, bool open, Json& charts, Json& texts) {
   std::string out =
       fmt::format("<details class=\"model\"{}><summary><b>{}</b><span>{}</span></summary>",
                   open ? " open" : "", escape_html(model.title), escape_html(model.subtitle));
@@ -121,6 +121,7 @@ std::string model_html(const ModelSection& model, bool open, Json& charts) {
   std::string maps;
   for (const auto& map : model.heat_maps) maps += map_html(map, escape_html(map.title));
   if (!maps.empty()) out += "<div class=\"maps\">" + maps + "</div>";
+  out += routed_texts_html(model.texts, texts);
   out += sheets_html(model.sheets) + confusion_html(model);
   if (!model.recipe.empty()) {
     out += fmt::format("<details><summary>Recipe, as resolved</summary><pre>{}</pre></details>",
@@ -174,6 +175,7 @@ std::string short_number(double value) {
 
 std::string render(const Page& page) {
   Json charts = Json::array();
+  Json texts = Json::array();
   std::string body = overview_html(page, charts);
   std::string legend = page.legend;
   for (const auto& [title, table] : page.tables) {
@@ -186,7 +188,7 @@ std::string render(const Page& page) {
   if (!page.models.empty()) {
     body += "<section><h2>Run by run</h2>";
     const bool open = page.models.size() == 1;
-    for (const auto& model : page.models) body += model_html(model, open, charts);
+    for (const auto& model : page.models) body += model_html(model, open, charts, texts);
     body += "</section>";
   }
   std::string out = fmt::format(
@@ -200,7 +202,8 @@ std::string render(const Page& page) {
   out += fmt::format("<footer>moekit {}</footer></main>", version());
   out += "<script>";
   out += assets::chart_js();
-  out += "</script><script>const charts = " + script_json(charts) + ";\n";
+  out += "</script><script>const charts = " + script_json(charts) +
+         ";\nconst texts = " + script_json(texts) + ";\n";
   out += assets::page_js();
   out += "</script></body></html>\n";
   return out;

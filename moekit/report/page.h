@@ -7,6 +7,7 @@
 #include "moekit/core/statistics.h"
 #include "moekit/report/plots.h"
 #include "moekit/report/png.h"
+#include "moekit/report/routed_text.h"
 #include "moekit/report/svg.h"
 
 namespace moekit::report {
@@ -43,6 +44,7 @@ struct ModelSection {
   std::vector<HeatMap> heat_maps;
   std::vector<Chart> charts;
   std::vector<Sheet> sheets;
+  RoutedTexts texts;
   std::vector<HeatMap> confusion;  ///< small ones, side by side
   std::string confusion_text;      ///< how to read them
   std::string recipe;              ///< TOML

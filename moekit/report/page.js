@@ -64,3 +64,70 @@ draw();
 document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", draw));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw_anew);
 addEventListener("beforeprint", () => { unfold(); draw(); });
+// Texts whose tokens are in their experts' colours.
+function hue(expert) { return Math.round((expert * 137.508) % 360); }  // the golden angle: neighbours differ
+function tint(expert) { return `hsl(${hue(expert)} 65% var(--tint))`; }
+function element(tag, text, parent) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+}
+function told_of(token, route) {
+  const parts = [];
+  for (let i = 0; i < route.length; i += 2) parts.push(`expert ${route[i]}: ${route[i + 1].toFixed(2)}`);
+  return `“${token}”  ${parts.join(", ") || "no expert"}`;
+}
+function draw_texts(box) {
+  const spec = texts[Number(box.dataset.texts)];
+  const layer = Number(box.querySelector("select").value);
+  const only = box.dataset.only === undefined ? -1 : Number(box.dataset.only);
+  const buttons = box.querySelector(".experts");
+  buttons.replaceChildren();
+  spec.cards[layer].forEach((card, expert) => {
+    const button = element("button", `${expert}  ${Math.round(100 * card.share)} %`, buttons);
+    button.type = "button";
+    button.style.background = tint(expert);
+    button.setAttribute("aria-pressed", String(expert === only));
+    button.addEventListener("click", () => {
+      if (expert === only) delete box.dataset.only; else box.dataset.only = String(expert);
+      draw_texts(box);
+    });
+  });
+  const told = box.querySelector(".told");
+  told.textContent = "";
+  const read = box.querySelector(".read");
+  read.replaceChildren();
+  spec.texts.forEach((text) => {
+    const part = element("p", undefined, read);
+    element("b", text.title, part);
+    text.tokens.forEach((token, t) => {
+      const route = text.routes[layer][t];
+      const shown = element("span", token, part);
+      shown.title = told_of(token, route);
+      if (route.length > 0) shown.style.background = tint(route[0]);
+      if (only >= 0 && route.every((value, i) => i % 2 === 1 || value !== only)) shown.className = "other";
+      shown.addEventListener("click", () => { told.textContent = shown.title; });
+    });
+  });
+  const cards = box.querySelector(".cards");
+  cards.replaceChildren();
+  spec.cards[layer].forEach((card, expert) => {
+    const shown = element("div", undefined, cards);
+    shown.className = "card";
+    shown.style.borderColor = tint(expert);
+    element("b", `Expert ${expert}`, shown);
+    const groups = card.groups.map(([name, share]) => `${name} ${Math.round(100 * share)} %`);
+    element("p", groups.join(", "), shown);
+    element("p", card.tokens.map(([token, count]) => `“${token}” ${count}`).join("  "), shown);
+    card.snippets.forEach(([before, token, after]) => {
+      const quoted = element("q", before, shown);
+      element("b", token, quoted);
+      quoted.append(after);
+    });
+  });
+}
+document.querySelectorAll(".texts").forEach((box) => {
+  box.querySelector("select").addEventListener("change", () => { delete box.dataset.only; draw_texts(box); });
+  draw_texts(box);
+});

@@ -8,10 +8,13 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/metrics/load.h"
+#include "moekit/tasks/language/routed_texts.h"
 #include "moekit/tensor/generator.h"
 
 namespace moekit::language {
 namespace {
+
+constexpr int64_t kShownWindows = 4;  // of each domain, on the page
 
 uint64_t seed_of(const Config& config, const char* stream, int64_t index = 0) {
   return derive_seed(static_cast<uint64_t>(config.seed), stream, static_cast<uint64_t>(index));
@@ -165,6 +168,10 @@ Json LanguageProblem::evaluate(const train::LoopState& state) {
 
 Json LanguageProblem::finish(const train::LoopState& state, const std::filesystem::path& folder) {
   data_.tokenizer.save(folder / "tokenizer.json");
+  const auto texts =
+      route_texts(*model_, data_, std::min(kShownWindows, config_.data.validation_windows),
+                  config_.model.context, config_.data.documents);
+  if (!texts.layers.empty()) write_json(folder / "texts.json", report::to_json(texts));
   int64_t parameters = 0;
   for (const auto& parameter : model_->parameters()) parameters += parameter.numel();
   Json summary = {{"seed", config_.seed},

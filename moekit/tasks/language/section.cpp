@@ -102,6 +102,8 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
   section.charts.push_back(run::chart_of("Bits per byte of each domain", "bits", lines,
                                          places(summary, "domains", "bits_per_byte")));
   if (layers.empty()) return section;
+  const fs::path texts = run / "texts.json";
+  section.texts = report::routed_texts_of(read_json(texts), texts.string());
   section.charts.push_back(run::chart_of("How far the fullest expert is above the mean", "MaxVio",
                                          lines, places(summary, "layers", "max_violation")));
   section.charts.push_back(run::chart_of("Entropy of the experts' usage", "bits", lines,
