@@ -7,7 +7,7 @@ build=$(cd "$1" && pwd)
 runs=$2
 shift 2
 source=$(cd "$(dirname "$0")/.." && pwd)
-[ $# -gt 0 ] || set -- safetensors index trace state optimizer summary metrics study record recipe idx cifar
+[ $# -gt 0 ] || set -- safetensors index trace state optimizer summary metrics study record recipe tokenizer tokens idx cifar
 
 # libtorch and simdjson are not instrumented: a container they fill has no annotations.
 export ASAN_OPTIONS=detect_leaks=0:detect_container_overflow=0:detect_odr_violation=0

@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "moekit/core/field_rule.h"
 #include "moekit/text/byte_trie.h"
 #include "moekit/text/vocabulary.h"
 
@@ -24,7 +23,7 @@ struct AddedToken {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("id", id, "", at_least(0, static_cast<double>(kMaxVocabulary - 1)));
+    field("id", id, "also where the model has the token already");
     field("content", content, "the text it stands for");
     field("single_word", single_word, "not within a word");
     field("lstrip", lstrip, "takes the white space before it");
@@ -67,9 +66,10 @@ class AddedTokens {
         std::size_t stop = at + bytes;
         at = stop;
         if (token.single_word && within_word(text, begin, stop)) continue;
-        // White space that the token before took may hold this one.
-        if (token.lstrip) begin = std::min(space_before(text, begin, end), stop);
-        if (token.rstrip) stop = space_behind(text, stop);
+        if (token.lstrip) begin = space_before(text, begin, end);
+        if (token.rstrip) stop = space_behind(text, std::max(stop, end));
+        // One of white space alone may lie in what the token before it took.
+        if (begin >= stop) continue;
         if (end < begin) found(text.substr(end, begin - end), -1);
         found(text.substr(begin, stop - begin), static_cast<std::int32_t>(token.id));
         end = stop;

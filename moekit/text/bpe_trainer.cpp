@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <queue>
 #include <set>
-#include <tuple>
 
 #include "moekit/core/error.h"
 #include "moekit/text/byte_alphabet.h"
@@ -20,20 +19,12 @@ constexpr const char* kLlama3Pattern =
 constexpr const char* kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-Json byte_level_part(bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", false},
-          {"trim_offsets", true},
-          {"use_regex", use_regex}};
-}
-
 Json split_part(const char* pattern) {
   const Json split = {{"type", "Split"},
                       {"pattern", {{"Regex", pattern}}},
                       {"behavior", "Isolated"},
                       {"invert", false}};
-  return {{"type", "Sequence"},
-          {"pretokenizers", Json::array({split, byte_level_part(false)})}};
+  return {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level_part(false)})}};
 }
 
 /// Takes words to count them.
@@ -53,12 +44,15 @@ class PairCounts {
 
   explicit PairCounts(const std::unordered_map<std::string, std::int64_t>& words) {
     for (const auto& [text, count] : words) {
-      if (text.size() < 2) continue;  // has no pair
-      auto& word = words_.emplace_back();
-      word.count = count;
-      for (const char c : text) word.symbols.push_back(static_cast<unsigned char>(c));
-      for (std::size_t i = 0; i + 1 < word.symbols.size(); ++i) {
-        add({word.symbols[i], word.symbols[i + 1]}, words_.size() - 1);
+      for (std::size_t i = 0; i < text.size(); ++i) {
+        const std::size_t at = symbols_.size();
+        MOEKIT_CHECK(at < kNone, "bpe trainer: more than 2^32 - 2 bytes in different words");
+        const bool last = i + 1 == text.size();
+        symbols_.push_back(static_cast<unsigned char>(text[i]));
+        counts_.push_back(count);
+        before_.push_back(i == 0 ? kNone : static_cast<std::uint32_t>(at - 1));
+        behind_.push_back(last ? kNone : static_cast<std::uint32_t>(at + 1));
+        if (i > 0) add(symbols_[at - 1], symbols_[at], before_[at]);
       }
     }
     for (const auto& [key, info] : pairs_) queue_.push({info.count, key});
@@ -80,49 +74,42 @@ class PairCounts {
     return false;
   }
 
-  /// Replaces a pair by one symbol in all words.
+  /// Replaces a pair by one symbol wherever it stands, in each word from the left.
   void merge(Pair pair, std::int32_t symbol) {
-    std::vector<std::size_t> places = std::move(pairs_.at(key_of(pair)).words);
+    PairInfo& merged = pairs_.at(key_of(pair.left, pair.right));
+    std::vector<std::uint32_t> places = std::move(merged.places);
     std::sort(places.begin(), places.end());
-    places.erase(std::unique(places.begin(), places.end()), places.end());
     std::set<std::uint64_t> grown;
-    for (const std::size_t at : places) {
-      Word& word = words_[at];
-      auto& symbols = word.symbols;
-      const auto each_pair = [&](auto&& action) {
-        for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-          action(Pair{symbols[i], symbols[i + 1]});
-        }
-      };
-      each_pair([&](Pair before) { pairs_.at(key_of(before)).count -= word.count; });
-      std::size_t out = 0;
-      for (std::size_t i = 0; i < symbols.size(); ++out) {
-        const bool found = i + 1 < symbols.size() && symbols[i] == pair.left &&
-                           symbols[i + 1] == pair.right;
-        symbols[out] = found ? symbol : symbols[i];
-        i += found ? 2 : 1;
+    for (const std::uint32_t at : places) {
+      const std::uint32_t right = behind_[at];
+      // One of its symbols may have become part of another since it was noted.
+      if (symbols_[at] != pair.left || right == kNone || symbols_[right] != pair.right) continue;
+      const std::uint32_t before = before_[at];
+      const std::uint32_t behind = behind_[right];
+      merged.count -= counts_[at];
+      if (before != kNone) {
+        pairs_.at(key_of(symbols_[before], pair.left)).count -= counts_[at];
+        grown.insert(add(symbols_[before], symbol, before));
       }
-      symbols.resize(out);
-      each_pair([&](Pair after) {
-        if (after.left == symbol || after.right == symbol) {
-          add(after, at);
-          grown.insert(key_of(after));
-        } else {
-          pairs_.at(key_of(after)).count += word.count;
-        }
-      });
+      if (behind != kNone) {
+        pairs_.at(key_of(pair.right, symbols_[behind])).count -= counts_[at];
+        grown.insert(add(symbol, symbols_[behind], at));
+        before_[behind] = at;
+      }
+      symbols_[at] = symbol;
+      symbols_[right] = kGone;
+      behind_[at] = behind;
     }
     for (const std::uint64_t key : grown) queue_.push({pairs_.at(key).count, key});
   }
 
  private:
-  struct Word {
-    std::vector<std::int32_t> symbols;
-    std::int64_t count = 0;
-  };
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  static constexpr std::int32_t kGone = -1;
+
   struct PairInfo {
     std::int64_t count = 0;
-    std::vector<std::size_t> words;  ///< that had it at some time; some more than once
+    std::vector<std::uint32_t> places;  ///< of left symbols: where it stands, or once stood
   };
   struct Candidate {
     std::int64_t count;
@@ -133,17 +120,23 @@ class PairCounts {
     }
   };
 
-  static std::uint64_t key_of(Pair pair) {
-    return std::uint64_t{static_cast<std::uint32_t>(pair.left)} << 32 |
-           static_cast<std::uint32_t>(pair.right);
+  static std::uint64_t key_of(std::int32_t left, std::int32_t right) {
+    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 |
+           static_cast<std::uint32_t>(right);
   }
-  void add(Pair pair, std::size_t word) {
-    PairInfo& info = pairs_[key_of(pair)];
-    info.count += words_[word].count;
-    if (info.words.empty() || info.words.back() != word) info.words.push_back(word);
+  std::uint64_t add(std::int32_t left, std::int32_t right, std::uint32_t at) {
+    const std::uint64_t key = key_of(left, right);
+    PairInfo& info = pairs_[key];
+    info.count += counts_[at];
+    info.places.push_back(at);
+    return key;
   }
 
-  std::vector<Word> words_;
+  // All words one behind the other; a symbol that was merged leaves its place to the one before it.
+  std::vector<std::int32_t> symbols_;
+  std::vector<std::int64_t> counts_;   ///< of the word a symbol is in
+  std::vector<std::uint32_t> before_;  ///< neighbours within the word
+  std::vector<std::uint32_t> behind_;
   std::unordered_map<std::uint64_t, PairInfo> pairs_;
   std::priority_queue<Candidate> queue_;  ///< each pair with at least its count
 };
@@ -154,8 +147,8 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options) : options_(std::move(options))
   check_values(options_, "bpe trainer");
   std::set<std::string_view> seen;
   for (const auto& token : options_.special_tokens) {
-    MOEKIT_CHECK(!token.empty() && is_utf8(token), "bpe trainer.special_tokens: ",
-                 in_quotes(token), " must be UTF-8 and not empty");
+    MOEKIT_CHECK(!token.empty() && is_utf8(token), "bpe trainer.special_tokens: ", in_quotes(token),
+                 " must be UTF-8 and not empty");
     MOEKIT_CHECK(seen.insert(token).second, "bpe trainer.special_tokens: ", in_quotes(token),
                  " stands there twice");
   }
@@ -178,8 +171,8 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options) : options_(std::move(options))
   pre_tokenizer_ = make_part<PreTokenizerKinds>(pre_tokenizer_part_,
                                                 PreTokenizerSite{place.key("pre_tokenizer")});
   if (!normalizer_part_.is_null()) {
-    normalizer_ = make_part<NormalizerKinds>(normalizer_part_,
-                                             NormalizerSite{place.key("normalizer")});
+    normalizer_ =
+        make_part<NormalizerKinds>(normalizer_part_, NormalizerSite{place.key("normalizer")});
   }
 }
 
@@ -198,8 +191,8 @@ void BpeTrainer::add(std::string_view text) {
 }
 
 Json BpeTrainer::train() const {
-  const auto learned = options_.vocabulary_size -
-                       static_cast<std::int64_t>(options_.special_tokens.size());
+  const auto learned =
+      options_.vocabulary_size - static_cast<std::int64_t>(options_.special_tokens.size());
   std::vector<std::string> bytes;  // of ids
   std::unordered_map<std::string, std::int32_t> ids;
   const auto add_token = [&](std::string spelt) {
@@ -226,8 +219,8 @@ Json BpeTrainer::train() const {
   for (std::size_t i = 0; i < options_.special_tokens.size(); ++i) {
     const auto& token = options_.special_tokens[i];
     const auto spelt = bytes_spelt(token);
-    MOEKIT_CHECK(!spelt || ids.count(*spelt) == 0, "bpe trainer.special_tokens: ",
-                 in_quotes(token), " is a token that was learned");
+    MOEKIT_CHECK(!spelt || ids.count(*spelt) == 0, "bpe trainer.special_tokens: ", in_quotes(token),
+                 " is a token that was learned");
     parts.special_tokens.emplace_back(token, bytes.size() + i);
   }
   parts.normalizer = normalizer_part_;

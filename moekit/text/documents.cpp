@@ -40,14 +40,14 @@ Json document_of(Json added_tokens, Json normalizer, Json pre_tokenizer, Json de
   return document;
 }
 
-Json byte_level(bool use_regex) {
+}  // namespace
+
+Json byte_level_part(bool use_regex) {
   return {{"type", "ByteLevel"},
           {"add_prefix_space", false},
           {"trim_offsets", true},
           {"use_regex", use_regex}};
 }
-
-}  // namespace
 
 void append_key(Json& object, std::string key, Json value) {
   Json::object_t::Container& items = object.get_ref<Json::object_t&>();
@@ -59,13 +59,13 @@ Json byte_level_document(ByteLevelParts parts) {
   for (const auto& [content, id] : parts.special_tokens)
     added.push_back(special_token(content, id));
   return document_of(std::move(added), std::move(parts.normalizer), std::move(parts.pre_tokenizer),
-                     byte_level(true),
+                     byte_level_part(true),
                      bpe_model(std::move(parts.vocab), std::move(parts.merges), nullptr));
 }
 
 Tokenizer byte_tokenizer() {
   ByteLevelParts parts;
-  parts.pre_tokenizer = byte_level(false);
+  parts.pre_tokenizer = byte_level_part(false);
   for (int byte = 0; byte < 256; ++byte) {
     append_key(parts.vocab, spell_bytes(std::string(1, static_cast<char>(byte))), byte);
   }
@@ -94,7 +94,7 @@ Tokenizer character_tokenizer(std::string_view text) {
 Json gpt2_document(const std::filesystem::path& merges, const std::filesystem::path& vocabulary) {
   constexpr const char* kEnd = "<|endoftext|>";
   ByteLevelParts parts;
-  parts.pre_tokenizer = byte_level(true);
+  parts.pre_tokenizer = byte_level_part(true);
   parts.vocab = read_json(vocabulary);
   MOEKIT_CHECK_FORMAT(parts.vocab.is_object(), vocabulary.string(), ": must be an object of ids");
   const std::string lines = read_file(merges, kMaxJsonBytes);

@@ -29,6 +29,8 @@ struct ByteLevelParts {
   std::vector<std::pair<std::string, std::int64_t>> special_tokens;
 };
 Json byte_level_document(ByteLevelParts parts);
+/// Pre-tokenizer or decoder. @param use_regex  whether it divides into the words of GPT-2
+Json byte_level_part(bool use_regex);
 
 /// Adds a key without looking for it, which `Json` does by going through all of them.
 void append_key(Json& object, std::string key, Json value);

@@ -6,6 +6,7 @@
 
 #include "moekit/core/kinds.h"
 #include "moekit/text/place.h"
+#include "moekit/text/pre_tokenizer.h"
 #include "moekit/text/vocabulary.h"
 
 namespace moekit::text {
@@ -18,6 +19,8 @@ class Model {
   /// @param word  not empty; UTF-8, or any bytes where the pre-tokenizer is `byte_level`
   /// @throws ArgumentError for a word that the model has no ids for
   virtual void encode(std::string_view word, std::vector<std::int32_t>& ids) const = 0;
+  /// Divides a word where that changes no id, for texts that come as one: parts of it come again.
+  virtual void divide(Piece word, PieceSink& sink) const { sink.take(word); }
 };
 
 /// What a model is made for.

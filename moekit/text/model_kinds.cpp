@@ -16,6 +16,7 @@ const std::vector<ModelKinds::Row>& ModelKinds::rows() {
 
 std::vector<std::int32_t> byte_tokens(const Vocabulary& vocabulary) {
   std::vector<std::int32_t> ids;
+  ids.reserve(256);
   for (int byte = 0; byte < 256; ++byte) {
     ids.push_back(vocabulary.find(fmt::format("<0x{:02X}>", byte)).value_or(-1));
   }

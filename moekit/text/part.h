@@ -18,7 +18,7 @@ void bind_part(const Json& part, const Place& place, T& out) {
     detail::TableBinder binder{tree, part, place.path};
     out.visit(binder);
     binder.refuse_unknown();
-    check_values(out, place.path);
+    check_values(out, concat(place));
   } catch (const ArgumentError& error) {
     throw FormatError(error.what());
   }
@@ -53,7 +53,7 @@ auto make_part(Json part, const Site& site) {
     binder.kind = concat("type ", in_quotes(name));
     options->bind(binder);
     binder.refuse_unknown();
-    found->check(*options, site, place.path);
+    found->check(*options, site, concat(place));
     return found->make(*options, site);
   } catch (const ArgumentError& error) {
     throw FormatError(error.what());

@@ -3,7 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "moekit/text/utf8.h"
@@ -16,7 +18,22 @@ constexpr const char* kWhiteSpace =
     "\\t-\\r\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"
     "\\x{3000}";
 constexpr const char* kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// Outside of classes Oniguruma looks Latin-1 up in another table, in which these are words too.
+constexpr const char* kLatinNumbers = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr const char* kHex = "0-9a-fA-F";
+
+/// What Oniguruma's classes in brackets have: PCRE2's take symbols for no punctuation.
+constexpr std::pair<std::string_view, const char*> kBracketClasses[] = {
+    {"alpha", "\\p{Alphabetic}"},
+    {"digit", "\\p{Nd}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"upper", "\\p{Uppercase}"},
+    {"lower", "\\p{Lowercase}"},
+    {"punct", "\\p{P}\\p{S}"},
+    {"space", kWhiteSpace},
+    {"word", kWord},
+    {"xdigit", kHex},
+};
 
 // A step is a place to return to. Runs of white space that patterns step back through have rarely
 // more than a thousand characters.
@@ -70,6 +87,8 @@ class Translator {
         class_character();
       } else if (in_[at_] == '[') {
         open_class();
+      } else if (in_[at_] == '{') {
+        interval();
       } else if (in_.substr(at_, 2) == "(?") {
         group();
       } else {
@@ -86,10 +105,10 @@ class Translator {
   }
 
   /// A class as `\w`: within [...] its content alone.
-  void class_of(const char* content) {
-    out_ += in_class_ ? std::string(content) : concat("[", content, "]");
+  void class_of(const std::string& content) {
+    out_ += in_class_ ? content : concat("[", content, "]");
   }
-  void class_without(const char* content) {
+  void class_without(const std::string& content) {
     if (in_class_) refuse_construct("the complement of a class within a class");
     out_ += concat("[^", content, "]");
   }
@@ -108,9 +127,13 @@ class Translator {
         }
         return class_without(kWhiteSpace);
       case 'w':
-        return class_of(kWord);
+        return class_of(in_class_ ? kWord : concat(kWord, kLatinNumbers));
       case 'W':
-        return class_without(kWord);
+        return class_without(concat(kWord, kLatinNumbers));
+      case 'b':
+      case 'B':
+        if (in_class_) break;  // a backspace
+        return word_boundary(next == 'b');
       case 'h':
         return class_of(kHex);
       case 'H':
@@ -123,13 +146,34 @@ class Translator {
       case 'Q':
       case 'K':
         refuse_construct(concat("\\", next));
-      default: {
-        // A whole character: the rest of one must not be taken for something else.
-        const std::size_t rest = at_ > in_.size() ? 0 : character_bytes(next);
-        at_ = std::min(begin + 1 + rest, in_.size());
-        out_ += in_.substr(begin, at_ - begin);
-      }
+      default:
+        break;
     }
+    // A whole character: the rest of one must not be taken for something else.
+    const std::size_t rest = at_ > in_.size() ? 0 : character_bytes(next);
+    at_ = std::min(begin + 1 + rest, in_.size());
+    // \p{L}, \x{e9}: what stands in braces is no interval.
+    if (next != '\0' && std::string_view("pPxokg").find(next) != std::string_view::npos &&
+        in_.substr(at_, 1) == "{") {
+      at_ = std::min(in_.find('}', at_), in_.size() - 1) + 1;
+    }
+    out_ += in_.substr(begin, at_ - begin);
+  }
+
+  /// Between a character of \w and none, or where that is not so.
+  void word_boundary(bool wanted) {
+    const std::string word = concat("[", kWord, kLatinNumbers, "]");
+    out_ += concat("(?:(?<=", word, ")(?", wanted ? "!" : "=", word, ")|(?<!", word, ")(?",
+                   wanted ? "=" : "!", word, "))");
+  }
+
+  /// {,n} is {0,n}, and + behind an interval repeats it, where PCRE2 takes it for possessive.
+  void interval() {
+    const std::size_t end = in_.find_first_not_of("0123456789,", at_ + 1);
+    const bool closed = end != std::string_view::npos && in_[end] == '}' && end > at_ + 1;
+    if (closed && in_.substr(end + 1, 1) == "+") refuse_construct("+ behind an interval");
+    out_ += closed && in_[at_ + 1] == ',' && end > at_ + 2 ? "{0" : "{";
+    ++at_;
   }
 
   void open_class() {
@@ -147,7 +191,11 @@ class Translator {
       if (in_.substr(at_, 2) != "[:") refuse_construct("a class within a class");
       const std::size_t end = in_.find(":]", at_ + 2);
       if (end == std::string_view::npos) refuse_construct("[: without :]");
-      out_ += in_.substr(at_, end + 2 - at_);
+      const std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
+      const auto* const found = std::find_if(std::begin(kBracketClasses), std::end(kBracketClasses),
+                                             [&](const auto& each) { return each.first == name; });
+      if (found == std::end(kBracketClasses)) refuse_construct(concat("[:", name, ":]"));
+      out_ += found->second;
       at_ = end + 2;
       return;
     }

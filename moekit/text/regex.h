@@ -17,8 +17,9 @@ struct Span {
 };
 
 /// A regular expression as tokenizer.json has them, in the syntax of Oniguruma, on PCRE2 with
-/// Unicode's classes. What the two libraries read differently is translated (\s \S \w \W \h \H,
-/// \uHHHH, (?m), ^ and $ at every line) or refused (classes within classes, && in them).
+/// Unicode's classes. What the two libraries read differently is translated (\s \S \w \W \b \B \h
+/// \H, classes in brackets, \uHHHH, {,n}, (?m), ^ and $ at every line) or refused (classes within
+/// classes, && in them, + behind an interval, \K, \Q).
 ///
 /// Patterns come from files nobody vouches for: a match that takes too many steps or too much
 /// memory is given up.

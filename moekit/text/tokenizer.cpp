@@ -96,8 +96,11 @@ void Tokenizer::State::build(Json root) {
         make_part<PreTokenizerKinds>(std::move(part), PreTokenizerSite{place.key("pre_tokenizer")});
     byte_level = pre_tokenizer->byte_level();
   }
-  model =
-      make_part<ModelKinds>(take("model"), ModelSite{place.key("model"), byte_level, &vocabulary});
+  Json model_part = take("model");
+  // Files of 2020, as that of GPT-2, do not name it.
+  if (model_part.contains("merges") && !model_part.contains("type")) model_part["type"] = "BPE";
+  model = make_part<ModelKinds>(std::move(model_part),
+                                ModelSite{place.key("model"), byte_level, &vocabulary});
   add_tokens(take("added_tokens"), place.key("added_tokens"));
   if (Json part = take("post_processor"); !part.is_null()) {
     post_processor = make_part<PostProcessorKinds>(
@@ -134,6 +137,7 @@ void Tokenizer::State::add_tokens(const Json& list, const Place& place) {
     in_normalized.push_back(std::move(token));
   }
   std::sort(special_ids.begin(), special_ids.end());
+  special_ids.erase(std::unique(special_ids.begin(), special_ids.end()), special_ids.end());
   written = AddedTokens(std::move(as_written));
   normalized = AddedTokens(std::move(in_normalized));
 }
@@ -156,7 +160,7 @@ void Tokenizer::State::encode_part(std::string_view text, bool first, WordEncode
     if (pre_tokenizer) {
       pre_tokenizer->split(piece, words);
     } else {
-      words.take(piece);
+      model->divide(piece, words);
     }
   });
 }

@@ -13,6 +13,8 @@
 #include "moekit/metrics/routing_trace.h"
 #include "moekit/run/checkpoint.h"
 #include "moekit/run/run_folder.h"
+#include "moekit/text/documents.h"
+#include "moekit/text/token_file.h"
 #include "tests/fuzz/tiny_problem.h"
 
 namespace moekit::fuzz {
@@ -104,6 +106,41 @@ void write_run(const fs::path& corpus) {
   "by_label": {"counts": [[1, 2], [3, 4]]}, "dead": []}}}, "seconds": 1.5})");
 }
 
+void write_tokenizers(const fs::path& corpus) {
+  create_folders(corpus / "tokenizer");
+  text::character_tokenizer("a b\n").save(corpus / "tokenizer" / "characters");
+  write_file_atomic(corpus / "tokenizer" / "bytes", R"json({"version": "1.0", "truncation": null,
+    "added_tokens": [{"id": 5, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": true,
+                      "normalized": false, "special": true}, {"id": 6, "content": "It"}],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"},
+      {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}]},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+      {"type": "Split", "pattern": {"Regex": "(?i:'s)|[^\\r\\n\\p{L}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)"},
+       "behavior": "Isolated", "invert": false}, {"type": "Digits", "individual_digits": true},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},
+    "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
+      {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [5]}}},
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "unk_token": "i", "fuse_unk": true, "byte_fallback": true,
+              "ignore_merges": true, "vocab": {"i": 0, "t": 1, "\u0120": 2, "it": 3, "\u0120it": 4},
+              "merges": ["i t", ["\u0120", "it"]]}})json");
+  write_file_atomic(corpus / "tokenizer" / "unigram", R"json({
+    "normalizer": {"type": "Prepend", "prepend": "_"},
+    "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"},
+    "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"},
+      {"type": "Replace", "pattern": {"String": "_"}, "content": " "},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}, {"type": "Metaspace"}]},
+    "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": true,
+              "vocab": [["<unk>", 0], ["_It", -1.5], ["s", -2], ["<0xC3>", -3]]}})json");
+  create_folders(corpus / "tokens");
+  text::TokenFileWriter writer(corpus / "tokens" / "two", text::byte_tokenizer(), {"a", "b"});
+  const std::vector<std::int32_t> ids = {1, 2, 255};
+  writer.append(ids);
+  writer.end_document(1);
+  writer.end_document(0);
+  writer.commit();
+}
+
 void write_images(const fs::path& corpus) {
   create_folders(corpus / "idx");
   std::string images("\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x03", 16);
@@ -159,6 +196,7 @@ int main(int argc, char** argv) try {
   moekit::fuzz::write_records(corpus);
   moekit::fuzz::write_run(corpus);
   moekit::fuzz::write_images(corpus);
+  moekit::fuzz::write_tokenizers(corpus);
   moekit::fuzz::copy_texts(corpus, argv[2]);
   return 0;
 } catch (const std::exception& error) {

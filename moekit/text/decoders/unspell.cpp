@@ -10,7 +10,8 @@ class Unspell : public Decoder {
   void apply(std::vector<std::string>& tokens) const override {
     std::string bytes;
     for (const auto& token : tokens) bytes += bytes_spelt(token).value_or(token);
-    tokens.assign(1, std::move(bytes));
+    tokens.clear();
+    tokens.push_back(std::move(bytes));
   }
 };
 

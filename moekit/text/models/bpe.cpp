@@ -21,10 +21,12 @@ class Bpe : public Model {
  public:
   Bpe(const BpeOptions& options, const ModelSite& site);
   void encode(std::string_view word, std::vector<std::int32_t>& ids) const override;
+  void divide(Piece word, PieceSink& sink) const override;
 
  private:
   void read_vocabulary(const BpeOptions& options, const ModelSite& site);
   void read_merges(const Json& merges, const Vocabulary& vocabulary, const Place& place);
+  std::int32_t symbol_of(std::string_view character) const;
   void add_symbols(std::string_view word, std::vector<std::int32_t>& ids) const;
   void merge_short(std::vector<std::int32_t>& ids, std::size_t begin) const;
   void merge_long(std::vector<std::int32_t>& ids, std::size_t begin) const;
@@ -37,6 +39,7 @@ class Bpe : public Model {
   std::vector<std::int32_t> fallback_;                     ///< empty without byte fallback
   std::unordered_map<std::string, std::int32_t> words_;    ///< of `ignore_merges`, else empty
   PairTable merges_;
+  PairTable seams_;  ///< symbols that some merge joins tokens at; of characters alone
 };
 
 Bpe::Bpe(const BpeOptions& options, const ModelSite& site)
@@ -88,6 +91,7 @@ void Bpe::read_merges(const Json& merges, const Vocabulary& vocabulary, const Pl
   if (!merges.is_array()) refuse(place, "a list", merges);
   MOEKIT_CHECK_FORMAT(merges.size() < Merge::kNever, place, ": too many");
   merges_ = PairTable(merges.size());
+  if (!byte_level_) seams_ = PairTable(merges.size());
   std::uint32_t rank = 0;
   std::size_t i = 0;
   const auto id_of = [&](const std::string& token) {
@@ -115,7 +119,13 @@ void Bpe::read_merges(const Json& merges, const Vocabulary& vocabulary, const Pl
     } else {
       refuse(place.item(i), kWanted, merge);
     }
-    merges_.set(id_of(left), id_of(right), {rank++, id_of(left + right)});
+    const std::int32_t left_id = id_of(left);
+    const std::int32_t right_id = id_of(right);
+    merges_.set(left_id, right_id, {rank++, id_of(left + right)});
+    if (byte_level_ || left.empty() || right.empty()) continue;
+    const auto last = symbol_of(std::string_view(left).substr(character_before(left, left.size())));
+    const auto first = symbol_of(std::string_view(right).substr(0, character_bytes(right[0])));
+    if (last >= 0 && first >= 0) seams_.set(last, first, {0, 0});
   }
 }
 
@@ -135,6 +145,32 @@ void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids) const {
   }
 }
 
+/// -1: none.
+std::int32_t Bpe::symbol_of(std::string_view character) const {
+  if (character.size() == 1) return byte_symbol_[static_cast<unsigned char>(character[0])];
+  const auto found = symbols_.find(std::string(character));
+  return found == symbols_.end() ? -1 : found->second;
+}
+
+/// Between two characters that no merge joins tokens at. Not beside unknown ones, which may be one
+/// symbol together.
+void Bpe::divide(Piece word, PieceSink& sink) const {
+  if (byte_level_ || !words_.empty()) return sink.take(word);
+  std::size_t begin = 0;
+  std::int32_t before = -1;
+  for (std::size_t at = 0; at < word.text.size();) {
+    const std::size_t bytes = character_bytes(word.text[at]);
+    const std::int32_t symbol = symbol_of(word.text.substr(at, bytes));
+    if (before >= 0 && symbol >= 0 && seams_.find(before, symbol).rank == Merge::kNever) {
+      sink.take({word.text.substr(begin, at - begin), false});
+      begin = at;
+    }
+    before = symbol;
+    at += bytes;
+  }
+  sink.take({word.text.substr(begin), false});
+}
+
 /// Appends a symbol for each character, or byte.
 void Bpe::add_symbols(std::string_view word, std::vector<std::int32_t>& ids) const {
   int unknown = 0;  // such symbols not yet appended
@@ -146,11 +182,7 @@ void Bpe::add_symbols(std::string_view word, std::vector<std::int32_t>& ids) con
     const std::size_t bytes = byte_level_ ? 1 : character_bytes(word[at]);
     const std::string_view character = word.substr(at, bytes);
     at += bytes;
-    std::int32_t id = bytes == 1 ? byte_symbol_[lead] : -1;
-    if (bytes > 1) {
-      const auto found = symbols_.find(std::string(character));
-      if (found != symbols_.end()) id = found->second;
-    }
+    const std::int32_t id = symbol_of(character);
     if (id >= 0) {
       flush();
       ids.push_back(id);

@@ -18,7 +18,8 @@ class ByteLevel : public PreTokenizer {
   void split(Piece piece, PieceSink& sink) const override {
     std::string with_space;
     if (add_prefix_space_ && piece.text.front() != ' ') {
-      with_space = concat(" ", piece.text);
+      with_space = ' ';
+      with_space += piece.text;
       piece.text = with_space;
     }
     if (!words_) return sink.take(piece);
