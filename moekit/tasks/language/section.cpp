@@ -97,7 +97,12 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
     section.overview_charts.push_back(
         run::chart_of("Loss on judged texts", "nats a token", lines, {{"loss", "/test/loss"}}));
   }
-  section.charts.push_back(run::chart_of("Loss", "nats a token", lines,
+  // Before the first step there is no training loss.
+  std::vector<Json> trained;
+  for (const auto& line : lines) {
+    if (line.contains("train_loss")) trained.push_back(line);
+  }
+  section.charts.push_back(run::chart_of("Loss", "nats a token", trained,
                                          {{"training", "/train_loss"}, {"judged", "/test/loss"}}));
   section.charts.push_back(run::chart_of("Bits per byte of each domain", "bits", lines,
                                          places(summary, "domains", "bits_per_byte")));

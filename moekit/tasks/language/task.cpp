@@ -96,8 +96,7 @@ class LanguageTask : public run::Task {
     return {{"loss", "/test/loss", "Loss: nats a token, on judged texts.", "nat", "",
              "the loss is lowest with"},
             {"MaxVio", "/test/max_violation",
-             "MaxVio: how far the fullest expert is above the mean, in the worst mixture."},
-            {"parameters", "/parameters"}};
+             "MaxVio: how far the fullest expert is above the mean, in the worst mixture."}};
   }
   std::vector<study::Figure> study_figures() const override {
     return {{"loss", "loss, nats a token", "/test/loss"},

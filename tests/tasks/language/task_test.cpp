@@ -136,6 +136,19 @@ TEST_F(LanguageTest, LearnsAndTellsOfEveryDomain) {
       {{"a", {folder_ / "a"}}}, [](const fs::path&) -> const run::Task& { return task(); }, "");
   ASSERT_EQ(page.models.size(), 1U);
   ASSERT_EQ(page.models[0].overview_maps.size(), 1U);
+  const auto& texts = page.models[0].texts;
+  EXPECT_EQ(texts.layers, (std::vector<std::string>{"layer0", "layer1"}));
+  ASSERT_EQ(texts.texts.size(), 2U);
+  EXPECT_EQ(texts.texts[1].title, "words");
+  ASSERT_EQ(texts.texts[1].routes[0].size(), 24U);
+  for (const auto& token : texts.texts[1].routes[0]) {
+    ASSERT_EQ(token.size(), 2U);  // two experts, the heavier first
+    EXPECT_GE(token[0].weight, token[1].weight);
+    EXPECT_NEAR(token[0].weight + token[1].weight, 1, 1e-6);
+  }
+  double share = 0;
+  for (const auto& card : texts.cards[1]) share += card.share;
+  EXPECT_NEAR(share, 1, 1e-9);
   EXPECT_EQ(page.models[0].overview_maps[0].row_labels,
             (std::vector<std::string>{"letters", "words", "all"}));
 }
