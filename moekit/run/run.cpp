@@ -187,6 +187,14 @@ void check_status_file(const RunOptions& options) {
 
 }  // namespace
 
+void train_by(const train::TrainConfig& loop, torch::nn::Module& module, RunPlan& plan) {
+  plan.optimizer = train::make_optimizer(loop, module);
+  plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(plan.seed));
+  plan.evaluate_every = loop.evaluate_every;
+  plan.checkpoint_steps = loop.checkpoint_steps;
+  plan.keep_every = loop.keep_every;
+}
+
 RunStatus run(RunPlan plan, const RunOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   check_status_file(options);

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "moekit/run/run_folder.h"
+#include "moekit/train/config.h"
 #include "moekit/train/trainer.h"
 
 namespace moekit::run {
@@ -24,6 +26,23 @@ struct RunPlan {
   bool save_after_epochs = true;  ///< after those that give a line of metrics
   bool events = true;             ///< also write event files for TensorBoard
 };
+
+/// A plan for a problem, by what all recipes say: seed, threads, event files.
+template <typename Config>
+RunPlan plan_of(const Config& config, RunRecipe recipe, train::Problem& problem) {
+  RunPlan plan;
+  plan.recipe = std::move(recipe);
+  plan.seed = config.seed;
+  plan.threads = config.threads;
+  plan.events = config.events;
+  plan.problem = &problem;
+  plan.trainer.seed = static_cast<uint64_t>(config.seed);
+  return plan;
+}
+
+/// Adds to it what recipes with epochs and batches say: optimizer, steps, when the run is judged
+/// and saved. @param module  what the optimizer moves
+void train_by(const train::TrainConfig& loop, torch::nn::Module& module, RunPlan& plan);
 
 /// Trains in a run folder:
 ///   config.toml      the resolved recipe         run.json     seed, version, thread count, machine

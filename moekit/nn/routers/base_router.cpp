@@ -4,7 +4,6 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/balanced_assignment.h"
-#include "moekit/nn/precision.h"
 #include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
@@ -16,8 +15,7 @@ BaseRouterImpl::BaseRouterImpl(BaseRouterOptions options_) : options(std::move(o
 }
 
 void BaseRouterImpl::reset() {
-  weight =
-      register_parameter("weight", torch::empty({options.num_experts(), options.hidden_size()}));
+  register_weight(options.num_experts(), options.hidden_size());
   reset_parameters({});
 }
 
@@ -35,10 +33,7 @@ void BaseRouterImpl::reset_parameters(const at::Generator& generator) {
 }
 
 Routing BaseRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
-  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size(),
-               "BaseRouter: tokens must be [N, ", options.hidden_size(), "]; got ", tokens.sizes());
-  const auto type = compute_type(tokens, weight);
-  const auto logits = torch::linear(tokens.to(type), weight.to(type));
+  const auto logits = logits_of("BaseRouter", tokens);
   MOEKIT_CHECK(!context.training || tokens.size(0) % num_experts() == 0,
                "BaseRouter: ", tokens.size(0), " tokens cannot be dealt out evenly to ",
                num_experts(), " experts: the batch's tokens must be a multiple of num_experts");

@@ -5,7 +5,7 @@
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/layer_site.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routers/projection_router.h"
 
 namespace moekit::nn {
 
@@ -30,7 +30,7 @@ struct BaseRouterOptions {
 ///
 /// What a token gets in training depends on all others, those behind it too; outside of training on
 /// itself alone. Source: Lewis et al. 2021, arXiv:2103.16716, section 3.
-class BaseRouterImpl : public Cloneable<BaseRouterImpl, RouterImpl> {
+class BaseRouterImpl : public Cloneable<BaseRouterImpl, ProjectionRouterImpl> {
  public:
   explicit BaseRouterImpl(BaseRouterOptions options);
   void reset() override;
@@ -39,13 +39,9 @@ class BaseRouterImpl : public Cloneable<BaseRouterImpl, RouterImpl> {
   /// @throws ArgumentError in training, unless E divides the number of tokens
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
-  torch::Tensor directions() const override { return weight.detach(); }
-  std::vector<torch::Tensor> expert_rows() const override { return {weight}; }
-  int64_t num_experts() const override { return weight.size(0); }
   RouterTraits traits() const override;
 
   BaseRouterOptions options;
-  torch::Tensor weight;  ///< w [E, D]
 };
 TORCH_MODULE(BaseRouter);
 

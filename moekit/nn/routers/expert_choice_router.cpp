@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "moekit/core/error.h"
-#include "moekit/nn/precision.h"
 #include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
@@ -39,21 +38,12 @@ ExpertChoiceRouterImpl::ExpertChoiceRouterImpl(ExpertChoiceRouterOptions options
 }
 
 void ExpertChoiceRouterImpl::reset() {
-  weight =
-      register_parameter("weight", torch::empty({options.num_experts(), options.hidden_size()}));
+  register_weight(options.num_experts(), options.hidden_size());
   reset_parameters({});
 }
 
-void ExpertChoiceRouterImpl::reset_parameters(const at::Generator& generator) {
-  init_uniform_fan_in(weight, options.hidden_size(), generator);
-}
-
 Routing ExpertChoiceRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
-  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size(),
-               "ExpertChoice: tokens must be [N, ", options.hidden_size(), "]; got ",
-               tokens.sizes());
-  const auto type = compute_type(tokens, weight);
-  const auto logits = torch::linear(tokens.to(type), weight.to(type));
+  const auto logits = logits_of("ExpertChoice", tokens);
   const auto probs = torch::softmax(logits, 1);
   const bool alone = options.group() == ChoiceGroup::kBatch;
   const auto begins = groups_of(alone ? torch::Tensor() : context.sequence, tokens.size(0));

@@ -5,7 +5,7 @@
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/layer_site.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routers/projection_router.h"
 
 namespace moekit::nn {
 
@@ -39,21 +39,16 @@ struct ExpertChoiceRouterOptions {
 ///
 /// What a token gets depends on those behind it in its group: not for models that foretell the next
 /// token, which would be told of it. Source: Zhou et al. 2022, arXiv:2202.09368, section 3.2.
-class ExpertChoiceRouterImpl : public Cloneable<ExpertChoiceRouterImpl, RouterImpl> {
+class ExpertChoiceRouterImpl : public Cloneable<ExpertChoiceRouterImpl, ProjectionRouterImpl> {
  public:
   /// @throws ArgumentError unless 0 < experts_per_token <= E
   explicit ExpertChoiceRouterImpl(ExpertChoiceRouterOptions options);
   void reset() override;
-  void reset_parameters(const at::Generator& generator) override;
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
-  torch::Tensor directions() const override { return weight.detach(); }
-  std::vector<torch::Tensor> expert_rows() const override { return {weight}; }
-  int64_t num_experts() const override { return weight.size(0); }
   RouterTraits traits() const override;
 
   ExpertChoiceRouterOptions options;
-  torch::Tensor weight;  ///< [E, D]
 };
 TORCH_MODULE(ExpertChoiceRouter);
 

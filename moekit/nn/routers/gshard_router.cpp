@@ -1,7 +1,6 @@
 #include "moekit/nn/routers/gshard_router.h"
 
 #include "moekit/core/error.h"
-#include "moekit/nn/precision.h"
 #include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
@@ -19,27 +18,18 @@ GshardRouterImpl::GshardRouterImpl(GshardRouterOptions options_) : options(std::
 }
 
 void GshardRouterImpl::reset() {
-  weight =
-      register_parameter("weight", torch::empty({options.num_experts(), options.hidden_size()}));
+  register_weight(options.num_experts(), options.hidden_size());
   reset_parameters({});
 }
 
-void GshardRouterImpl::reset_parameters(const at::Generator& generator) {
-  init_uniform_fan_in(weight, options.hidden_size(), generator);
-}
-
 Routing GshardRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
-  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size(),
-               "GshardRouter: tokens must be [N, ", options.hidden_size(), "]; got ",
-               tokens.sizes());
-  const auto type = compute_type(tokens, weight);
-  const auto logits = torch::linear(tokens.to(type), weight.to(type));
+  const auto logits = logits_of("GshardRouter", tokens);
   const auto best = top_k_index(logits, 2);
   const auto share = torch::softmax(logits.gather(1, best), 1);
   auto second = torch::arange(tokens.size(0), torch::kLong);
   if (context.training && options.random_second()) {
     const auto drawn = torch::empty({tokens.size(0)}).uniform_(0, 1, context.generator);
-    second = drawn.to(type).lt(2 * share.detach().select(1, 1)).nonzero().squeeze(1);
+    second = drawn.to(share.scalar_type()).lt(2 * share.detach().select(1, 1)).nonzero().squeeze(1);
   }
   const auto list = [&](const torch::Tensor& of) {
     return torch::cat({of.select(1, 0), of.select(1, 1).index_select(0, second)});

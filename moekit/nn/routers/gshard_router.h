@@ -5,7 +5,7 @@
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/layer_site.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routers/projection_router.h"
 
 namespace moekit::nn {
 
@@ -31,21 +31,16 @@ struct GshardRouterOptions {
 ///
 /// Assignments are listed first choices before second ones, and so they take an expert's capacity.
 /// Source: Lepikhin et al. 2020, arXiv:2006.16668, alg. 1.
-class GshardRouterImpl : public Cloneable<GshardRouterImpl, RouterImpl> {
+class GshardRouterImpl : public Cloneable<GshardRouterImpl, ProjectionRouterImpl> {
  public:
   /// @throws ArgumentError with fewer than two experts
   explicit GshardRouterImpl(GshardRouterOptions options);
   void reset() override;
-  void reset_parameters(const at::Generator& generator) override;
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void take_experts(ExpertEdit& edit) override;
-  torch::Tensor directions() const override { return weight.detach(); }
-  std::vector<torch::Tensor> expert_rows() const override { return {weight}; }
-  int64_t num_experts() const override { return weight.size(0); }
   RouterTraits traits() const override;
 
   GshardRouterOptions options;
-  torch::Tensor weight;  ///< [E, D]
 };
 TORCH_MODULE(GshardRouter);
 

@@ -5,7 +5,6 @@
 #include "moekit/core/config.h"
 #include "moekit/core/error.h"
 #include "moekit/nn/layer_site.h"
-#include "moekit/nn/precision.h"
 #include "moekit/nn/top_k.h"
 
 namespace moekit::nn {
@@ -67,8 +66,7 @@ ScoredRouterImpl::ScoredRouterImpl(ScoredRouterOptions options_) : options(std::
 }
 
 void ScoredRouterImpl::reset() {
-  weight =
-      register_parameter("weight", torch::empty({options.num_experts(), options.hidden_size()}));
+  register_weight(options.num_experts(), options.hidden_size());
   if (options.bias_rate() > 0) {
     // Always float32: steps of a thousandth are lost in bfloat16.
     correction = register_buffer("correction", torch::zeros({options.num_experts()}));
@@ -78,25 +76,21 @@ void ScoredRouterImpl::reset() {
 }
 
 void ScoredRouterImpl::reset_parameters(const at::Generator& generator) {
-  init_uniform_fan_in(weight, options.hidden_size(), generator);
+  ProjectionRouterImpl::reset_parameters(generator);
   if (!correction.defined()) return;
   correction.zero_();
   load_.zero_();
 }
 
 Routing ScoredRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
-  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size(),
-               "ScoredRouter: tokens must be [N, ", options.hidden_size(), "]; got ",
-               tokens.sizes());
-  const auto type = compute_type(tokens, weight);
   Routing routing;
-  routing.logits = torch::linear(tokens.to(type), weight.to(type));
+  routing.logits = logits_of("ScoredRouter", tokens);
   const auto scores = scores_of(options.score(), routing.logits);
   routing.probs = options.score() == RouterScore::kSoftmax
                       ? scores
                       : scores / (scores.sum(1, true) + kNoDivisionByZero);
   auto wanted = scores.detach();
-  if (correction.defined()) wanted = wanted + correction.to(type);
+  if (correction.defined()) wanted = wanted + correction.to(wanted.scalar_type());
   routing.expert_index = top_k_index(within_groups(wanted, options), options.top_k());
   routing.takes_all = false;
   auto chosen = scores.gather(1, routing.expert_index);

@@ -4,7 +4,7 @@
 
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
-#include "moekit/nn/router.h"
+#include "moekit/nn/routers/projection_router.h"
 
 namespace moekit::nn {
 
@@ -57,7 +57,7 @@ struct ScoredRouterOptions {
 /// Sources: sigmoid, groups, scale: DeepSeek-AI 2024, arXiv:2412.19437, eq. 12-16; groups by their
 /// largest score: arXiv:2405.04434, section 2.2.2; the correction: Wang et al. 2024,
 /// arXiv:2408.15664, alg. 1.
-class ScoredRouterImpl : public Cloneable<ScoredRouterImpl, RouterImpl> {
+class ScoredRouterImpl : public Cloneable<ScoredRouterImpl, ProjectionRouterImpl> {
  public:
   /// @throws ArgumentError for options that are impossible or have no effect.
   explicit ScoredRouterImpl(ScoredRouterOptions options);
@@ -66,13 +66,9 @@ class ScoredRouterImpl : public Cloneable<ScoredRouterImpl, RouterImpl> {
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
   void end_step() override;
   void take_experts(ExpertEdit& edit) override;
-  torch::Tensor directions() const override { return weight.detach(); }
-  std::vector<torch::Tensor> expert_rows() const override { return {weight}; }
-  int64_t num_experts() const override { return weight.size(0); }
   RouterTraits traits() const override;
 
   ScoredRouterOptions options;
-  torch::Tensor weight;      ///< [E, D]
   torch::Tensor correction;  ///< b [E], a buffer; undefined without
 
  private:

@@ -168,20 +168,11 @@ run::RunStatus run_recipe(const Config& config, const run::RunOptions& options) 
   site.problem = &problem;
   config.train.callbacks.check(site, "train");
   const train::TrainConfig& loop = config.train.loop;
-  run::RunPlan plan;
-  plan.recipe = recipe_of(config, problem.data().checksum);
-  plan.seed = config.seed;
-  plan.threads = config.threads;
-  plan.events = config.events;
-  plan.problem = &problem;
-  plan.optimizer = train::make_optimizer(loop, problem.module());
-  plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+  auto plan = run::plan_of(config, recipe_of(config, problem.data().checksum), problem);
+  run::train_by(loop, problem.module(), plan);
   plan.losses = config.loss.make(routed);
   nn::check_aux_only(routed, plan.losses);
   plan.callbacks = config.train.callbacks.make(site);
-  plan.evaluate_every = loop.evaluate_every;
-  plan.checkpoint_steps = loop.checkpoint_steps;
-  plan.keep_every = loop.keep_every;
   return run::run(std::move(plan), options);
 }
 

@@ -88,18 +88,11 @@ class ContinualTask : public run::Task {
     site.stage_steps = config.train.steps;
     config.train.callbacks.check(site, "train");
     const train::TrainConfig loop = config.train.loop();
-    run::RunPlan plan;
-    plan.recipe = recipe_of(config, checksum);
-    plan.seed = config.seed;
-    plan.threads = config.threads;
-    plan.events = config.events;
-    plan.problem = &problem;
-    plan.optimizer = train::make_optimizer(loop, problem.model());
-    plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+    auto plan = run::plan_of(config, recipe_of(config, checksum), problem);
+    run::train_by(loop, problem.model(), plan);
     plan.losses = config.loss.make(routed);
     nn::check_aux_only(routed, plan.losses);
     plan.callbacks = config.train.callbacks.make(site);
-    plan.checkpoint_steps = loop.checkpoint_steps;
     plan.keep_every = 1;  // what a task was left with can be looked at again
     return run::run(std::move(plan), options);
   }

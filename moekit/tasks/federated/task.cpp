@@ -94,13 +94,7 @@ class FederatedTask : public run::Task {
     const auto held = tensor::within_memory("the networks", recipe_json, "", [&] {
       return std::make_unique<FederatedProblem>(config, std::move(attack), std::move(data));
     });
-    run::RunPlan plan;
-    plan.recipe = recipe_of(config, checksum);
-    plan.seed = config.seed;
-    plan.threads = config.threads;
-    plan.events = config.events;
-    plan.problem = held.get();
-    plan.trainer.seed = static_cast<uint64_t>(config.seed);
+    auto plan = run::plan_of(config, recipe_of(config, checksum), *held);
     return run::run(std::move(plan), options);
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {

@@ -62,21 +62,11 @@ class LanguageTask : public run::Task {
     site.seed = static_cast<uint64_t>(config.seed);
     site.stage_steps = problem.total_steps();
     config.train.callbacks.check(site, "train");
-    const train::TrainConfig& loop = config.train.loop;
-    run::RunPlan plan;
-    plan.recipe = recipe_of(config, checksum);
-    plan.seed = config.seed;
-    plan.threads = config.threads;
-    plan.events = config.events;
-    plan.problem = &problem;
-    plan.optimizer = train::make_optimizer(loop, problem.module());
-    plan.trainer = train::trainer_options(loop, static_cast<uint64_t>(config.seed));
+    auto plan = run::plan_of(config, recipe_of(config, checksum), problem);
+    run::train_by(config.train.loop, problem.module(), plan);
     plan.losses = config.loss.make(routed);
     nn::check_aux_only(routed, plan.losses);
     plan.callbacks = config.train.callbacks.make(site);
-    plan.evaluate_every = loop.evaluate_every;
-    plan.checkpoint_steps = loop.checkpoint_steps;
-    plan.keep_every = loop.keep_every;
     return run::run(std::move(plan), options);
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {

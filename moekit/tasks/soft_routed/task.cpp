@@ -111,13 +111,7 @@ class SoftRoutedTask : public run::Task {
         tensor::within_memory("the model with its test samples", recipe_json, "",
                               [&] { return std::make_unique<SoftRoutedProblem>(config); });
     SoftRoutedProblem& problem = *held;
-    run::RunPlan plan;
-    plan.recipe = recipe_of(config);
-    plan.seed = config.seed;
-    plan.threads = config.threads;
-    plan.events = config.events;
-    plan.problem = &problem;
-    plan.trainer.seed = static_cast<uint64_t>(config.seed);
+    auto plan = run::plan_of(config, recipe_of(config), problem);
     plan.checkpoint_steps = kSaveEvery;
     plan.save_after_epochs = false;  // they are a few milliseconds long
     return run::run(std::move(plan), options);
