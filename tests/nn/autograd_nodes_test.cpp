@@ -11,6 +11,7 @@
 #include <set>
 
 #include "moekit/core/files.h"
+#include "moekit/nn/attention.h"
 #include "moekit/nn/conv_maxpool.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/patch_experts.h"
@@ -137,6 +138,20 @@ void grouped_linear_twice() {
   expect_twice(of, "grouped linear");
 }
 
+void fused_attention_twice() {
+  torch::manual_seed(15);
+  NodeCase of;
+  of.at = {torch::randn({2, 4, 2, 3}), torch::randn({2, 5, 1, 3}), torch::randn({2, 5, 1, 4})};
+  AttentionSettings settings;
+  settings.scale = 0.8;
+  settings.first = torch::tensor({{0, 1, 4, 2}, {0, 0, 3, 3}}, torch::kInt);  // and one sees none
+  of.loss = [&](const Tensors& t) {
+    EXPECT_EQ(why_attention_not_fused(t[0], t[1], t[2]), "");
+    return causal_attention(t[0], t[1], t[2], settings).tanh().sum();
+  };
+  expect_twice(of, "attention");
+}
+
 void patch_responses_twice() {
   for (const auto activation : {Activation::kCubic, Activation::kRelu}) {
     torch::manual_seed(14);
@@ -156,9 +171,8 @@ void patch_responses_twice() {
 
 const std::map<std::string, void (*)()>& nodes() {
   static const std::map<std::string, void (*)()> kNodes{
-      {"FusedFfnNode", fused_ffn_twice},
-      {"ConvMaxPoolRelu", conv_maxpool_twice},
-      {"GroupedLinear", grouped_linear_twice},
+      {"FusedFfnNode", fused_ffn_twice},         {"ConvMaxPoolRelu", conv_maxpool_twice},
+      {"FusedAttention", fused_attention_twice}, {"GroupedLinear", grouped_linear_twice},
       {"PatchResponses", patch_responses_twice},
   };
   return kNodes;

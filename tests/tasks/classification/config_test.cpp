@@ -88,7 +88,7 @@ TEST(ClassificationConfig, RefusesImpossibleValuesWithKeyWantedAndGot) {
        "unknown key model.router.temperature; kind = \"attentive\" has kind input"},
       {{"model.kind=\"sparse\"", "model.router.trunk.hidden=[4]"}, "without a trunk"},
       {{"model.router.kind=\"best\""},
-       "unknown router \"best\"; known: linear, attentive or oracle"},
+       "unknown router \"best\"; known: linear, attentive"},
       {{"model.router.temperature=nan"}, "model.router.temperature must be a finite number"},
       {{"model.router.input=\"patch_sum\"", "model.router.patch_size=5",
         "model.router.trunk.hidden=[]", "model.router.trunk.conv=[]"},
