@@ -58,6 +58,13 @@ expect 2 "the text is empty" $moekit generate run --stop "" --tokens 2
 
 expect 2 "data.corpus: domain" $moekit train small.toml --out x --set model.context=2000
 expect 1 "no/texts" $moekit train small.toml --out x --set 'data.corpus="no/texts"'
+expect 2 "data.vocabulary: bpe trainer" $moekit train small.toml --out x --set data.vocabulary=5000
+printf 'abc \377 def ' > broken.txt
+for i in 1 2 3 4 5 6 7 8 9 10 11; do cat broken.txt broken.txt > twice.txt; mv twice.txt broken.txt; done
+expect 2 "a text of domain broken is not UTF-8" $moekit train small.toml --out x \
+  --set 'data.corpus="broken.txt"' --set 'data.tokenizer="characters"' --set data.vocabulary=1024
+expect 0 "bits_per_byte" $moekit train small.toml --out bytes --quiet --set 'data.corpus="broken.txt"' \
+  --set 'data.tokenizer="bytes"' --set data.vocabulary=1024
 expect 2 "data.vocabulary has no effect" $moekit train small.toml --out x --set 'data.tokenizer="bytes"'
 expect 2 "model.num_heads" $moekit train small.toml --out x --set model.num_heads=3
 [ ! -e x ] || fail "a refused run left a folder"
@@ -72,4 +79,9 @@ expect 1 "damaged/tokenizer.json" $moekit generate damaged --tokens 2
 cp -r run cut
 printf '{"layers": ["a"], "texts": [], "cards": []}' > cut/texts.json
 expect 1 "cut/texts.json: cards" $moekit report cut -o page2.html
+
+# Without mixtures there is nothing to colour.
+$moekit train small.toml --out dense --quiet --set model.routed_every=0 --set loss.balance=0 >/dev/null
+$moekit report dense -o dense.html >/dev/null
+! grep -q 'data-texts="0"' dense.html || fail "a model without mixtures has coloured texts"
 echo "language: passed"

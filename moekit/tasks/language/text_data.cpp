@@ -14,6 +14,7 @@
 namespace moekit::language {
 namespace {
 
+constexpr size_t kShownBytes = 40;  // of a text that a message is about
 constexpr uint64_t kOrderSeed = 1;  // of documents: the same in all runs, whatever their seed
 
 /// A domain's documents in an order in which training and judged ones are of all kinds.
@@ -43,7 +44,12 @@ text::Tokenizer make_tokenizer(const DataConfig& config,
   if (config.tokenizer == "characters") {
     std::string all;
     for (const auto& domain : domains) {
-      for (const auto& document : domain.documents) all += document;
+      for (const auto& document : domain.documents) {
+        MOEKIT_CHECK(is_utf8(document), "data.tokenizer = \"characters\": a text of domain ",
+                     domain.name, " is not UTF-8; it begins ",
+                     in_quotes(document.substr(0, kShownBytes)));
+        all += document;
+      }
     }
     return text::character_tokenizer(all);
   }
@@ -57,7 +63,13 @@ text::Tokenizer make_tokenizer(const DataConfig& config,
     training_texts(domain, config.validation_share,
                    [&](std::string_view document) { trainer.add(document); });
   }
-  return text::Tokenizer::parse(trainer.train(), "data.tokenizer");
+  Json document;
+  try {
+    document = trainer.train();
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat("data.vocabulary: ", error.what()));
+  }
+  return text::Tokenizer::parse(document, "data.tokenizer");
 }
 
 DomainTokens tokenize(const data::TextDomain& domain, const text::Tokenizer& tokenizer,
@@ -69,8 +81,14 @@ DomainTokens tokenize(const data::TextDomain& domain, const text::Tokenizer& tok
   for (const size_t i : order_of(domain)) {
     out.starts.push_back(static_cast<int64_t>(tokens.size()));
     if (end) tokens.push_back(*end);
-    const auto ids = tokenizer.encode(domain.documents[i]);
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    try {
+      const auto ids = tokenizer.encode(domain.documents[i]);
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+    } catch (const ArgumentError& error) {
+      throw ArgumentError(concat("data.corpus: a text of domain ", domain.name, ", which begins ",
+                                 in_quotes(domain.documents[i].substr(0, kShownBytes)), ": ",
+                                 error.what()));
+    }
   }
   out.tokens = torch::tensor(tokens, torch::kInt);
   out.train = static_cast<int64_t>(static_cast<double>(tokens.size()) * (1 - validation_share));
