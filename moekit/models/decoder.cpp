@@ -151,7 +151,7 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
   nn::MlpExperts dense{nullptr};
 
  private:
-  torch::Tensor attend(const torch::Tensor& x, nn::AttentionSettings settings,
+  torch::Tensor attend(const torch::Tensor& x, const nn::AttentionSettings& settings,
                        const nn::RotaryTable& rotary, DecoderCache* cache, size_t block) {
     const int64_t first = cache == nullptr ? 0 : cache->length();
     const auto heads = [&](torch::nn::Linear& map, int64_t count, nn::RmsNorm* norm) {

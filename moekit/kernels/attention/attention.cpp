@@ -51,7 +51,7 @@ void attention_forward(const AttentionShape& shape, const AttentionInputs& input
   const std::int64_t items = shape.batch * shape.kv_heads;
   // A few long sequences are cut, so that every thread has something to do.
   const std::int64_t most = std::max<std::int64_t>(1, shape.queries / kLeastQueries);
-  const std::int64_t wanted = (4 * pool.num_threads() + items - 1) / items;
+  const std::int64_t wanted = (std::int64_t{4} * pool.num_threads() + items - 1) / items;
   const std::int64_t cuts = pool.num_threads() == 1 ? 1 : std::min(most, wanted);
   pool.run(items * cuts, [&](std::int64_t piece, int thread) {
     // The last queries see the most keys: they come first.
