@@ -47,8 +47,9 @@ nn::MlpExperts make_dense(const DecoderConfig& config) {
 /// One feed-forward network on all rows, on the experts' kernels where they take it.
 torch::Tensor run_dense(nn::MlpExpertsImpl& network, const torch::Tensor& tokens) {
   const auto rows = tokens.flatten(0, 1);
-  if (!network.why_not_fused(rows).empty())
-    return network.forward_all(tokens.flatten(0, 1)).values[0].view_as(tokens);
+  if (!network.why_not_fused(rows).empty()) {
+    return network.forward_all(rows).values[0].view_as(tokens);
+  }
   const auto plan = nn::make_plan(torch::zeros({rows.size(0), 1}, torch::kLong), 1);
   return network.forward_fused(rows, plan, torch::ones({rows.size(0)}), nn::Runtime::standard())
       .view_as(tokens);

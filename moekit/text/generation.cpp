@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "moekit/core/error.h"
 #include "moekit/text/utf8.h"

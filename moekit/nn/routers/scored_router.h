@@ -4,6 +4,7 @@
 
 #include "moekit/core/field_rule.h"
 #include "moekit/nn/cloneable.h"
+#include "moekit/nn/layer_site.h"
 #include "moekit/nn/routers/projection_router.h"
 
 namespace moekit::nn {

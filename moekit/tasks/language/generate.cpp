@@ -10,6 +10,7 @@
 #include "moekit/checkpoint/module_io.h"
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
+#include "moekit/core/random.h"
 #include "moekit/core/schema.h"
 #include "moekit/models/decoder.h"
 #include "moekit/tasks/language/text_data.h"
