@@ -33,7 +33,7 @@ std::vector<int64_t> read_kept(const Json& entry, int64_t num_experts, const std
 }
 
 /// Of a model that was trained: what it computes would be NaN, or worse, numbers.
-void check_finite(const ClassifierImpl& model, const fs::path& file) {
+void check_finite(const torch::nn::Module& model, const fs::path& file) {
   const auto check = [&](const auto& tensors) {
     for (const auto& item : tensors) {
       const torch::Tensor& values = item.value();
@@ -116,11 +116,15 @@ std::shared_ptr<ClassifierImpl> load_model(const fs::path& folder) {
     if (!tensor::is_out_of_memory(error)) throw;
     throw FormatError(concat(path.string(), ": the model would take more memory than is free"));
   }
-  const fs::path file = folder / "model.safetensors";
-  checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(file));
-  check_finite(*model, file);
-  model->eval();
+  load_weights(*model, folder);
   return model;
+}
+
+void load_weights(torch::nn::Module& model, const fs::path& folder) {
+  const fs::path file = folder / "model.safetensors";
+  checkpoint::load_module_tensors(model, *checkpoint::open_tensors(file));
+  check_finite(model, file);
+  model.eval();
 }
 
 }  // namespace moekit::models

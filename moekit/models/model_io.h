@@ -34,4 +34,8 @@ void restore_experts(ClassifierImpl& model, const Json& description, const std::
 /// @throws IoError, FormatError
 std::shared_ptr<ClassifierImpl> load_model(const std::filesystem::path& folder);
 
+/// The tensors of a folder's model.safetensors into a model of that shape, of any kind, which then
+/// is in evaluation mode. @throws IoError, FormatError, also for NaN and infinity
+void load_weights(torch::nn::Module& model, const std::filesystem::path& folder);
+
 }  // namespace moekit::models

@@ -50,6 +50,8 @@ void check_options(const GenerationOptions& o) {
 std::int64_t choose_token(const std::vector<float>& logits, const GenerationOptions& options,
                           double uniform) {
   MOEKIT_CHECK(!logits.empty(), "choose_token: there are no logits");
+  MOEKIT_CHECK(std::all_of(logits.begin(), logits.end(), [](float l) { return std::isfinite(l); }),
+               "choose_token: a logit is not finite");
   const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
   if (options.temperature == 0) return likeliest;
   std::vector<std::int64_t> order(logits.size());

@@ -80,6 +80,11 @@ cp -r run cut
 printf '{"layers": ["a"], "texts": [], "cards": []}' > cut/texts.json
 expect 1 "cut/texts.json: cards" $moekit report cut -o page2.html
 
+# A router that looks ahead is no model of the next token, and the page says so.
+$moekit train small.toml --out ahead --quiet --set 'model.router={ kind = "expert_choice" }' >/dev/null
+$moekit report ahead -o ahead.html >/dev/null
+expect 0 "looks at later tokens" cat ahead.html
+
 # Without mixtures there is nothing to colour.
 $moekit train small.toml --out dense --quiet --set model.routed_every=0 --set loss.balance=0 >/dev/null
 $moekit report dense -o dense.html >/dev/null

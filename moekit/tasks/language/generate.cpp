@@ -7,12 +7,11 @@
 #include <random>
 
 #include "moekit/checkpoint/manifest.h"
-#include "moekit/checkpoint/module_io.h"
-#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/core/schema.h"
 #include "moekit/models/decoder.h"
+#include "moekit/models/model_io.h"
 #include "moekit/tasks/language/text_data.h"
 #include "moekit/tensor/arithmetic.h"
 
@@ -30,8 +29,7 @@ models::Decoder load_decoder(const fs::path& folder) {
   models::DecoderConfig config;
   bind_json(description["model"], file.string(), config);
   models::Decoder model(config, description["vocabulary"].get<int64_t>());
-  checkpoint::load_module_tensors(*model, *checkpoint::open_tensors(folder / "model.safetensors"));
-  model->eval();
+  models::load_weights(*model, folder);
   return model;
 }
 

@@ -178,6 +178,12 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
                   {"parameters", parameters},
                   {"steps", state.step},
                   {"vocabulary", data_.vocabulary_size()}};
+  // With a router that tells tokens of those behind them, losses foretell nothing.
+  bool causal = true;
+  for (const auto& layer : nn::routed_layers(*model_)) {
+    causal = causal && layer.router->traits().causal;
+  }
+  summary["causal"] = causal;
   summary["test"] = figures_of(judge());
   return summary;
 }

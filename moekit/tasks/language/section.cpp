@@ -70,8 +70,10 @@ report::HeatMap domain_map(const std::string& layer, const Json& item) {
 }  // namespace
 
 Json read_run_summary(const fs::path& run) {
-  static const Schema kSchema = Schema::object(
-      {{"seed", Schema::count()}, {"parameters", Schema::count()}, {"test", judged_schema()}});
+  static const Schema kSchema = Schema::object({{"seed", Schema::count()},
+                                                {"parameters", Schema::count()},
+                                                {"causal", Schema::boolean()},
+                                                {"test", judged_schema()}});
   return run::read_summary(run, kSchema);
 }
 
@@ -83,6 +85,9 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
   section.subtitle =
       fmt::format("loss {:.3f} nats a token, {} parameters", figure_value(summary["test"]["loss"]),
                   summary["parameters"].get<int64_t>());
+  if (!summary["causal"].get<bool>()) {
+    section.subtitle += "; its router looks at later tokens, so that nothing is foretold";
+  }
   section.place = fmt::format("seed {}, {}", summary["seed"].get<int64_t>(), run.string());
   section.shows = "each map shows which expert of the last mixture gets which domain's tokens";
   section.recipe = read_file(run / "config.toml", 1 << 24);
