@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Mutation testing: how many small changes of a module's sources its tests notice.
 
-  scripts/mutate.py [--sample N] [--seed S] [MODULE ...]     (default: 25 a module, seed 1)
+  scripts/mutate.py [--sample N] [--seed S] [--jobs J] [MODULE ...]  (default: 25 a module, seed 1)
 
-Works in a copy of the sources (build-mutate/), never in them. Mutants are made by universalmutator
+Works in J copies of the sources (build-mutate/), never in them. Mutants are made by universalmutator
 (PyPI), drawn at random over the module's lines; those that do not compile do not count, and those of
 tests/mutation/equivalent.txt, which change nothing that can be seen, do not either. A mutant is
 killed when the module's tests fail, crash or do not end.
 """
 import argparse
+import concurrent.futures
+import os
 import pathlib
+import queue
 import random
 import re
 import shutil
@@ -22,6 +25,8 @@ HOME = ROOT / "build-mutate"
 MODULES = {
     "core": ("moekit/core", ["core_test"]),
     "study": ("moekit/study", ["study_test"]),
+    "text": ("moekit/text", ["text_test"]),
+    "models": ("moekit/models", ["models_test"]),
     "report": ("moekit/report", ["report_test"]),
     "events": ("moekit/events", ["events_test"]),
     "kernels": ("moekit/kernels", ["kernels_test"]),
@@ -47,9 +52,9 @@ def must(command, **options):
         sys.exit(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}")
 
 
-def prepare(tests):
+def prepare(slot, tests):
     """A copy of the sources, built, with all tests sound."""
-    tree = HOME / "tree"
+    tree = HOME / str(slot) / "tree"
     if tree.exists():
         shutil.rmtree(tree)
     tree.mkdir(parents=True)
@@ -57,12 +62,16 @@ def prepare(tests):
     for name in filter(None, files):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name)
-    build = HOME / "build"
+    build = HOME / str(slot) / "build"
+    # Copies have the same paths below this folder, so that the compiler's cache serves them all.
+    os.environ["CCACHE_BASEDIR"] = str(HOME / str(slot))
+    os.environ["CCACHE_NOHASHDIR"] = "1"
     must(["cmake", "-S", tree, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
           "-DMOEKIT_UNITY=OFF", "-DMOEKIT_BUILD_EXAMPLES=OFF"])
     must(["cmake", "--build", build, "--target", *tests])
-    for test in tests:
-        must([build / "tests" / test], cwd=build / "tests")
+    if slot == 0:
+        for test in tests:
+            must([build / "tests" / test], cwd=build / "tests")
     return tree, build
 
 
@@ -121,30 +130,45 @@ def is_killed(build, tests):
     return False
 
 
-def score(module, tree, build, program, options, known):
+def verdict_of(mutant, free, tests):
+    """As is_killed(), in a copy that is free."""
+    name, _, _, _, text = mutant
+    tree, build = slot = free.get()
+    path = tree / name
+    sound = path.read_text()
+    path.write_text(text)
+    try:
+        return is_killed(build, tests)
+    finally:
+        path.write_text(sound)
+        free.put(slot)
+
+
+def score(module, slots, program, options, known):
     folder, tests = MODULES[module]
     draw = random.Random(options.seed)
-    candidates = mutants_of(program, tree, folder)
+    candidates = [m for m in mutants_of(program, slots[0][0], folder)
+                  if f"{m[0]}: {m[2]} => {m[3]}" not in known]
     draw.shuffle(candidates)
-    killed = alive = 0
-    survivors = []
-    for name, number, old, new, text in candidates:
-        if killed + alive == options.sample:
-            break
-        if f"{name}: {old} => {new}" in known:
-            continue
-        path = tree / name
-        sound = path.read_text()
-        path.write_text(text)
-        verdict = is_killed(build, tests)
-        path.write_text(sound)
-        if verdict is None:
-            continue
-        killed += verdict
-        alive += not verdict
-        if not verdict:
-            survivors.append(f"{name}:{number}: {old} => {new}")
-            print(f"  survived: {survivors[-1]}", flush=True)
+    free = queue.SimpleQueue()
+    for slot in slots:
+        free.put(slot)
+    killed = alive = at = 0
+    with concurrent.futures.ThreadPoolExecutor(len(slots)) as pool:
+        running = []
+        while killed + alive < options.sample and (running or at < len(candidates)):
+            while len(running) < len(slots) and at < len(candidates):
+                mutant = candidates[at]
+                running.append((mutant, pool.submit(verdict_of, mutant, free, tests)))
+                at += 1
+            # In the order they were drawn: the sample does not depend on which one ends first.
+            (name, number, old, new, _), verdict = running.pop(0)
+            if verdict.result() is None:
+                continue
+            killed += verdict.result()
+            alive += not verdict.result()
+            if not verdict.result():
+                print(f"  survived: {name}:{number}: {old} => {new}", flush=True)
     total = killed + alive
     print(f"{module}: {killed} of {total} killed"
           + (f" ({100 * killed / total:.0f} %)" if total else ""), flush=True)
@@ -156,17 +180,21 @@ def main():
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--sample", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="mutants side by side")
     options = parser.parse_args()
     modules = options.modules or list(MODULES)
     unknown = [name for name in modules if name not in MODULES]
-    if unknown or options.sample < 1:
-        parser.error(f"no such module: {', '.join(unknown)}" if unknown else "--sample: at least 1")
+    if unknown:
+        parser.error(f"no such module: {', '.join(unknown)}")
+    if options.sample < 1 or options.jobs < 1:
+        parser.error("--sample, --jobs: at least 1")
     HOME.mkdir(exist_ok=True)
     program = mutator()
-    tree, build = prepare(sorted({test for name in modules for test in MODULES[name][1]}))
+    tests = sorted({test for name in modules for test in MODULES[name][1]})
+    slots = [prepare(slot, tests) for slot in range(options.jobs)]
     known = equivalent()
     for module in modules:
-        score(module, tree, build, program, options, known)
+        score(module, slots, program, options, known)
 
 
 if __name__ == "__main__":
