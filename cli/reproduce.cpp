@@ -23,12 +23,7 @@ namespace {
 /// What a recipe asks for, and why it cannot be run here.
 study::RecipeFacts look_at(const ConfigTree& recipe, const std::string& data_folder) {
   const run::Task& task = tasks::check_recipe(recipe);
-  const std::string name = task.data_set(recipe);
-  if (name.empty() || data::dataset_row(name).generated() ||
-      data::find_dataset(data::dataset_row(name), data_folder)) {
-    return {{}, name};
-  }
-  return {concat("data set ", name, " was not found"), name};
+  return {task.why_no_data(recipe, data_folder), task.data_set(recipe)};
 }
 
 /// Why a run is not the one that is asked for.

@@ -44,6 +44,20 @@ std::string concat(const Parts&... parts) {
   return out.str();
 }
 
+/// Does `work`; an error of it that a user can mend begins with `what`, as the key it is about.
+template <typename Work>
+auto about(const std::string& what, const Work& work) {
+  try {
+    return work();
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat(what, ": ", error.what()));
+  } catch (const FormatError& error) {
+    throw FormatError(concat(what, ": ", error.what()));
+  } catch (const IoError& error) {
+    throw IoError(concat(what, ": ", error.what()));
+  }
+}
+
 }  // namespace moekit
 
 /// Throws `ArgumentError` with the concatenated message unless `condition` holds.

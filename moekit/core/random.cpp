@@ -1,5 +1,6 @@
 #include "moekit/core/random.h"
 
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -42,6 +43,10 @@ std::vector<std::int64_t> random_permutation(std::int64_t n, std::uint64_t seed)
     std::swap(order[i - 1], order[uniform_below(generator, i)]);
   }
   return order;
+}
+
+double uniform_unit(std::mt19937_64& generator) {
+  return std::ldexp(static_cast<double>(generator() >> 11), -53);
 }
 
 }  // namespace moekit

@@ -18,4 +18,8 @@ std::vector<std::int64_t> random_permutation(std::int64_t n, std::uint64_t seed)
 /// Uniform in 0..bound-1 without bias. @throws ArgumentError unless bound > 0.
 std::uint64_t uniform_below(std::mt19937_64& generator, std::uint64_t bound);
 
+/// Uniform in [0, 1), a multiple of 2^-53: the same on every platform, which the standard library's
+/// distributions do not promise.
+double uniform_unit(std::mt19937_64& generator);
+
 }  // namespace moekit

@@ -47,4 +47,16 @@ LoadStats load_stats(const torch::Tensor& load) {
   return out;
 }
 
+double max_violation(const torch::Tensor& load) {
+  const double mean = load.mean().item<double>();
+  return mean > 0 ? load.max().item<double>() / mean - 1 : 0;
+}
+
+double activation_share(const torch::Tensor& load) {
+  constexpr double kOfEqualShare = 0.1;
+  const double mean = load.mean().item<double>();
+  if (mean <= 0) return 0;
+  return load.ge(kOfEqualShare * mean).to(torch::kFloat64).mean().item<double>();
+}
+
 }  // namespace moekit::metrics

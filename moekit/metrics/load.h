@@ -19,6 +19,16 @@ struct LoadStats {
 /// @param load [E], E >= 1 @throws ArgumentError naming a load that is negative, NaN or infinite
 LoadStats load_stats(const torch::Tensor& load);
 
+/// MaxVio: how far the fullest expert is above the mean, as a share of it: 0 (equal) .. E - 1; 0
+/// without any load. Source: Wang et al. 2024, arXiv:2408.15664, eq. 4.
+/// @param load [E], E >= 1
+double max_violation(const torch::Tensor& load);
+
+/// Share of the experts that get at least a tenth of an equal share of the load, 0 without any. The
+/// threshold is ours: Wu et al. 2024, arXiv:2404.15045, who count active experts, give none.
+/// @param load [E], E >= 1
+double activation_share(const torch::Tensor& load);
+
 /// Assignments per expert. @param expert [A] int64 @return [E] float64
 /// @throws ArgumentError naming an expert outside 0..E-1
 torch::Tensor expert_load(const torch::Tensor& expert, int64_t num_experts);

@@ -18,23 +18,23 @@ namespace moekit::models {
 namespace {
 
 nn::LayerSite site_of(const DecoderConfig& config, int64_t vocabulary_size) {
-  nn::LayerSite site{{config.hidden_size}, config.num_experts, config.hidden_size};
+  nn::LayerSite site{{config.expert_dim()}, config.num_experts, config.expert_dim()};
   site.vocabulary_size = vocabulary_size;
   return site;
 }
 
-/// A bank of the experts' kind that runs on every token.
+/// A bank of the experts' kind that runs on every token, whole.
 std::shared_ptr<nn::ExpertsImpl> make_shared_experts(const DecoderConfig& config) {
   if (config.num_shared == 0) return nullptr;
-  auto site = site_of(config, 0);
-  site.num_experts = config.num_shared;
-  return config.expert->make(site);
+  return config.expert->make(
+      nn::LayerSite{{config.hidden_size}, config.num_shared, config.hidden_size});
 }
 
 nn::MoE make_mixture(const DecoderConfig& config, int64_t vocabulary_size) {
   auto parts = make_parts(config.router, config.expert, site_of(config, vocabulary_size));
   return nn::MoE(std::move(parts.router), std::move(parts.experts),
-                 nn::MoEOptions().capacity(config.capacity), make_shared_experts(config));
+                 nn::MoEOptions().capacity(config.capacity),
+                 config.multi_head.any() ? nullptr : make_shared_experts(config));
 }
 
 nn::MlpExperts make_dense(const DecoderConfig& config) {
@@ -47,11 +47,7 @@ nn::MlpExperts make_dense(const DecoderConfig& config) {
 /// One feed-forward network on all rows, on the experts' kernels where they take it.
 torch::Tensor run_dense(nn::MlpExpertsImpl& network, const torch::Tensor& tokens) {
   const auto rows = tokens.flatten(0, 1);
-  if (!network.why_not_fused(rows).empty()) {
-    return network.forward_all(rows).values[0].view_as(tokens);
-  }
-  const auto plan = nn::make_plan(torch::zeros({rows.size(0), 1}, torch::kLong), 1);
-  return network.forward_fused(rows, plan, torch::ones({rows.size(0)}), nn::Runtime::standard())
+  return nn::forward_each(network, rows, torch::zeros({rows.size(0)}, torch::kLong))
       .view_as(tokens);
 }
 
@@ -79,11 +75,16 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   MOEKIT_CHECK(config.num_heads % config.kv_heads() == 0, where,
                ".num_kv_heads must divide num_heads = ", config.num_heads, "; got ",
                config.num_kv_heads);
+  MOEKIT_CHECK(config.hidden_size % config.multi_head.token_heads() == 0, where,
+               ".token_heads must divide hidden_size = ", config.hidden_size, "; got ",
+               config.multi_head.token_heads());
   bool routed = false;
   for (int64_t l = 0; l < config.num_layers; ++l) routed = routed || config.routed(l);
   MOEKIT_CHECK(routed || config.routed_every == 0, where,
                ".first_routed must be below num_layers = ", config.num_layers, "; got ",
                config.first_routed, "; routed_every = 0 makes a model without mixtures");
+  MOEKIT_CHECK(routed || !config.multi_head.any(), where,
+               ".token_heads, head_layer and merge_layer have no effect without mixtures");
   if (!routed) return;
   const auto site = site_of(config, vocabulary_size);
   check_parts(config.router, config.expert, site, where);
@@ -98,6 +99,10 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       : config_(config) {
     if (routed) {
       moe = make_mixture(config, vocabulary_size);
+      if (config.multi_head.any()) {
+        multi_head = nn::MultiHeadMoE(config.hidden_size, config.multi_head, moe,
+                                      make_shared_experts(config));
+      }
     } else {
       dense = make_dense(config);
     }
@@ -110,7 +115,12 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
         holder = Holder(std::dynamic_pointer_cast<typename Holder::ContainedType>(holder->clone()));
       }
     };
-    copy(moe);
+    copy(multi_head);
+    if (multi_head) {
+      moe = multi_head->moe;
+    } else {
+      copy(moe);
+    }
     copy(dense);
     register_all();
   }
@@ -126,8 +136,10 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
     if (dense) {
       return x + tensor::counted("feed-forward", [&] { return run_dense(*dense, inner); });
     }
-    auto output =
-        tensor::counted("mixture", [&] { return moe->forward_with_routing(inner, context); });
+    auto output = tensor::counted("mixture", [&] {
+      return multi_head ? multi_head->forward_with_routing(inner, context)
+                        : moe->forward_with_routing(inner, context);
+    });
     layers.push_back(
         {name, std::move(output.routing), std::move(output.tokens), output.plan.num_dropped()});
     return x + output.values;
@@ -143,12 +155,14 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       output_->weight.normal_(0, std / std::sqrt(depth), others);
     }
     if (dense) return dense->reset_parameters(others);
+    if (multi_head) multi_head->reset_parameters(others);
     moe->router->reset_parameters(routers);
     moe->experts->reset_parameters(others);
     if (moe->shared_experts) moe->shared_experts->reset_parameters(others);
   }
 
   nn::MoE moe{nullptr};
+  nn::MultiHeadMoE multi_head{nullptr};  ///< around `moe`, where there is one
   nn::MlpExperts dense{nullptr};
 
  private:
@@ -188,7 +202,11 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       key_norm_ = register_module("k_norm", nn::RmsNorm(dim, eps));
     }
     post_norm_ = register_module("post_attention_layernorm", nn::RmsNorm(d, eps));
-    if (moe) register_module("moe", moe);
+    if (multi_head) {
+      register_module("multi_head", multi_head);
+    } else if (moe) {
+      register_module("moe", moe);
+    }
     if (dense) register_module("mlp", dense);
   }
 

@@ -12,6 +12,7 @@
 #include "moekit/nn/capacity.h"
 #include "moekit/nn/expert_kinds.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/multi_head_moe.h"
 #include "moekit/nn/rms_norm.h"
 #include "moekit/nn/rotary.h"
 #include "moekit/nn/routed_layer.h"
@@ -43,6 +44,7 @@ struct DecoderConfig {
   int64_t num_experts = 8;
   int64_t num_shared = 0;
   nn::CapacityOptions capacity;
+  nn::MultiHeadOptions multi_head;
   KindSection<nn::ExpertKinds> expert;
   KindSection<nn::RouterKinds> router;
 
@@ -68,12 +70,15 @@ struct DecoderConfig {
     field("num_experts", num_experts, "E of a mixture", at_least(1));
     field("num_shared", num_shared, "experts of a mixture that run on every token", at_least(0));
     capacity.visit(field);
+    multi_head.visit(field);
     field("expert", expert, "");
     field("router", router, "");
   }
 
   int64_t kv_heads() const { return num_kv_heads == 0 ? num_heads : num_kv_heads; }
   int64_t dim_of_head() const { return head_size == 0 ? hidden_size / num_heads : head_size; }
+  /// Values that an expert takes and gives.
+  int64_t expert_dim() const { return hidden_size / multi_head.token_heads(); }
   bool routed(int64_t layer) const {
     return routed_every > 0 && layer >= first_routed && (layer - first_routed) % routed_every == 0;
   }

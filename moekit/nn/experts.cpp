@@ -2,6 +2,16 @@
 
 namespace moekit::nn {
 
+torch::Tensor forward_each(ExpertsImpl& experts, const torch::Tensor& rows,
+                           const torch::Tensor& expert) {
+  const auto plan = make_plan(expert.unsqueeze(1), experts.num_experts());
+  const auto whole = torch::ones({rows.size(0)}, rows.options().requires_grad(false));
+  if (experts.why_not_fused(rows).empty()) {
+    return experts.forward_fused(rows, plan, whole, Runtime::standard());
+  }
+  return combine(experts.forward_dispatched(rows, plan), plan, whole);
+}
+
 ExpertTensors expert_tensors(const ExpertsImpl& experts, int64_t expert) {
   MOEKIT_CHECK(expert >= 0 && expert < experts.num_experts(), "expert_tensors: expert ", expert,
                "; there are ", experts.num_experts());

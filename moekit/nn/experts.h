@@ -82,6 +82,11 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   std::vector<int64_t> frozen_;
 };
 
+/// Each row through its expert, on the fused kernel where the bank has one.
+/// @param rows [R, D] @param expert [R] int64 @return [R, O]
+torch::Tensor forward_each(ExpertsImpl& experts, const torch::Tensor& rows,
+                           const torch::Tensor& expert);
+
 /// A tensor of one expert by its name in the bank: a view of its row of a stacked parameter or
 /// buffer, or a parameter or buffer of the expert's own module.
 using ExpertTensors = std::vector<std::pair<std::string, torch::Tensor>>;

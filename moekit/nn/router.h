@@ -33,6 +33,12 @@ struct RouterContext {
   RouterContext select(const torch::Tensor& rows) const;
 };
 
+/// What a router counted in the forward passes of a training step, all parts of it.
+struct StepLoad {
+  int64_t assignments = 0;  ///< pairs of a token and an expert that were chosen
+  int64_t pairs = 0;        ///< that there are: tokens times experts
+};
+
 /// What losses and models want to know of a router before it has routed anything.
 struct RouterTraits {
   int64_t top_k = 0;            ///< experts of every token; 0: all, or tokens differ
@@ -44,7 +50,8 @@ struct RouterTraits {
   CombineWeights combine_weights = CombineWeights::kRenormalized;  ///< of its assignments
   /// What a token gets does not depend on those behind it: what models of the next token need.
   bool causal = true;
-  bool aux_only = false;  ///< its owner says that losses on routing alone shall train it
+  bool aux_only = false;   ///< its owner says that losses on routing alone shall train it
+  bool penalizes = false;  ///< its routings bring a loss of their own, see `Routing::penalty`
 };
 
 /// Sends each token to experts. A new router is a class of its own that implements this.
@@ -64,9 +71,12 @@ class RouterImpl : public torch::nn::Module, public Initializable {
   /// Parameters [E, ...] whose row e says how expert e is scored, and no other expert; none where
   /// there are no such.
   virtual std::vector<torch::Tensor> expert_rows() const { return {}; }
+  /// Of the running step; nothing for routers that do not count.
+  virtual StepLoad step_load() const { return {}; }
   /// A training step is over, its weights have moved: a router that steers its load by other means
-  /// than a loss acts on what it counted in the step's forward passes.
-  virtual void end_step() {}
+  /// than a fixed loss acts on what it counted, and begins to count anew.
+  /// @param model  what all routers of the model counted together
+  virtual void end_step(const StepLoad& /*model*/) {}
   /// Makes the experts of `edit.index` its experts, options included, and notes what was done.
   /// Nothing changes before edit.commit(). Call nn::take_experts() on the layer instead, which
   /// edits router and experts together.

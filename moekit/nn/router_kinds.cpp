@@ -7,6 +7,7 @@
 #include "moekit/nn/routers/hash_router.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
+#include "moekit/nn/routers/relu_router.h"
 #include "moekit/nn/routers/scored_router.h"
 
 namespace moekit::nn {
@@ -22,6 +23,8 @@ const std::vector<RouterKinds::Row>& RouterKinds::rows() {
                                                       "two experts, the second by chance"),
       kind<&make_expert_choice_router, &check_expert_choice_router>(
           "expert_choice", "experts choose tokens; not for models of the next token"),
+      kind<&make_relu_router, &check_relu_router>(
+          "relu", "no choice: every expert whose logit is above 0, held to few by a penalty"),
       kind<&make_hash_router, &check_hash_router>("hash",
                                                   "a drawn expert for each token of a vocabulary"),
       kind<&make_oracle_router, &check_oracle_router>("oracle", "is told the label"),

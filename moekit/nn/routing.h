@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,10 @@ struct Routing {
   /// [N] int64: which sequence of the layer's input [B, T, ...] each row is of; undefined for
   /// tokens [N, ...].
   torch::Tensor sequence;
+
+  /// A loss that the router itself asks for in training, its coefficient included: of this routing,
+  /// or of several joined. A scalar; empty for routers without.
+  std::function<torch::Tensor(const Routing&)> penalty;
 
   int64_t num_tokens() const { return probs.size(0); }
   int64_t num_experts() const { return probs.size(1); }

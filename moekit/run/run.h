@@ -34,7 +34,12 @@ RunPlan plan_of(const Config& config, RunRecipe recipe, train::Problem& problem)
   plan.recipe = std::move(recipe);
   plan.seed = config.seed;
   plan.threads = config.threads;
-  plan.events = config.events;
+  // Kinds of runs without the key have no lines of metrics.
+  if constexpr (requires { config.events; }) {
+    plan.events = config.events;
+  } else {
+    plan.events = false;
+  }
   plan.problem = &problem;
   plan.trainer.seed = static_cast<uint64_t>(config.seed);
   return plan;

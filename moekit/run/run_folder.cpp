@@ -5,6 +5,8 @@
 
 #include <regex>
 
+#include "moekit/core/checksum.h"
+#include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/machine.h"
 #include "moekit/core/schema.h"
@@ -255,6 +257,23 @@ std::vector<Json> read_metrics(const fs::path& folder, const Schema& line) {
     line.check(lines[i], concat(path.string(), ":", i + 1));
   }
   return lines;
+}
+
+void check_has_model(const std::string& key, const fs::path& run) {
+  std::error_code error;
+  if (fs::exists(run / "model" / "model.safetensors", error)) return;
+  throw IoError(concat(key, ": ", run.string(), " holds no model of a finished run"));
+}
+
+std::map<std::string, std::string> model_checksums(const std::map<std::string, std::string>& runs) {
+  std::map<std::string, std::string> sums;
+  for (const auto& [key, run] : runs) {
+    const fs::path manifest = fs::path(run) / "model" / "manifest.json";
+    std::error_code error;
+    // The manifest holds the sums of all files of the model.
+    if (!run.empty() && fs::is_regular_file(manifest, error)) sums[key] = sha256_file(manifest);
+  }
+  return sums;
 }
 
 bool has_all_files(const fs::path& checkpoint) {

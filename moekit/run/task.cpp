@@ -1,6 +1,19 @@
 #include "moekit/run/task.h"
 
+#include "moekit/core/error.h"
+#include "moekit/data/datasets.h"
+#include "moekit/data/folders.h"
+
 namespace moekit::run {
+
+std::string Task::why_no_data(const ConfigTree& recipe, const std::string& data_folder) const {
+  const std::string name = data_set(recipe);
+  if (name.empty() || data::dataset_row(name).generated() ||
+      data::find_dataset(data::dataset_row(name), data_folder)) {
+    return {};
+  }
+  return concat("data set ", name, " was not found");
+}
 
 Json Task::evaluate(const std::filesystem::path& run, const std::string& /*data_folder*/) const {
   throw ArgumentError(concat(run.string(),

@@ -42,6 +42,9 @@ class Task {
   virtual void check(const ConfigTree& recipe) const = 0;
   /// The name of the data set a recipe takes, in files or generated; nothing where it has none.
   virtual std::string data_set(const ConfigTree& recipe) const = 0;
+  /// Why the data that a recipe takes cannot be read here; empty where they can. By default, whether
+  /// the data set of that name is found.
+  virtual std::string why_no_data(const ConfigTree& recipe, const std::string& data_folder) const;
   /// A recipe with all defaults, and a checksum of the data set it needs from a folder; what a run
   /// is held against. @throws ArgumentError naming the key; IoError, FormatError of the data
   virtual RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const = 0;

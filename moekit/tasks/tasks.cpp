@@ -6,6 +6,7 @@
 #include "moekit/tasks/language/task.h"
 #include "moekit/tasks/merged_linear/task.h"
 #include "moekit/tasks/soft_routed/task.h"
+#include "moekit/tasks/sparse_layer/task.h"
 
 namespace moekit::tasks {
 
@@ -17,6 +18,7 @@ const std::vector<const run::Task*>& all() {
       &language::task(),
       &merged_linear::task(),
       &soft_routed::task(),
+      &sparse_layer::task(),
   };
   return kTasks;
 }

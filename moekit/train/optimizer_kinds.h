@@ -11,7 +11,7 @@
 
 namespace moekit::train {
 
-/// Parameters whose name starts with `match` learn with settings of their own.
+/// Parameters whose name `match` fits learn with settings of their own.
 struct ParameterGroup {
   std::string match;
   double lr_scale = 1;
@@ -20,7 +20,7 @@ struct ParameterGroup {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("match", match, "start of the parameters' names");
+    field("match", match, "start of the parameters' names; * stands for anything");
     field("lr_scale", lr_scale, "times the learning rate", at_least(0));
     field("weight_decay", weight_decay, "", at_least(0));
     field("normalize", normalize, "stacked experts, one norm each; for normalized_gd");

@@ -81,7 +81,13 @@ void Trainer::step() {
   }
   for (auto* callback : callbacks_) callback->before_optimizer(*this, totals.report);
   if (!std::exchange(skip_update_, false)) problem_.update(optimizer_.get());
-  for (const auto& router : routers_) router->end_step();
+  nn::StepLoad load;
+  for (const auto& router : routers_) {
+    const auto own = router->step_load();
+    load.assignments += own.assignments;
+    load.pairs += own.pairs;
+  }
+  for (const auto& router : routers_) router->end_step(load);
   for (auto* callback : callbacks_) callback->after_optimizer(*this, totals.report);
   const auto samples = static_cast<double>(totals.report.samples);
   state.loss_sum += totals.loss * samples;
@@ -121,7 +127,9 @@ Trainer::Totals Trainer::take_parts(StepKey key, int64_t parts) {
   };
   key.parts = parts;
   const bool any_loss = std::any_of(losses_.begin(), losses_.end(),
-                                    [](const auto& loss) { return bool(loss.value); });
+                                    [](const auto& loss) { return bool(loss.value); }) ||
+                        std::any_of(routers_.begin(), routers_.end(),
+                                    [](const auto& router) { return router->traits().penalizes; });
   std::vector<std::vector<nn::LayerRouting>> routings;
   if (any_loss) {
     const torch::NoGradGuard no_grad;

@@ -33,6 +33,17 @@ TEST(RandomPermutation, HoldsEveryNumberOnceAndIsTheSameForOneSeed) {
 
 TEST(UniformBelow, RefusesAnEmptyRange) {
   std::mt19937_64 generator(1);
+  double least = 1;
+  double most = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const double drawn = uniform_unit(generator);
+    least = std::min(least, drawn);
+    most = std::max(most, drawn);
+  }
+  EXPECT_GE(least, 0);
+  EXPECT_LT(least, 0.01);
+  EXPECT_LT(most, 1);
+  EXPECT_GT(most, 0.99);
   EXPECT_THROW(uniform_below(generator, 0), ArgumentError);
   for (int i = 0; i < 100; ++i) EXPECT_LT(uniform_below(generator, 3), 3U);
 }

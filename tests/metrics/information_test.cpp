@@ -102,6 +102,19 @@ TEST(BestMatching, EqualsTheBestOfAllPermutations) {
   }
 }
 
+TEST(MaxViolation, IsHowFarTheFullestIsAboveTheMean) {
+  EXPECT_NEAR(max_violation(torch::tensor({1.0, 1.0, 4.0, 2.0})), 1, 1e-12);
+  EXPECT_NEAR(max_violation(torch::tensor({3.0, 3.0})), 0, 1e-12);
+  EXPECT_NEAR(max_violation(torch::tensor({0.0, 9.0, 0.0})), 2, 1e-12);
+  EXPECT_EQ(max_violation(torch::zeros({3})), 0);
+}
+
+TEST(ActivationShare, CountsExpertsOfATenthOfAnEqualShareAtLeast) {
+  EXPECT_NEAR(activation_share(torch::tensor({101.0, 50.0, 3.0, 6.0})), 0.75, 1e-12);
+  EXPECT_NEAR(activation_share(torch::tensor({1.0, 1.0})), 1, 1e-12);
+  EXPECT_EQ(activation_share(torch::zeros({3})), 0);
+}
+
 TEST(LoadStats, OfEqualSkewedAndEmptyLoads) {
   const auto equal = load_stats(torch::tensor({2.0, 2.0, 2.0, 2.0}));
   EXPECT_EQ(equal.variation, 0);

@@ -55,7 +55,7 @@ TEST(Decoder, LaterTokensChangeNoEarlierLogits) {
 
 TEST(Decoder, WhatComesLaterReachesEarlierTokensByExpertsThatChooseAlone) {
   const torch::NoGradGuard no_grad;
-  for (const char* kind : {"linear", "scored", "gshard", "hash", "base", "expert_choice"}) {
+  for (const char* kind : {"linear", "scored", "gshard", "hash", "base", "relu", "expert_choice"}) {
     auto config = small();
     config.router->select(kind);
     if (config.router->is("linear")) {

@@ -109,11 +109,25 @@ TEST(SequenceBalanceLoss, SeesWhatIsBalancedOverTheBatchAlone) {
   // Batch: f = P = [1/2, 1/2]. A sequence: f = [1, 0], P = [0.9, 0.1], so 2 * 0.9.
   EXPECT_NEAR(value(load_balance_loss(routing.probs, routing.expert)), 1.0, 1e-6);
   EXPECT_NEAR(value(sequence_balance_loss(routing)), 1.8, 1e-6);
-  const auto of_recipe = make_balance_loss({0.5, true}, {});
+  BalanceLossOptions options{0.5, true};
+  const auto of_recipe = make_balance_loss(options, {});
   EXPECT_NEAR(value(of_recipe.value({routing, {}})), 0.9, 1e-6);
   auto flat = routing;
   flat.sequence = torch::Tensor();
   EXPECT_THROW(sequence_balance_loss(flat), ArgumentError);
+}
+
+TEST(LoadBalanceLoss, CountsFirstChoicesAloneWhereAsked) {
+  // Expert 0 is everybody's first choice; the second ones differ.
+  const auto routing = route(torch::tensor({{3.0F, 1.0F, 0.0F}, {3.0F, 0.0F, 1.0F}}), 2);
+  BalanceLossOptions options;
+  options.balance = 1;
+  const auto all = value(make_balance_loss(options, {}).value({routing, {}}));
+  options.count = BalanceCount::kFirst;
+  const auto first = value(make_balance_loss(options, {}).value({routing, {}}));
+  const double p0 = value(routing.probs.mean(0)[0]);
+  EXPECT_NEAR(first, 3 * p0, 1e-6);
+  EXPECT_NEAR(all, 3 * (p0 / 2 + (1 - p0) / 4), 1e-6);
 }
 
 TEST(SequenceBalanceLoss, LeavesOutMaskedTokensAndSequences) {

@@ -5,6 +5,7 @@
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
+#include "moekit/nn/routers/scored_router.h"
 #include "moekit/nn/routers/task_routers.h"
 
 namespace moekit::nn {
@@ -60,6 +61,27 @@ TEST(LinearRouter, AddsNoiseInTrainingOnlyFromTheGeneratorHandedIn) {
     EXPECT_TRUE(torch::equal(a.clean_logits, clean));
     EXPECT_EQ(a.noise_std.defined(), noise == RouterNoise::kGaussian);
   }
+}
+
+TEST(LinearRouter, DividesWeightsByTheirNorm) {
+  const auto x = torch::randn({5, 3});
+  for (const double p : {1.0, 2.0, 3.0}) {
+    LinearRouter router(
+        LinearRouterOptions(3, 4).top_k(2).combine_weights(CombineWeights::kProbs).weight_norm(p));
+    const auto routing = router->forward(x, {});
+    EXPECT_TRUE(torch::allclose(routing.weight.view({5, 2}).pow(p).sum(1), torch::ones({5})));
+    const auto probs = routing.probs.gather(1, routing.expert_index);
+    EXPECT_TRUE(torch::allclose(routing.weight.view({5, 2}) / probs,
+                                (1 / probs.norm(p, {1}, true)).expand({5, 2}), 1e-4));
+    routing.weight.select(0, 0).backward();
+    EXPECT_GT(router->weight.grad().abs().sum().item<double>(), 0);
+  }
+  EXPECT_FALSE(
+      LinearRouter(
+          LinearRouterOptions(3, 4).top_k(1).combine_weights(CombineWeights::kProbs).weight_norm(2))
+          ->traits()
+          .no_weight_gradient.empty());
+  EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).top_k(2).weight_norm(1)), ArgumentError);
 }
 
 TEST(LinearRouter, RunsATrunkAndKeepsACopyOfIt) {
@@ -161,6 +183,22 @@ TEST(TaskRouters, TheActiveOneAloneRoutesAndIsSpokenOf) {
   EXPECT_FALSE(copy->routers[0]->parameters()[0].is_same(routers->routers[0]->parameters()[0]));
   copy->set_active(0);
   EXPECT_TRUE(copy->forward(x, {}).logits.equal(first));
+}
+
+TEST(TaskRouters, TheActiveOneCountsAndSteersItsLoad) {
+  const auto make = [] {
+    return std::make_shared<ScoredRouterImpl>(
+        ScoredRouterOptions(3, 4).top_k(1).normalize(false).bias_rate(0.1));
+  };
+  TaskRouters routers(std::vector<std::shared_ptr<RouterImpl>>{make(), make()});
+  const auto correction = [&](size_t task) {
+    return dynamic_cast<ScoredRouterImpl&>(*routers->routers[task]).correction;
+  };
+  routers->set_active(1);
+  routers->forward(torch::randn({5, 3}), training(1));
+  routers->end_step({});
+  EXPECT_EQ(correction(0).abs().sum().item<double>(), 0);
+  EXPECT_GT(correction(1).abs().sum().item<double>(), 0);
 }
 
 TEST(TaskRouters, GiveUpExpertsTogether) {

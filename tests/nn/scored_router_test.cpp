@@ -69,9 +69,9 @@ TEST(ScoredRouter, TheCorrectionFollowsTheLoadOfAllPartsOfAStep) {
     router->forward(to(2, 50), training());
   }
   router->forward(to(2, 50), {});  // no training
-  router->end_step();              // loads 2, 1, 0 of a mean of 1
+  router->end_step({});            // loads 2, 1, 0 of a mean of 1
   EXPECT_TRUE(torch::allclose(router->correction, torch::tensor({-0.01F, 0.0F, 0.01F})));
-  router->end_step();  // nothing was counted since
+  router->end_step({});  // nothing was counted since
   EXPECT_TRUE(torch::allclose(router->correction, torch::tensor({-0.01F, 0.0F, 0.01F})));
 }
 
@@ -86,7 +86,7 @@ TEST(ScoredRouter, EvensTheLoadWithoutALoss) {
   const double before = violation();
   for (int step = 0; step < 300; ++step) {
     router->forward(x, training());
-    router->end_step();
+    router->end_step({});
   }
   EXPECT_GT(before, 0.4);
   EXPECT_LT(violation(), 0.1);

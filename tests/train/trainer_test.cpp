@@ -248,6 +248,8 @@ TEST(MakeOptimizer, GivesParameterGroupsTheirOwnSettings) {
   ASSERT_EQ(optimizer->param_groups().size(), 2U);
   EXPECT_NEAR(optimizer->param_groups()[1].options().get_lr(), 1e-4, 1e-12);
   EXPECT_EQ(optimizer->param_groups()[1].params().size(), 2U);
+  config.groups[0].match = "*weight";
+  EXPECT_EQ(make_optimizer(config, problem.module())->param_groups()[1].params().size(), 2U);
   config.groups[0].match = "nobody";
   EXPECT_THROW(make_optimizer(config, problem.module()), ArgumentError);
   config.groups[0] = {"experts.", 1, 0, true};

@@ -48,6 +48,7 @@ std::vector<AuxLossTerm> aux_losses(const AuxLossInput& input, const std::vector
                  loss.name, "\" has a coefficient but gives the router no gradient");
     terms.push_back({loss.name, std::move(value)});
   }
+  if (input.routing.penalty) terms.push_back({"penalty", input.routing.penalty(input.routing)});
   return terms;
 }
 

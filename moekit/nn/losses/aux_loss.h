@@ -44,7 +44,7 @@ struct AuxLossTerm {
   torch::Tensor value;  ///< times its coefficient, a scalar
 };
 
-/// Those losses that are wanted, in order.
+/// Those losses that are wanted, in order, and the routing's own one behind them.
 /// @throws ArgumentError when a loss that is asked for cannot act here: its value carries no
 ///         gradient although the router's logits do.
 std::vector<AuxLossTerm> aux_losses(const AuxLossInput& input, const std::vector<AuxLoss>& losses);

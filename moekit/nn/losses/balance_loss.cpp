@@ -78,8 +78,13 @@ torch::Tensor sequence_balance_loss(const Routing& routing) {
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
                         const std::string& where) {
   check_router_learns(options.balance, site, where + ".balance");
-  MOEKIT_CHECK(options.balance > 0 || options.balance_of == BalanceOf::kProbs, where,
-               ".balance_of has no effect while balance is 0");
+  const bool plain = options.balance_of == BalanceOf::kProbs &&
+                     options.count == BalanceCount::kAll && !options.per_sequence;
+  MOEKIT_CHECK(options.balance > 0 || plain, where,
+               ": balance_of, balance_count and balance_per_sequence have no effect while balance "
+               "is 0");
+  MOEKIT_CHECK(!options.per_sequence || options.count == BalanceCount::kAll, where,
+               ".balance_count: the balance within sequences counts all assignments");
   MOEKIT_CHECK(!options.per_sequence || options.balance_of == BalanceOf::kProbs, where,
                ".balance_of: the balance within sequences is of probs");
 }
@@ -87,9 +92,10 @@ void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
 AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& /*site*/) {
   return make_aux_loss("balance", options.balance, [options](const AuxLossInput& in) {
     if (options.per_sequence) return sequence_balance_loss(in.routing);
-    return options.balance_of == BalanceOf::kLogits
-               ? logit_balance_loss(in.routing.logits, in.routing.expert)
-               : load_balance_loss(in.routing.probs, in.routing.expert);
+    const auto expert =
+        options.count == BalanceCount::kFirst ? top1_expert(in.routing) : in.routing.expert;
+    return options.balance_of == BalanceOf::kLogits ? logit_balance_loss(in.routing.logits, expert)
+                                                    : load_balance_loss(in.routing.probs, expert);
   });
 }
 

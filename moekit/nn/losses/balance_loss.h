@@ -33,20 +33,27 @@ torch::Tensor logit_balance_loss(const torch::Tensor& logits, const torch::Tenso
 torch::Tensor sequence_balance_loss(const Routing& routing);
 
 enum class BalanceOf { kProbs, kLogits };
+/// Which assignments f_i counts.
+enum class BalanceCount {
+  kAll,
+  kFirst,  ///< each token's first choice alone: Lepikhin et al. 2020, arXiv:2006.16668, alg. 1
+};
 
 /// Its keys in a recipe's section `loss`.
 struct BalanceLossOptions {
   double balance = 0;  ///< coefficient
-  /// sequence_balance_loss() in place of load_balance_loss(). No recipe's key: the networks of
-  /// recipes take images, which are no sequences.
   bool per_sequence = false;
   BalanceOf balance_of = BalanceOf::kProbs;
+  BalanceCount count = BalanceCount::kAll;
 
   template <typename Field>
   void visit(Field&& field) {
     field("balance", balance, "load-balance loss (Fedus et al. 2021)", at_least(0));
     field("balance_of", balance_of,
           "what it is the mean of: probs, or logits with their noise (Chen et al. 2022)");
+    field("balance_count", count, "whose load: of all assignments, or of first choices");
+    field("balance_per_sequence", per_sequence,
+          "within each sequence, of networks that take any (DeepSeek-AI 2024)");
   }
 };
 void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
@@ -60,5 +67,12 @@ struct moekit::EnumNames<moekit::nn::BalanceOf> {
   static constexpr std::array<std::pair<nn::BalanceOf, std::string_view>, 2> kTable{{
       {nn::BalanceOf::kProbs, "probs"},
       {nn::BalanceOf::kLogits, "logits"},
+  }};
+};
+template <>
+struct moekit::EnumNames<moekit::nn::BalanceCount> {
+  static constexpr std::array<std::pair<nn::BalanceCount, std::string_view>, 2> kTable{{
+      {nn::BalanceCount::kAll, "all"},
+      {nn::BalanceCount::kFirst, "first"},
   }};
 };

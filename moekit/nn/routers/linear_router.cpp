@@ -9,6 +9,12 @@ namespace moekit::nn {
 
 namespace {
 
+/// Divides the K weights of each token by their p-norm.
+void divide_by_norm(Routing& routing, double p) {
+  const auto of_token = routing.weight.view({routing.num_tokens(), -1});
+  routing.weight = (of_token / of_token.norm(p, {1}, true)).flatten();
+}
+
 /// @param where  "LinearRouter: ", or the path of a recipe's section with a dot
 void check_options(const LinearRouterOptions& options, const std::string& where) {
   MOEKIT_CHECK(options.num_experts() >= 1, where, "num_experts must be at least 1; got ",
@@ -22,6 +28,11 @@ void check_options(const LinearRouterOptions& options, const std::string& where)
                    options.noise_scale() == LinearRouterOptions{}.noise_scale(),
                where, "noise_scale has no effect with noise = \"none\"; got ",
                options.noise_scale());
+  const bool shares = options.combine_weights() == CombineWeights::kProbs ||
+                      options.combine_weights() == CombineWeights::kCleanProbs;
+  MOEKIT_CHECK(options.weight_norm() == 0 || shares, where,
+               "weight_norm wants combine_weights = \"probs\" or \"clean_probs\"; got \"",
+               enum_name(options.combine_weights()), "\"");
 }
 
 }  // namespace
@@ -66,8 +77,12 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   const auto input = hidden.to(type);
   const auto clean = torch::linear(input, weight.to(type), bias.defined() ? bias.to(type) : bias) /
                      options.temperature();
+  const auto weighted = [&](Routing routing) {
+    if (options.weight_norm() > 0) divide_by_norm(routing, options.weight_norm());
+    return routing;
+  };
   if (!(context.training || context.always_noise) || options.noise() == RouterNoise::kNone) {
-    return route(clean, options.top_k(), options.combine_weights());
+    return weighted(route(clean, options.top_k(), options.combine_weights()));
   }
   torch::Tensor noise_std;
   torch::Tensor noise;
@@ -78,7 +93,7 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   } else {
     noise = torch::empty_like(clean).uniform_(0, 1, context.generator) * options.noise_scale();
   }
-  auto routing = route(clean + noise, options.top_k(), options.combine_weights(), clean);
+  auto routing = weighted(route(clean + noise, options.top_k(), options.combine_weights(), clean));
   routing.noise_std = noise_std;
   return routing;
 }
@@ -88,6 +103,10 @@ RouterTraits LinearRouterImpl::traits() const {
   traits.top_k = options.top_k();
   traits.no_weight_gradient =
       why_no_gradient(options.top_k(), options.num_experts(), options.combine_weights());
+  if (options.weight_norm() > 0 && options.top_k() == 1) {
+    traits.no_weight_gradient =
+        "top_k = 1 with a weight_norm gives the weight 1 whatever the router says";
+  }
   traits.combine_weights = options.combine_weights();
   traits.aux_only = options.aux_only();
   traits.adds_noise = options.noise() != RouterNoise::kNone;

@@ -27,6 +27,9 @@ struct LinearRouterOptions {
   TORCH_ARG(int64_t, num_experts) = 0;  ///< E
   TORCH_ARG(int64_t, top_k) = 0;        ///< K; 0: all experts
   TORCH_ARG(CombineWeights, combine_weights) = CombineWeights::kRenormalized;
+  /// p > 0: a token's K weights are divided by their p-norm, (sum w^p)^(1/p); 0: they are not.
+  /// Source: MegaBlocks, Gale et al. 2022, arXiv:2211.15841, released code.
+  TORCH_ARG(double, weight_norm) = 0.0;
   /// Only losses on routing train it: wanted where the weights carry no gradient, as for top_k = 1
   /// with renormalized weights.
   TORCH_ARG(bool, aux_only) = false;
@@ -42,6 +45,8 @@ struct LinearRouterOptions {
   void visit(Field&& field) {
     field("top_k", top_k_, "experts a token is sent to; 0 for all", at_least(0));
     field("combine_weights", combine_weights_, "weights of the chosen experts");
+    field("weight_norm", weight_norm_,
+          "p: a token's weights are divided by their p-norm; 0: they are not", at_least(0));
     field("aux_only", aux_only_, "no task gradient: only losses on routing train the router");
     field("temperature", temperature_, "logits are divided by it", above(0));
     field("noise", noise_, "noise on the logits in training");
@@ -58,8 +63,8 @@ struct LinearRouterOptions {
 class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
  public:
   /// @param trunk  any module tensor -> [N, hidden_size]; the router keeps its own deep copy.
-  /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, and
-  ///         noise_scale > 0 where there is noise.
+  /// @throws ArgumentError unless 0 <= top_k <= num_experts, temperature > 0, noise_scale > 0 where
+  ///         there is noise, and weights are probs or clean_probs where they have a norm.
   explicit LinearRouterImpl(LinearRouterOptions options, torch::nn::AnyModule trunk = {});
   void reset() override;
   void reset_parameters(const at::Generator& generator) override;

@@ -109,7 +109,7 @@ Routing ScoredRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
   return routing;
 }
 
-void ScoredRouterImpl::end_step() {
+void ScoredRouterImpl::end_step(const StepLoad& /*model*/) {
   if (!correction.defined()) return;
   const torch::NoGradGuard no_grad;
   const auto load = load_.to(torch::kFloat64);

@@ -65,7 +65,7 @@ class ScoredRouterImpl : public Cloneable<ScoredRouterImpl, ProjectionRouterImpl
   void reset() override;
   void reset_parameters(const at::Generator& generator) override;
   Routing forward(const torch::Tensor& tokens, const RouterContext& context) override;
-  void end_step() override;
+  void end_step(const StepLoad& model) override;
   void take_experts(ExpertEdit& edit) override;
   RouterTraits traits() const override;
 

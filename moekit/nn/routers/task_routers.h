@@ -30,6 +30,8 @@ class TaskRoutersImpl : public Cloneable<TaskRoutersImpl, RouterImpl> {
   torch::Tensor directions() const override { return active().directions(); }
   RouterTraits traits() const override { return active().traits(); }
   std::vector<torch::Tensor> expert_rows() const override { return active().expert_rows(); }
+  StepLoad step_load() const override { return active().step_load(); }
+  void end_step(const StepLoad& model) override { active().end_step(model); }
   /// @throws ArgumentError where routers know different numbers of experts
   void take_experts(ExpertEdit& edit) override;
 

@@ -8,6 +8,7 @@
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/random.h"
 #include "moekit/models/model_io.h"
+#include "moekit/run/run_folder.h"
 
 namespace moekit::classification {
 namespace fs = std::filesystem;
@@ -15,19 +16,12 @@ namespace {
 
 using Modules = std::vector<std::shared_ptr<torch::nn::Module>>;
 
-/// @throws IoError naming the key for a run without a finished model
-void check_has_model(const char* key, const std::string& run) {
-  std::error_code error;
-  if (fs::exists(fs::path(run) / "model" / "model.safetensors", error)) return;
-  throw IoError(concat(key, ": ", run, " holds no model of a finished run"));
-}
-
 /// Copies parts of the model, by their names in it, out of another run's model.
 void copy_parts(const char* key, const std::string& run, models::ClassifierImpl& model,
                 const Modules& parts) {
   if (run.empty()) return;
   MOEKIT_CHECK(!parts.empty(), key, ": the model has no such part");
-  check_has_model(key, run);
+  run::check_has_model(key, run);
   const fs::path file = fs::path(run) / "model" / "model.safetensors";
   checkpoint::check_in_manifest(file);
   const auto tensors = checkpoint::open_tensors(file);
@@ -77,7 +71,7 @@ bool is_within(const std::string& name, const std::vector<std::string>& prefixes
 void copy_dense(const std::string& run, models::ClassifierImpl& model, const Json& recipe) {
   static constexpr const char* kKey = "init.dense_from";
   if (run.empty()) return;
-  check_has_model(kKey, run);
+  run::check_has_model(kKey, run);
   check_like(kKey, run, recipe);
   const torch::NoGradGuard no_grad;
   const auto dense = models::load_model(fs::path(run) / "model");

@@ -1,6 +1,5 @@
 #include "moekit/tasks/classification/task.h"
 
-#include "moekit/core/checksum.h"
 #include "moekit/models/model_io.h"
 #include "moekit/run/run.h"
 #include "moekit/tasks/classification/inspection.h"
@@ -22,21 +21,11 @@ Config bind(const ConfigTree& recipe) {
   return config;
 }
 
-/// The models that a run starts from. One that is not there is missed when it is read.
 std::map<std::string, std::string> models_of(const InitConfig& init) {
-  std::map<std::string, std::string> models;
-  const std::pair<const char*, const std::string&> runs[] = {
-      {"init.router_from", init.router_from},
-      {"init.trunk_from", init.trunk_from},
-      {"init.experts_from", init.experts_from},
-      {"init.dense_from", init.dense_from}};
-  for (const auto& [key, run] : runs) {
-    const fs::path manifest = fs::path(run) / "model" / "manifest.json";
-    std::error_code error;
-    // The manifest holds the sums of all files of the model.
-    if (!run.empty() && fs::is_regular_file(manifest, error)) models[key] = sha256_file(manifest);
-  }
-  return models;
+  return run::model_checksums({{"init.router_from", init.router_from},
+                               {"init.trunk_from", init.trunk_from},
+                               {"init.experts_from", init.experts_from},
+                               {"init.dense_from", init.dense_from}});
 }
 
 run::RunRecipe recipe_of(const Config& config, std::string data) {

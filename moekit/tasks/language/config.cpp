@@ -25,6 +25,9 @@ void validate(const Config& config) {
                "data.vocabulary has no effect with tokenizer = \"", config.data.tokenizer,
                "\"; got ", config.data.vocabulary);
   train::check(config.train.loop, "train");
+  if (!config.init.dense_from.empty()) return;
+  MOEKIT_CHECK(to_json(config.init) == to_json(InitConfig{}),
+               "init: its other keys have no effect without init.dense_from");
 }
 
 Config read_config(const std::filesystem::path& run) {

@@ -6,6 +6,7 @@
 #include "moekit/core/field_rule.h"
 #include "moekit/models/decoder.h"
 #include "moekit/nn/loss_kinds.h"
+#include "moekit/nn/upcycle.h"
 #include "moekit/train/config.h"
 
 namespace moekit::language {
@@ -65,6 +66,20 @@ struct TrainSection {
   }
 };
 
+/// Where first weights come from.
+struct InitConfig {
+  std::string dense_from;
+  nn::UpcycleOptions upcycle;
+
+  template <typename Field>
+  void visit(Field&& field) {
+    field("dense_from", dense_from,
+          "run of a model without mixtures, which this one begins as: experts are its feed-forward "
+          "networks");
+    upcycle.visit(field);
+  }
+};
+
 /// A recipe of `task = "language"`.
 struct Config {
   std::string task = "language";
@@ -75,6 +90,7 @@ struct Config {
   models::DecoderConfig model;
   OptionSet<nn::LossKinds> loss;
   TrainSection train;
+  InitConfig init;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -86,6 +102,7 @@ struct Config {
     field("model", model, "");
     field("loss", loss, "");
     field("train", train, "");
+    field("init", init, "");
   }
 };
 

@@ -3,35 +3,17 @@
 #include <torch/types.h>
 
 #include <chrono>
-#include <cmath>
 #include <random>
 
-#include "moekit/checkpoint/manifest.h"
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
-#include "moekit/core/schema.h"
-#include "moekit/models/decoder.h"
-#include "moekit/models/model_io.h"
+#include "moekit/models/decoder_io.h"
 #include "moekit/tasks/language/text_data.h"
 #include "moekit/tensor/arithmetic.h"
 
 namespace moekit::language {
 namespace fs = std::filesystem;
 namespace {
-
-models::Decoder load_decoder(const fs::path& folder) {
-  static const Schema kSchema =
-      Schema::object({{"model", Schema::map(Schema::any())}, {"vocabulary", Schema::count(1)}});
-  checkpoint::check_manifest(folder);
-  const fs::path file = folder / "config.json";
-  const Json description = read_json(file);
-  kSchema.check(description, file.string());
-  models::DecoderConfig config;
-  bind_json(description["model"], file.string(), config);
-  models::Decoder model(config, description["vocabulary"].get<int64_t>());
-  models::load_weights(*model, folder);
-  return model;
-}
 
 torch::Tensor row_of(const std::vector<int32_t>& ids) {
   return torch::tensor(ids, torch::kInt).to(torch::kLong).unsqueeze(0);
@@ -44,7 +26,7 @@ Json generate(const fs::path& run, const text::GenerationOptions& options,
   text::check_options(options);
   const torch::NoGradGuard no_grad;
   tensor::start_arithmetic(read_config(run).threads);
-  auto model = load_decoder(run / "model");
+  auto model = models::load_decoder(run / "model");
   const auto tokenizer = text::Tokenizer::load(run / "tokenizer.json");
   MOEKIT_CHECK_FORMAT(tokenizer.vocabulary_size() == model->vocabulary_size(),
                       (run / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
@@ -75,7 +57,7 @@ Json generate(const fs::path& run, const text::GenerationOptions& options,
   while (true) {
     const auto last = logits[0][-1].contiguous();
     const auto* values = last.data_ptr<float>();
-    const double uniform = std::ldexp(static_cast<double>(generator() >> 11), -53);
+    const double uniform = uniform_unit(generator);
     const auto next =
         static_cast<int32_t>(text::choose_token({values, values + last.numel()}, options, uniform));
     if (end && next == *end) {

@@ -8,8 +8,11 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/metrics/load.h"
+#include "moekit/run/run_folder.h"
+#include "moekit/tasks/language/initialize.h"
 #include "moekit/tasks/language/routed_texts.h"
 #include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::language {
 namespace {
@@ -27,12 +30,6 @@ torch::Tensor token_losses(const torch::Tensor& logits, const torch::Tensor& nex
       .view_as(next);
 }
 
-/// How far the fullest expert is above the mean. Source: Wang et al. 2024, arXiv:2408.15664, eq. 4.
-double max_violation(const torch::Tensor& load) {
-  const double mean = load.mean().item<double>();
-  return mean > 0 ? load.max().item<double>() / mean - 1 : 0;
-}
-
 }  // namespace
 
 double Judged::mean_loss() const {
@@ -46,7 +43,7 @@ LanguageProblem::LanguageProblem(Config config, TextData data)
       data_(std::move(data)),
       model_(config_.model, data_.vocabulary_size()) {
   validate(config_);
-  model_->reset_parameters(seed_of(config_, "router-init"), seed_of(config_, "experts-init"));
+  initialize(*model_, config_, data_.tokenizer);
 }
 
 int64_t LanguageProblem::total_steps() const {
@@ -119,7 +116,50 @@ Judged LanguageProblem::judge() {
     out.bits_per_byte.push_back(loss / M_LN2 / std::max(bytes, 1.0));
     out.tokens.push_back(tokens);
   }
+  double assignments = 0;
+  for (const auto& load : out.load) assignments += load.sum().item<double>();
+  const auto tokens = std::accumulate(out.tokens.begin(), out.tokens.end(), int64_t{0});
+  if (!out.load.empty()) {
+    out.experts_per_token =
+        assignments / static_cast<double>(tokens * static_cast<int64_t>(out.load.size()));
+  }
   return out;
+}
+
+Json LanguageProblem::operations() {
+  const torch::NoGradGuard no_grad;
+  model_->eval();
+  const int64_t length = config_.model.context;
+  const auto ids = data_.judged(0, 1, length, false).ids.narrow(1, 0, length).contiguous();
+  const tensor::OperationCounter counter;
+  model_->forward(ids, {});
+  double experts = 0;
+  double routers = 0;
+  for (const auto& [name, count] : counter.parts()) {
+    const auto in_mixture = name.find(".mixture");
+    if (in_mixture == std::string::npos) continue;
+    (name.find(".router", in_mixture) == std::string::npos ? experts : routers) += count;
+  }
+  const auto tokens = static_cast<double>(length);
+  return {{"all", counter.total() / tokens},
+          {"experts", experts / tokens},
+          {"routers", routers / tokens}};
+}
+
+double LanguageProblem::leak() {
+  const torch::NoGradGuard no_grad;
+  model_->eval();
+  const int64_t length = config_.model.context;
+  const int64_t known = length / 2;
+  if (known == 0) return 0;
+  const auto logits = [&](const torch::Tensor& ids) {
+    return model_->forward(ids, {}).logits.narrow(1, 0, known);
+  };
+  auto ids = data_.judged(0, 1, length, false).ids.narrow(1, 0, length).contiguous();
+  const auto before = logits(ids);
+  auto later = ids.narrow(1, known, length - known);
+  later.copy_((later + 1) % data_.vocabulary_size());
+  return (logits(ids) - before).abs().max().item<double>();
 }
 
 Json LanguageProblem::figures_of(const Judged& judged) const {
@@ -133,11 +173,13 @@ Json LanguageProblem::figures_of(const Judged& judged) const {
   out["domains"] = std::move(domains);
   Json layers = Json::object();
   double worst = 0;
+  double active = 0;
   for (size_t l = 0; l < judged.layers.size(); ++l) {
     const auto load = judged.load[l].sum(0);
     const auto stats = metrics::load_stats(load);
-    const double violation = max_violation(load);
+    const double violation = metrics::max_violation(load);
     worst = std::max(worst, violation);
+    active += metrics::activation_share(load) / static_cast<double>(judged.layers.size());
     Json by_domain = Json::object();
     for (size_t d = 0; d < data_.domains.size(); ++d) {
       by_domain[data_.domains[d].name] =
@@ -150,6 +192,8 @@ Json LanguageProblem::figures_of(const Judged& judged) const {
                                 {"by_domain", std::move(by_domain)}};
   }
   out["max_violation"] = worst;
+  out["experts_per_token"] = judged.experts_per_token;
+  out["activation_share"] = active;
   out["layers"] = std::move(layers);
   return out;
 }
@@ -184,7 +228,11 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
     causal = causal && layer.router->traits().causal;
   }
   summary["causal"] = causal;
+  summary["leak"] = leak();
+  summary["operations_per_token"] = operations();
   summary["test"] = figures_of(judge());
+  const auto lines = run::read_metrics(folder);
+  if (!lines.empty()) summary["first"] = {{"loss", lines.front()["test"]["loss"]}};
   return summary;
 }
 

@@ -16,6 +16,7 @@ struct Judged {
   std::vector<int64_t> tokens;        ///< of a domain
   std::vector<std::string> layers;    ///< mixtures by name
   std::vector<torch::Tensor> load;    ///< of each mixture: [domains, E], assignments, float64
+  double experts_per_token = 0;       ///< that were chosen, over all mixtures
   double mean_loss() const;           ///< over all tokens
 };
 
@@ -42,6 +43,12 @@ class LanguageProblem : public train::Problem {
 
  private:
   Judged judge();
+  /// Of a forward pass over a judged window, a token, two a multiply-add: "all", "experts" (of
+  /// mixtures: what is neither router nor attention), "routers".
+  Json operations();
+  /// How much the logits of a judged window's first half change, at most, when its second half is
+  /// another one: rounding, unless a router looks ahead.
+  double leak();
   Json figures_of(const Judged& judged) const;
 
   Config config_;

@@ -21,14 +21,16 @@ struct Visit {
   double weight = 0;
 };
 
-/// The experts of each token, heaviest first, of equal ones the lower.
-std::vector<std::vector<report::RoutedTo>> routes_of(const nn::Routing& routing) {
-  std::vector<std::vector<report::RoutedTo>> out(static_cast<size_t>(routing.num_tokens()));
+/// The experts of each of N tokens, heaviest first, of equal ones the lower. Where a mixture cuts
+/// tokens into parts, a token has the experts of all its parts.
+std::vector<std::vector<report::RoutedTo>> routes_of(const nn::Routing& routing, int64_t tokens) {
+  std::vector<std::vector<report::RoutedTo>> out(static_cast<size_t>(tokens));
+  const int64_t parts = routing.num_tokens() / tokens;
   const auto token = routing.token.contiguous();
   const auto expert = routing.expert.contiguous();
   const auto weight = routing.weight.detach().to(torch::kFloat64).contiguous();
   for (int64_t a = 0; a < routing.num_assignments(); ++a) {
-    out[static_cast<size_t>(token.data_ptr<int64_t>()[a])].push_back(
+    out[static_cast<size_t>(token.data_ptr<int64_t>()[a] / parts)].push_back(
         {static_cast<int>(expert.data_ptr<int64_t>()[a]), weight.data_ptr<double>()[a]});
   }
   for (auto& list : out) {
@@ -122,7 +124,7 @@ report::RoutedTexts route_texts(models::DecoderImpl& model, const TextData& data
           readable(data.tokenizer, static_cast<int32_t>(drawn.ids[0][t].item<int64_t>())));
     }
     for (size_t l = 0; l < output.layers.size(); ++l) {
-      auto routes = routes_of(output.layers[l].routing);
+      auto routes = routes_of(output.layers[l].routing, drawn.ids.size(0) * length);
       for (size_t n = 0; n < routes.size(); ++n) {
         const auto place = static_cast<int64_t>(n);
         const auto id = drawn.ids[place / length][place % length].item<int64_t>();

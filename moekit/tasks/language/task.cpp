@@ -20,11 +20,9 @@ Config bind(const ConfigTree& recipe) {
 }
 
 run::RunRecipe recipe_of(const Config& config, std::string data) {
-  return {to_json(config),
-          config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); },
-          std::move(data),
-          {}};
+  return {to_json(config), config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data),
+          run::model_checksums({{"init.dense_from", config.init.dense_from}})};
 }
 
 class LanguageTask : public run::Task {
@@ -35,6 +33,17 @@ class LanguageTask : public run::Task {
   std::string data_set(const ConfigTree& recipe) const override {
     const auto corpus = bind(recipe).data.corpus;
     return corpus.empty() ? "texts of Debian packages" : corpus;
+  }
+  std::string why_no_data(const ConfigTree& recipe, const std::string&) const override {
+    const auto corpus = bind(recipe).data.corpus;
+    const auto [at, fresh] = missing_.try_emplace(corpus);
+    if (!fresh) return at->second;
+    try {
+      read_texts(corpus);
+    } catch (const Error& error) {
+      at->second = error.what();
+    }
+    return at->second;
   }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
     const Config config = bind(recipe);
@@ -95,6 +104,7 @@ class LanguageTask : public run::Task {
 
  private:
   mutable std::map<std::string, std::string> checksums_;  // by the section `data`
+  mutable std::map<std::string, std::string> missing_;    // by corpus, why it cannot be read
 };
 
 }  // namespace

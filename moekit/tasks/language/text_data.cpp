@@ -129,8 +129,7 @@ Windows TextData::draw(int64_t count, int64_t length, uint64_t seed, bool docume
   std::mt19937_64 generator(seed);
   std::vector<std::pair<size_t, int64_t>> places;
   for (int64_t b = 0; b < count; ++b) {
-    // 53 bits: the same on every platform, which std::discrete_distribution does not promise.
-    double at = std::ldexp(static_cast<double>(generator() >> 11), -53);
+    double at = uniform_unit(generator);
     size_t d = 0;
     while (d + 1 < domains.size() && at >= weights[d]) at -= weights[d++];
     while (weights[d] == 0) --d;  // rounding may lead beyond the last one that is drawn
@@ -152,10 +151,13 @@ Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents
   return cut(domains, places, length, documents);
 }
 
+std::vector<data::TextDomain> read_texts(const std::string& corpus) {
+  return corpus.empty() ? data::default_corpus() : data::read_corpus(corpus);
+}
+
 TextData load_text_data(const Config& config) {
   const auto& options = config.data;
-  const auto texts =
-      options.corpus.empty() ? data::default_corpus() : data::read_corpus(options.corpus);
+  const auto texts = read_texts(options.corpus);
   TextData out{make_tokenizer(options, texts), {}, {}, {}, {}};
   Sha256 sum;
   sum.add(out.tokenizer.document());

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "moekit/data/corpora.h"
 #include "moekit/tasks/language/config.h"
 #include "moekit/text/tokenizer.h"
 
@@ -43,6 +44,10 @@ struct TextData {
   /// Windows of a domain's judged texts, evenly spread and not overlapping; as many as there are.
   Windows judged(size_t domain, int64_t count, int64_t length, bool documents) const;
 };
+
+/// The texts that `data.corpus` names, the default ones where it is empty.
+/// @throws IoError, FormatError, ArgumentError
+std::vector<data::TextDomain> read_texts(const std::string& corpus);
 
 /// Reads the texts, makes the tokenizer where it is to be learned, and divides them.
 /// @throws ArgumentError naming the key: too few tokens for a window; IoError, FormatError

@@ -4,8 +4,8 @@
 
 #include "moekit/core/files.h"
 #include "moekit/core/schema.h"
-#include "moekit/run/run.h"
-#include "moekit/tasks/merged_linear/problem.h"
+#include "moekit/run/measurement.h"
+#include "moekit/tasks/merged_linear/measure.h"
 #include "moekit/tensor/arithmetic.h"
 #include "moekit/tensor/memory.h"
 
@@ -102,15 +102,8 @@ class MergedLinearTask : public run::Task {
     validate(config);
     tensor::start_arithmetic(config.threads);
     if (config.equality) check_sizes(config, to_json(config));
-    MergedLinearProblem problem(config);
-    run::RunPlan plan;
-    plan.recipe = recipe_of(config);
-    plan.seed = config.seed;
-    plan.threads = config.threads;
-    plan.events = false;  // there are no lines of metrics
-    plan.problem = &problem;
-    plan.trainer.seed = static_cast<uint64_t>(config.seed);
-    return run::run(std::move(plan), options);
+    return run::measure(
+        config, recipe_of(config), [config] { return measure(config); }, options);
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");

@@ -1,5 +1,7 @@
 #include "moekit/train/optimizers/groups.h"
 
+#include <fnmatch.h>
+
 #include "moekit/core/error.h"
 
 namespace moekit::train {
@@ -10,7 +12,8 @@ std::vector<std::vector<torch::Tensor>> split_parameters(const OptimizerSite& si
     if (!item.value().requires_grad()) continue;
     size_t group = 0;
     for (size_t g = 0; g < site.groups.size() && group == 0; ++g) {
-      if (item.key().rfind(site.groups[g].match, 0) == 0) group = g + 1;
+      const std::string pattern = site.groups[g].match + "*";
+      if (::fnmatch(pattern.c_str(), item.key().c_str(), 0) == 0) group = g + 1;
     }
     parameters[group].push_back(item.value());
   }

@@ -113,6 +113,64 @@ TEST_F(LanguageTest, ResumesToTheSameBytes) {
   }
 }
 
+TEST_F(LanguageTest, BeginsAsADenseModelOfTheSameTexts) {
+  const std::vector<std::string> dense = {
+      "model.routed_every=0", "model.router={ kind = \"linear\", bias = false, top_k = 2 }"};
+  const auto of = [&](std::vector<std::string> set) {
+    set.insert(set.begin(), dense[1]);
+    set.push_back(concat("init.dense_from=\"", (folder_ / "dense").string(), "\""));
+    return set;
+  };
+  const Json trained_dense = trained("dense", dense);
+  const double loss = trained_dense["test"]["loss"].get<double>();
+  const Json whole = trained("whole", of({"model.expert.intermediate_size=24"}));
+  EXPECT_NEAR(whole["first"]["loss"].get<double>(), loss, 1e-5);
+  EXPECT_LT(whole["test"]["loss"].get<double>(), loss);
+  const Json slices = trained("slices", of({"init.granularity=2"}));
+  EXPECT_NEAR(slices["first"]["loss"].get<double>(), loss, 1e-5);
+  const auto refused = [&](const std::vector<std::string>& set) { return refusal(of(set), true); };
+  EXPECT_NE(refused({}).find("intermediate_size 12"), std::string::npos) << refused({});
+  EXPECT_NE(refused({"data.vocabulary=310"}).find("init.dense_from"), std::string::npos);
+  EXPECT_NE(refused({"init.granularity=2", "model.num_heads=4"}).find("model.num_heads"),
+            std::string::npos);
+  EXPECT_NE(refusal({"init.granularity=2"}).find("init"), std::string::npos);
+}
+
+TEST_F(LanguageTest, TellsOperationsAndWhetherARouterLooksAhead) {
+  const Json plain = trained("plain", {"model.router={ kind = \"linear\", top_k = 2 }"});
+  EXPECT_LT(plain["leak"].get<double>(), 1e-5);
+  EXPECT_NEAR(plain["test"]["experts_per_token"].get<double>(), 2, 1e-9);
+  // Two layers, two experts a token, three matrices of 16 x 12; routers of 4 experts.
+  EXPECT_NEAR(plain["operations_per_token"]["experts"].get<double>(), 2 * 2 * 2 * 3 * 16 * 12,
+              1e-6);
+  EXPECT_NEAR(plain["operations_per_token"]["routers"].get<double>(), 2 * 2 * 16 * 4, 1e-6);
+  EXPECT_GT(plain["test"]["activation_share"].get<double>(), 0.2);
+  const Json choice = trained("choice", {"model.router={ kind = \"expert_choice\" }"});
+  EXPECT_GT(choice["leak"].get<double>(), 1e-4);
+  const Json heads =
+      trained("heads", {"model.router={ kind = \"linear\", top_k = 2 }", "model.token_heads=2",
+                        "model.head_layer=true", "model.merge_layer=true", "model.num_shared=1"});
+  EXPECT_NEAR(heads["test"]["experts_per_token"].get<double>(), 4, 1e-9);
+  EXPECT_NEAR(heads["operations_per_token"]["experts"].get<double>(),
+              2 * (2 * 4 * 3 * 8 * 12 + 2 * 2 * 16 * 16 + 2 * 3 * 16 * 12), 1e-6);
+  EXPECT_TRUE(fs::exists(folder_ / "heads" / "texts.json"));
+}
+
+TEST_F(LanguageTest, PartsOfABatchGiveTheSameWithAPenaltyOfTheRouter) {
+  const std::vector<std::string> relu = {
+      "model.router={ kind = \"relu\", first_coefficient = 0.1 }", "train.optimizer=sgd"};
+  const Json whole = trained("whole", relu);
+  auto set = relu;
+  set.push_back("train.accumulate=4");
+  const Json parts = trained("parts", set);
+  EXPECT_NEAR(whole["test"]["loss"].get<double>(), parts["test"]["loss"].get<double>(), 1e-5);
+  const auto aux = [&](const char* run) {
+    return run::read_metrics(folder_ / run, Schema::any()).back()["aux_loss"].get<double>();
+  };
+  EXPECT_GT(aux("whole"), 0.01);
+  EXPECT_NEAR(aux("whole"), aux("parts"), 1e-5);
+}
+
 TEST_F(LanguageTest, LearnsAndTellsOfEveryDomain) {
   const Json summary = trained("a", {"train.epochs=20", "train.schedule=constant"});
   const auto lines = run::read_metrics(folder_ / "a", Schema::any());

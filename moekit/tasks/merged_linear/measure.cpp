@@ -1,4 +1,4 @@
-#include "moekit/tasks/merged_linear/problem.h"
+#include "moekit/tasks/merged_linear/measure.h"
 
 #include "moekit/bench/merged_bench.h"
 #include "moekit/metrics/encoder_operations.h"
@@ -34,24 +34,14 @@ Json encoder_json(const EncoderConfig& c) {
 
 }  // namespace
 
-MergedLinearProblem::MergedLinearProblem(Config config)
-    : config_(std::move(config)), module_(std::make_shared<torch::nn::Module>("merged_linear")) {
-  validate(config_);
-}
-
-train::StepResult MergedLinearProblem::forward(const train::StepKey& /*key*/) {
-  throw ArgumentError("merged_linear: measures a layer and trains none");
-}
-
-Json MergedLinearProblem::finish(const train::LoopState& /*state*/,
-                                 const std::filesystem::path& /*folder*/) {
-  const auto& c = config_.layer;
+Json measure(const Config& config) {
+  const auto& c = config.layer;
   Json summary = {
-      {"seed", config_.seed},
+      {"seed", config.seed},
       {"parameters", c.num_experts * (c.hidden_size + (c.bias ? 1 : 0)) * c.intermediate_size}};
-  if (config_.equality) summary.update(compare_paths(config_));
-  if (config_.encoder.selected > 0) summary["encoder"] = encoder_json(config_.encoder);
-  if (config_.latency.runs > 0) summary["latency"] = measure_latency(config_);
+  if (config.equality) summary.update(compare_paths(config));
+  if (config.encoder.selected > 0) summary["encoder"] = encoder_json(config.encoder);
+  if (config.latency.runs > 0) summary["latency"] = measure_latency(config);
   return summary;
 }
 
