@@ -30,11 +30,22 @@ std::shared_ptr<nn::ExpertsImpl> make_shared_experts(const DecoderConfig& config
       nn::LayerSite{{config.hidden_size}, config.num_shared, config.hidden_size});
 }
 
-nn::MoE make_mixture(const DecoderConfig& config, int64_t vocabulary_size) {
-  auto parts = make_parts(config.router, config.expert, site_of(config, vocabulary_size));
+/// @param first  whether no block before has one
+nn::MoE make_mixture(const DecoderConfig& config, int64_t vocabulary_size, bool first) {
+  auto site = site_of(config, vocabulary_size);
+  if (!first) site.previous_experts = config.num_experts;
+  auto parts = make_parts(config.router, config.expert, site);
   return nn::MoE(std::move(parts.router), std::move(parts.experts),
                  nn::MoEOptions().capacity(config.capacity),
                  config.multi_head.any() ? nullptr : make_shared_experts(config));
+}
+
+/// A mixture's logits, a row for each token, zeros for masked ones, which it has none of.
+torch::Tensor logits_of_all(const nn::Routing& routing, int64_t tokens) {
+  if (!routing.rows.defined()) return routing.logits;
+  const auto& logits = routing.logits;
+  return torch::zeros({tokens, logits.size(1)}, logits.options().requires_grad(false))
+      .index_copy(0, routing.rows, logits);
 }
 
 nn::MlpExperts make_dense(const DecoderConfig& config) {
@@ -78,15 +89,16 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   MOEKIT_CHECK(config.hidden_size % config.multi_head.token_heads() == 0, where,
                ".token_heads must divide hidden_size = ", config.hidden_size, "; got ",
                config.multi_head.token_heads());
-  bool routed = false;
-  for (int64_t l = 0; l < config.num_layers; ++l) routed = routed || config.routed(l);
-  MOEKIT_CHECK(routed || config.routed_every == 0, where,
+  int64_t routed = 0;
+  for (int64_t l = 0; l < config.num_layers; ++l) routed += config.routed(l) ? 1 : 0;
+  MOEKIT_CHECK(routed > 0 || config.routed_every == 0, where,
                ".first_routed must be below num_layers = ", config.num_layers, "; got ",
                config.first_routed, "; routed_every = 0 makes a model without mixtures");
-  MOEKIT_CHECK(routed || !config.multi_head.any(), where,
+  MOEKIT_CHECK(routed > 0 || !config.multi_head.any(), where,
                ".token_heads, head_layer and merge_layer have no effect without mixtures");
-  if (!routed) return;
-  const auto site = site_of(config, vocabulary_size);
+  if (routed == 0) return;
+  auto site = site_of(config, vocabulary_size);
+  if (routed > 1) site.previous_experts = config.num_experts;
   check_parts(config.router, config.expert, site, where);
   const auto router = make_parts(config.router, config.expert, site).router;
   check_sparse_router(*router, config.capacity, where);
@@ -95,10 +107,10 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
 /// A block: x + attention(norm(x)), then x + feed_forward(norm(x)).
 class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
  public:
-  DecoderBlockImpl(const DecoderConfig& config, int64_t vocabulary_size, bool routed)
+  DecoderBlockImpl(const DecoderConfig& config, int64_t vocabulary_size, int64_t number)
       : config_(config) {
-    if (routed) {
-      moe = make_mixture(config, vocabulary_size);
+    if (config.routed(number)) {
+      moe = make_mixture(config, vocabulary_size, number == config.first_routed);
       if (config.multi_head.any()) {
         multi_head = nn::MultiHeadMoE(config.hidden_size, config.multi_head, moe,
                                       make_shared_experts(config));
@@ -229,8 +241,7 @@ DecoderImpl::DecoderImpl(DecoderConfig config, int64_t vocabulary_size)
   check_decoder(config_, vocabulary_size, "model");
   rotary_ = nn::rotary_table(config_.context, config_.dim_of_head(), config_.rope_theta);
   for (int64_t l = 0; l < config_.num_layers; ++l) {
-    blocks_.push_back(
-        std::make_shared<DecoderBlockImpl>(config_, vocabulary_size, config_.routed(l)));
+    blocks_.push_back(std::make_shared<DecoderBlockImpl>(config_, vocabulary_size, l));
   }
   register_all();
 }
@@ -287,7 +298,9 @@ DecoderOutput DecoderImpl::run(const torch::Tensor& ids, nn::RouterContext conte
     x = tensor::counted(name, [&] {
       return blocks_[l]->forward(x, context, settings, rotary_, cache, l, output.layers, name);
     });
-    if (!output.layers.empty()) context.previous_logits = output.layers.back().routing.logits;
+    if (output.layers.empty()) continue;
+    context.previous_logits =
+        logits_of_all(output.layers.back().routing, ids.numel() * config_.multi_head.token_heads());
   }
   if (cache != nullptr) cache->length_ += ids.size(1);
   output.logits = tensor::counted(

@@ -28,6 +28,8 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
  public:
   virtual int64_t num_experts() const = 0;
   virtual int64_t output_size() const = 0;
+  /// How many of the experts compute; those behind them cost next to nothing.
+  virtual int64_t num_computing() const { return num_experts(); }
   /// Dimensions of one token: 1 for vectors [D], 3 for images [C, H, W]; 0 where it may be any.
   /// Tokens with two more come as [B, T, ...] and are flattened by the layer.
   virtual int64_t token_dim() const { return 1; }

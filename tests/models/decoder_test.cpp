@@ -105,6 +105,33 @@ TEST(Decoder, DocumentsSideBySideAreAsAlone) {
   EXPECT_TRUE(torch::allclose(both.narrow(1, 8, 12), two, 1e-4, 1e-5));
 }
 
+TEST(Decoder, RoutersHearOfTheMixtureBeforeAlsoWithAMask) {
+  const torch::NoGradGuard no_grad;
+  auto config = small();
+  auto plain = made(config);
+  config.router->as<nn::LinearRouterConfig>().router.residual(true);
+  auto model = made(config);
+  const auto text = ids(2, 9);
+  nn::RouterContext context;
+  context.mask = torch::ones({2, 9}, torch::kBool);
+  context.mask[1].narrow(0, 5, 4).fill_(false);
+  const auto output = model->forward(text, context);
+  const auto short_one = model->forward(text.narrow(0, 1, 1).narrow(1, 0, 5), {});
+  EXPECT_TRUE(torch::allclose(output.logits[1].narrow(0, 0, 5), short_one.logits[0], 1e-3, 1e-5));
+  // Without what it adds, the model is the one that has no residuals, bit for bit.
+  auto parameters = model->named_parameters();
+  for (auto& item : plain->named_parameters()) item.value().copy_(parameters[item.key()]);
+  EXPECT_FALSE(torch::equal(plain->forward(text, {}).logits, model->forward(text, {}).logits));
+  int zeroed = 0;
+  for (auto& item : parameters) {
+    if (item.key().find("residual_weight") == std::string::npos) continue;
+    item.value().zero_();
+    ++zeroed;
+  }
+  EXPECT_EQ(zeroed, 1);  // the first of two mixtures has none
+  EXPECT_TRUE(torch::equal(plain->forward(text, {}).logits, model->forward(text, {}).logits));
+}
+
 TEST(Decoder, HasMixturesWhereTheConfigSays) {
   auto model = made(small());
   std::vector<std::string> names;

@@ -84,6 +84,28 @@ TEST(LinearRouter, DividesWeightsByTheirNorm) {
   EXPECT_THROW(LinearRouter(LinearRouterOptions(3, 4).top_k(2).weight_norm(1)), ArgumentError);
 }
 
+TEST(LinearRouter, AddsTheLogitsOfTheMixtureBefore) {
+  LinearRouter router(LinearRouterOptions(3, 4).residual(true).previous_experts(5));
+  const auto x = torch::randn({6, 3});
+  RouterContext context;
+  context.previous_logits = torch::randn({6, 5}).requires_grad_();
+  const auto want = torch::linear(x, router->weight, router->bias) +
+                    torch::linear(context.previous_logits, router->residual_weight);
+  const auto routing = router->forward(x, context);
+  EXPECT_TRUE(torch::allclose(routing.logits, want));
+  (routing.probs * torch::randn({6, 4})).sum().backward();
+  EXPECT_GT(context.previous_logits.grad().abs().sum().item<double>(), 0);
+  EXPECT_GT(router->residual_weight.grad().abs().sum().item<double>(), 0);
+  EXPECT_THROW(router->forward(x, {}), ArgumentError);
+  context.previous_logits = torch::randn({6, 4});
+  EXPECT_THROW(router->forward(x, context), ArgumentError);
+  LinearRouter first(LinearRouterOptions(3, 4).residual(true));  // of a model's first mixture
+  EXPECT_EQ(first->parameters().size(), 2U);
+  EXPECT_THROW(check_linear_router({{}, LinearRouterOptions().residual(true)}, LayerSite{{3}, 4, 3},
+                                   "model.router"),
+               ArgumentError);
+}
+
 TEST(LinearRouter, RunsATrunkAndKeepsACopyOfIt) {
   torch::nn::Linear trunk(5, 3);
   LinearRouter router(LinearRouterOptions(3, 2).bias(false), torch::nn::AnyModule(trunk));

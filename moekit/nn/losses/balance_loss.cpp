@@ -1,5 +1,7 @@
 #include "moekit/nn/losses/balance_loss.h"
 
+#include <algorithm>
+
 #include "moekit/core/error.h"
 
 namespace moekit::nn {
@@ -26,14 +28,35 @@ void check_shapes(const torch::Tensor& probs, const torch::Tensor& expert) {
                " and ", expert.sizes());
 }
 
-/// E * sum_i f_i mean(values_i). @param values [N, E]
-torch::Tensor balance_of(const torch::Tensor& values, const torch::Tensor& expert) {
+/// E * sum_i w_i f_i mean(values_i). @param values [N, E] @param weight [E]; undefined: ones
+torch::Tensor balance_of(const torch::Tensor& values, const torch::Tensor& expert,
+                         const torch::Tensor& weight = {}) {
   const int64_t num_experts = values.size(1);
   const auto v = at_least_float(values);
   if (expert.size(0) == 0) return v.sum() * 0;
   const auto counts = torch::bincount(expert, {}, num_experts);
-  const auto fraction = counts.to(v.scalar_type()) / static_cast<double>(expert.numel());
+  auto fraction = counts.to(v.scalar_type()) / static_cast<double>(expert.numel());
+  if (weight.defined()) fraction = fraction * weight.to(v.scalar_type());
   return static_cast<double>(num_experts) * (fraction * v.mean(0)).sum();
+}
+
+/// Experts that compute, of all the model's mixtures, which are alike.
+int64_t computing_of(const LossSite& site) {
+  int64_t computing = 0;
+  for (const auto& layer : site.layers) {
+    const int64_t own = layer.experts->num_computing();
+    MOEKIT_CHECK(computing == 0 || own == computing,
+                 "balance_tau: layers have different numbers of experts that compute: ", computing,
+                 " and, in ", layer.name, ", ", own);
+    computing = own;
+  }
+  return computing;
+}
+
+int64_t most_experts(const LossSite& site) {
+  int64_t most = 0;
+  for (const auto& layer : site.layers) most = std::max(most, layer.experts->num_experts());
+  return most;
 }
 
 }  // namespace
@@ -42,6 +65,15 @@ torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor&
   check_shapes(probs, expert);
   if (expert.size(0) > 0) check_rows(probs);
   return balance_of(probs, expert);
+}
+
+torch::Tensor weighted_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert,
+                                    const torch::Tensor& weight) {
+  check_shapes(probs, expert);
+  MOEKIT_CHECK(weight.dim() == 1 && weight.size(0) == probs.size(1),
+               "weighted_balance_loss: weight must be [", probs.size(1), "]; got ", weight.sizes());
+  if (expert.size(0) > 0) check_rows(probs);
+  return balance_of(probs, expert, weight);
 }
 
 torch::Tensor logit_balance_loss(const torch::Tensor& logits, const torch::Tensor& expert) {
@@ -79,21 +111,35 @@ void check_balance_loss(const BalanceLossOptions& options, const LossSite& site,
                         const std::string& where) {
   check_router_learns(options.balance, site, where + ".balance");
   const bool plain = options.balance_of == BalanceOf::kProbs &&
-                     options.count == BalanceCount::kAll && !options.per_sequence;
-  MOEKIT_CHECK(options.balance > 0 || plain, where,
-               ": balance_of, balance_count and balance_per_sequence have no effect while balance "
-               "is 0");
+                     options.count == BalanceCount::kAll && !options.per_sequence &&
+                     options.tau == 1;
+  MOEKIT_CHECK(
+      options.balance > 0 || plain, where,
+      ": balance_of, balance_count, balance_tau and balance_per_sequence have no effect while "
+      "balance is 0");
+  MOEKIT_CHECK(options.tau == 1 || computing_of(site) < most_experts(site), where,
+               ".balance_tau: all experts of this model compute; wanted 1, or expert.kind = "
+               "\"zero_computation\"");
+  MOEKIT_CHECK(
+      options.tau == 1 || (options.balance_of == BalanceOf::kProbs && !options.per_sequence), where,
+      ".balance_tau goes with balance_of = \"probs\" over the whole batch");
   MOEKIT_CHECK(!options.per_sequence || options.count == BalanceCount::kAll, where,
                ".balance_count: the balance within sequences counts all assignments");
   MOEKIT_CHECK(!options.per_sequence || options.balance_of == BalanceOf::kProbs, where,
                ".balance_of: the balance within sequences is of probs");
 }
 
-AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& /*site*/) {
-  return make_aux_loss("balance", options.balance, [options](const AuxLossInput& in) {
+AuxLoss make_balance_loss(const BalanceLossOptions& options, const LossSite& site) {
+  const int64_t computing = options.tau == 1 ? 0 : computing_of(site);
+  return make_aux_loss("balance", options.balance, [options, computing](const AuxLossInput& in) {
     if (options.per_sequence) return sequence_balance_loss(in.routing);
     const auto expert =
         options.count == BalanceCount::kFirst ? top1_expert(in.routing) : in.routing.expert;
+    if (options.tau != 1) {
+      auto weight = torch::full({in.routing.num_experts()}, options.tau, torch::kFloat);
+      weight.narrow(0, 0, computing).fill_(1);
+      return weighted_balance_loss(in.routing.probs, expert, weight);
+    }
     return options.balance_of == BalanceOf::kLogits ? logit_balance_loss(in.routing.logits, expert)
                                                     : load_balance_loss(in.routing.probs, expert);
   });

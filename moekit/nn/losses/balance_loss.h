@@ -19,6 +19,10 @@ namespace moekit::nn {
 /// mistake).
 torch::Tensor load_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert);
 
+/// The same where experts' terms have weights: E * sum_i w_i f_i P_i. @param weight [E]
+torch::Tensor weighted_balance_loss(const torch::Tensor& probs, const torch::Tensor& expert,
+                                    const torch::Tensor& weight);
+
 /// The same with the mean of the logits in place of probabilities, noise included, unbounded below:
 /// it lowers the logits of experts that get more. Source: the released code of Chen et al. 2022,
 /// arXiv:2208.02813, for its synthetic data.
@@ -45,6 +49,10 @@ struct BalanceLossOptions {
   bool per_sequence = false;
   BalanceOf balance_of = BalanceOf::kProbs;
   BalanceCount count = BalanceCount::kAll;
+  /// tau: weight of the terms of experts that compute nothing (`ExpertsImpl::num_computing`), so
+  /// that each of them gets about 1 / tau times the load of one that does. Source: Jin et al. 2024,
+  /// arXiv:2410.07348, eq. 7, whose loss is K / E times this one.
+  double tau = 1;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -52,6 +60,9 @@ struct BalanceLossOptions {
     field("balance_of", balance_of,
           "what it is the mean of: probs, or logits with their noise (Chen et al. 2022)");
     field("balance_count", count, "whose load: of all assignments, or of first choices");
+    field("balance_tau", tau,
+          "weight of experts that compute nothing, which get 1 / tau times the load of the others",
+          above(0));
     field("balance_per_sequence", per_sequence,
           "within each sequence, of networks that take any (DeepSeek-AI 2024)");
   }

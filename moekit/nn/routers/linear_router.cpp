@@ -52,6 +52,10 @@ void LinearRouterImpl::reset() {
   if (options.noise() == RouterNoise::kGaussian) {
     noise_weight = register_parameter("noise_weight", torch::empty(size));
   }
+  if (options.residual() && options.previous_experts() > 0) {
+    residual_weight = register_parameter(
+        "residual_weight", torch::empty({options.num_experts(), options.previous_experts()}));
+  }
   reset_parameters({});
 }
 
@@ -66,6 +70,9 @@ void LinearRouterImpl::reset_parameters(const at::Generator& generator) {
     if (bias.defined()) init_uniform_fan_in(bias, options.hidden_size(), generator);
   }
   if (noise_weight.defined()) noise_weight.zero_();
+  if (residual_weight.defined()) {
+    init_uniform_fan_in(residual_weight, options.previous_experts(), generator);
+  }
 }
 
 Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterContext& context) {
@@ -75,8 +82,17 @@ Routing LinearRouterImpl::forward(const torch::Tensor& tokens, const RouterConte
                hidden.sizes());
   const auto type = compute_type(hidden, weight);
   const auto input = hidden.to(type);
-  const auto clean = torch::linear(input, weight.to(type), bias.defined() ? bias.to(type) : bias) /
-                     options.temperature();
+  auto clean = torch::linear(input, weight.to(type), bias.defined() ? bias.to(type) : bias) /
+               options.temperature();
+  if (residual_weight.defined()) {
+    const auto& before = context.previous_logits;
+    MOEKIT_CHECK(before.defined() && before.dim() == 2 && before.size(0) == clean.size(0) &&
+                     before.size(1) == options.previous_experts(),
+                 "LinearRouter: residual = true needs the logits [", clean.size(0), ", ",
+                 options.previous_experts(), "] of the mixture before; got ",
+                 before.defined() ? concat(before.sizes()) : std::string("none"));
+    clean = clean + torch::linear(before.to(type), residual_weight.to(type));
+  }
   const auto weighted = [&](Routing routing) {
     if (options.weight_norm() > 0) divide_by_norm(routing, options.weight_norm());
     return routing;
@@ -120,6 +136,7 @@ std::vector<torch::Tensor> LinearRouterImpl::expert_rows() const {
   std::vector<torch::Tensor> rows{weight};
   if (bias.defined()) rows.push_back(bias);
   if (noise_weight.defined()) rows.push_back(noise_weight);
+  if (residual_weight.defined()) rows.push_back(residual_weight);
   return rows;
 }
 
@@ -129,7 +146,8 @@ void LinearRouterImpl::pretty_print(std::ostream& stream) const {
 }
 
 void LinearRouterImpl::take_experts(ExpertEdit& edit) {
-  for (auto* parameter : {&weight, &bias, &noise_weight}) edit.take_rows(*parameter);
+  for (auto* parameter : {&weight, &bias, &noise_weight, &residual_weight})
+    edit.take_rows(*parameter);
   // "All experts" stays all; a fixed K may not exceed the experts that are left.
   edit.then([this, experts = edit.index.numel()] {
     options.num_experts(experts).top_k(std::min(options.top_k(), experts));
@@ -140,6 +158,9 @@ void check_linear_router(const LinearRouterConfig& config, const LayerSite& site
                          const std::string& where) {
   check_trunk(config.front, site, where);
   check_options(LinearRouterOptions(config.router).num_experts(site.num_experts), where + ".");
+  MOEKIT_CHECK(!config.router.residual() || site.previous_experts > 0, where,
+               ".residual = true has no effect: the model has no second mixture, which could take "
+               "another's logits");
 }
 
 std::shared_ptr<RouterImpl> make_linear_router(const LinearRouterConfig& config,
@@ -147,6 +168,7 @@ std::shared_ptr<RouterImpl> make_linear_router(const LinearRouterConfig& config,
   auto trunk = make_trunk(config.front, site);
   auto options = config.router;
   options.hidden_size(trunk.size).num_experts(site.num_experts);
+  options.previous_experts(site.previous_experts);
   return std::make_shared<LinearRouterImpl>(std::move(options), std::move(trunk.module));
 }
 

@@ -38,6 +38,10 @@ struct LinearRouterOptions {
   TORCH_ARG(double, noise_scale) = 1.0;
   TORCH_ARG(RouterInit, init) = RouterInit::kDefault;
   TORCH_ARG(bool, bias) = true;
+  /// Logits of the model's mixture before are mapped by a learned matrix and added. Source: Jin et
+  /// al. 2024, arXiv:2410.07348, eq. 6.
+  TORCH_ARG(bool, residual) = false;
+  TORCH_ARG(int64_t, previous_experts) = 0;  ///< E of that mixture; 0: there is none before
 
  public:
   /// Names what a recipe chooses; sizes come from the layer.
@@ -53,6 +57,7 @@ struct LinearRouterOptions {
     field("noise_scale", noise_scale_, "its size", at_least(0));
     field("init", init_, "initial weights");
     field("bias", bias_, "a learned offset per expert");
+    field("residual", residual_, "the mixture before adds its logits, through a learned matrix");
   }
 };
 
@@ -77,10 +82,11 @@ class LinearRouterImpl : public Cloneable<LinearRouterImpl, RouterImpl> {
   void pretty_print(std::ostream& stream) const override;
 
   LinearRouterOptions options;
-  torch::nn::AnyModule trunk;  ///< may be empty
-  torch::Tensor weight;        ///< [E, D]
-  torch::Tensor bias;          ///< [E], undefined without
-  torch::Tensor noise_weight;  ///< [E, D], zero at first; undefined unless noise is Gaussian
+  torch::nn::AnyModule trunk;     ///< may be empty
+  torch::Tensor weight;           ///< [E, D]
+  torch::Tensor bias;             ///< [E], undefined without
+  torch::Tensor noise_weight;     ///< [E, D], zero at first; undefined unless noise is Gaussian
+  torch::Tensor residual_weight;  ///< [E, E of the mixture before], undefined without
 };
 TORCH_MODULE(LinearRouter);
 

@@ -162,7 +162,7 @@ double LanguageProblem::leak() {
   return (logits(ids) - before).abs().max().item<double>();
 }
 
-Json LanguageProblem::figures_of(const Judged& judged) const {
+Json LanguageProblem::figures_of(const Judged& judged) {
   Json out = {{"loss", judged.mean_loss()}, {"perplexity", std::exp(judged.mean_loss())}};
   Json domains = Json::object();
   for (size_t d = 0; d < judged.loss.size(); ++d) {
@@ -174,11 +174,16 @@ Json LanguageProblem::figures_of(const Judged& judged) const {
   Json layers = Json::object();
   double worst = 0;
   double active = 0;
+  double all = 0;
+  double computed = 0;
+  const auto routed = nn::routed_layers(*model_);
   for (size_t l = 0; l < judged.layers.size(); ++l) {
     const auto load = judged.load[l].sum(0);
     const auto stats = metrics::load_stats(load);
     const double violation = metrics::max_violation(load);
     worst = std::max(worst, violation);
+    all += load.sum().item<double>();
+    computed += load.narrow(0, 0, routed[l].experts->num_computing()).sum().item<double>();
     active += metrics::activation_share(load) / static_cast<double>(judged.layers.size());
     Json by_domain = Json::object();
     for (size_t d = 0; d < data_.domains.size(); ++d) {
@@ -194,6 +199,8 @@ Json LanguageProblem::figures_of(const Judged& judged) const {
   out["max_violation"] = worst;
   out["experts_per_token"] = judged.experts_per_token;
   out["activation_share"] = active;
+  // Of the tokens' choices, those that an expert computes something for.
+  out["computing_share"] = all > 0 ? computed / all : 0;
   out["layers"] = std::move(layers);
   return out;
 }

@@ -49,7 +49,7 @@ class LanguageProblem : public train::Problem {
   /// How much the logits of a judged window's first half change, at most, when its second half is
   /// another one: rounding, unless a router looks ahead.
   double leak();
-  Json figures_of(const Judged& judged) const;
+  Json figures_of(const Judged& judged);
 
   Config config_;
   TextData data_;
