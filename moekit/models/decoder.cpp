@@ -303,14 +303,24 @@ DecoderOutput DecoderImpl::run(const torch::Tensor& ids, nn::RouterContext conte
         logits_of_all(output.layers.back().routing, ids.numel() * config_.multi_head.token_heads());
   }
   if (cache != nullptr) cache->length_ += ids.size(1);
-  output.logits = tensor::counted(
-      "head", [&] { return norm_(x).matmul((head_.defined() ? head_ : embedding_).t()); });
+  output.hidden = norm_(x);
   return output;
+}
+
+DecoderOutput DecoderImpl::with_logits(DecoderOutput output) const {
+  output.logits = tensor::counted("head", [&] { return output.hidden.matmul(head_weight().t()); });
+  return output;
+}
+
+DecoderOutput DecoderImpl::forward_hidden(const torch::Tensor& ids,
+                                          const nn::RouterContext& context,
+                                          const torch::Tensor& first) {
+  return run(ids, context, first, nullptr);
 }
 
 DecoderOutput DecoderImpl::forward(const torch::Tensor& ids, const nn::RouterContext& context,
                                    const torch::Tensor& first) {
-  return run(ids, context, first, nullptr);
+  return with_logits(run(ids, context, first, nullptr));
 }
 
 DecoderOutput DecoderImpl::forward_cached(const torch::Tensor& ids,
@@ -320,7 +330,7 @@ DecoderOutput DecoderImpl::forward_cached(const torch::Tensor& ids,
                    cache.length() + ids.size(1) <= cache.capacity(),
                "Decoder: the cache has room for ", cache.capacity() - cache.length(), " tokens of ",
                cache.keys_.front().size(0), " texts; got ", ids.sizes());
-  return run(ids, context, {}, &cache);
+  return with_logits(run(ids, context, {}, &cache));
 }
 
 }  // namespace moekit::models

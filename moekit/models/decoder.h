@@ -103,7 +103,8 @@ class DecoderCache {
 };
 
 struct DecoderOutput {
-  torch::Tensor logits;                  ///< [B, T, V]
+  torch::Tensor hidden;  ///< [B, T, D], normalised, what the head takes
+  torch::Tensor logits;  ///< [B, T, V]; undefined where hidden is all that was asked
   std::vector<nn::LayerRouting> layers;  ///< of the mixtures
 };
 
@@ -126,6 +127,12 @@ class DecoderImpl : public torch::nn::Cloneable<DecoderImpl> {
   /// @throws ArgumentError for an id that is not in the vocabulary or more tokens than the context
   DecoderOutput forward(const torch::Tensor& ids, const nn::RouterContext& context,
                         const torch::Tensor& first = {});
+  /// The same without logits, for losses that make them block by block of tokens
+  /// (nn/linear_cross_entropy.h) out of `hidden` and head_weight().
+  DecoderOutput forward_hidden(const torch::Tensor& ids, const nn::RouterContext& context,
+                               const torch::Tensor& first = {});
+  /// [V, D], the embedding's where they are tied.
+  const torch::Tensor& head_weight() const { return head_.defined() ? head_ : embedding_; }
   /// The same for tokens after those that `cache` has; they are added to it.
   DecoderOutput forward_cached(const torch::Tensor& ids, const nn::RouterContext& context,
                                DecoderCache& cache);
@@ -136,6 +143,7 @@ class DecoderImpl : public torch::nn::Cloneable<DecoderImpl> {
  private:
   DecoderOutput run(const torch::Tensor& ids, nn::RouterContext context, const torch::Tensor& first,
                     DecoderCache* cache);
+  DecoderOutput with_logits(DecoderOutput output) const;
   void register_all();
 
   DecoderConfig config_;

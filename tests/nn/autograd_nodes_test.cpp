@@ -16,6 +16,7 @@
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/patch_experts.h"
 #include "moekit/nn/grouped_linear.h"
+#include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
 
@@ -138,6 +139,15 @@ void grouped_linear_twice() {
   expect_twice(of, "grouped linear");
 }
 
+void linear_cross_entropy_twice() {
+  torch::manual_seed(16);
+  NodeCase of;
+  of.at = {torch::randn({5, 4}), torch::randn({7, 4})};
+  const auto target = torch::tensor({0, 3, 6, 3, 1}, torch::kLong);
+  of.loss = [target](const Tensors& t) { return linear_cross_entropy(t[0], t[1], target); };
+  expect_twice(of, "linear cross entropy");
+}
+
 void fused_attention_twice() {
   torch::manual_seed(15);
   NodeCase of;
@@ -173,7 +183,7 @@ const std::map<std::string, void (*)()>& nodes() {
   static const std::map<std::string, void (*)()> kNodes{
       {"FusedFfnNode", fused_ffn_twice},         {"ConvMaxPoolRelu", conv_maxpool_twice},
       {"FusedAttention", fused_attention_twice}, {"GroupedLinear", grouped_linear_twice},
-      {"PatchResponses", patch_responses_twice},
+      {"PatchResponses", patch_responses_twice}, {"LinearCrossEntropy", linear_cross_entropy_twice},
   };
   return kNodes;
 }

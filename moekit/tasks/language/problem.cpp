@@ -1,13 +1,12 @@
 #include "moekit/tasks/language/problem.h"
 
-#include <torch/nn/functional/loss.h>
-
 #include <cmath>
 #include <numeric>
 
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/metrics/load.h"
+#include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/run/run_folder.h"
 #include "moekit/tasks/language/initialize.h"
 #include "moekit/tasks/language/routed_texts.h"
@@ -21,13 +20,6 @@ constexpr int64_t kShownWindows = 4;  // of each domain, on the page
 
 uint64_t seed_of(const Config& config, const char* stream, int64_t index = 0) {
   return derive_seed(static_cast<uint64_t>(config.seed), stream, static_cast<uint64_t>(index));
-}
-
-/// Negative log likelihood of each window's next tokens, [B, T].
-torch::Tensor token_losses(const torch::Tensor& logits, const torch::Tensor& next) {
-  return torch::nll_loss(torch::log_softmax(logits.flatten(0, 1), 1), next.flatten(), {},
-                         at::Reduction::None)
-      .view_as(next);
 }
 
 }  // namespace
@@ -62,10 +54,14 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
   nn::RouterContext context;
   context.generator = key.generator;
   context.task_id = part(windows.domain).unsqueeze(1).expand({end - begin, length}).contiguous();
-  auto output = model_->forward(ids.narrow(1, 0, length).contiguous(), context,
-                                windows.first.defined() ? part(windows.first) : windows.first);
+  auto output =
+      model_->forward_hidden(ids.narrow(1, 0, length).contiguous(), context,
+                             windows.first.defined() ? part(windows.first) : windows.first);
   train::StepResult result;
-  result.loss = token_losses(output.logits, ids.narrow(1, 1, length)).mean();
+  result.loss = tensor::counted("head", [&] {
+    return nn::linear_cross_entropy(output.hidden.flatten(0, 1), model_->head_weight(),
+                                    ids.narrow(1, 1, length).flatten());
+  });
   result.samples = end - begin;
   double dropped = 0;
   for (const auto& layer : output.layers) dropped += static_cast<double>(layer.dropped);
@@ -90,11 +86,14 @@ Judged LanguageProblem::judge() {
       const auto ids = windows.ids.narrow(0, b, count);
       nn::RouterContext context;
       context.task_id = torch::full({count, length}, static_cast<int64_t>(d), torch::kLong);
-      const auto output = model_->forward(
+      const auto output = model_->forward_hidden(
           ids.narrow(1, 0, length).contiguous(), context,
           windows.first.defined() ? windows.first.narrow(0, b, count) : windows.first);
       const auto next = ids.narrow(1, 1, length).contiguous();
-      loss += token_losses(output.logits, next).sum(torch::kFloat64).item<double>();
+      loss += nn::linear_token_losses(output.hidden.flatten(0, 1), model_->head_weight(),
+                                      next.flatten())
+                  .sum(torch::kFloat64)
+                  .item<double>();
       tokens += next.numel();
       const auto* id = next.data_ptr<int64_t>();
       for (int64_t i = 0; i < next.numel(); ++i) {
