@@ -50,6 +50,7 @@ struct RouterTraits {
   CombineWeights combine_weights = CombineWeights::kRenormalized;  ///< of its assignments
   /// What a token gets does not depend on those behind it: what models of the next token need.
   bool causal = true;
+  int64_t token_multiple = 1;  ///< in training it takes numbers of tokens that this divides alone
   bool aux_only = false;   ///< its owner says that losses on routing alone shall train it
   bool penalizes = false;  ///< its routings bring a loss of their own, see `Routing::penalty`
 };

@@ -7,18 +7,32 @@
 namespace moekit::nn {
 namespace {
 
-/// Mean sum of a token's weights where the router scores all experts the same: of tokens that are
-/// zeros, by a router whose offsets are.
-double even_weight(RouterImpl& router, int64_t hidden_size) {
-  std::vector<std::pair<torch::Tensor, torch::Tensor>> before;
-  const auto rows = router.expert_rows();
-  for (size_t i = 1; i < rows.size(); ++i) {
-    before.emplace_back(rows[i], rows[i].clone());
-    torch::Tensor(rows[i]).zero_();
+/// Rows of a router beside the one that is a product with tokens are zeros as long as it lives.
+class WithoutOffsets {
+ public:
+  explicit WithoutOffsets(const RouterImpl& router) {
+    const auto rows = router.expert_rows();
+    for (size_t i = 1; i < rows.size(); ++i) {
+      before_.emplace_back(rows[i], rows[i].clone());
+      before_.back().first.zero_();
+    }
   }
+  WithoutOffsets(const WithoutOffsets&) = delete;
+  WithoutOffsets& operator=(const WithoutOffsets&) = delete;
+  ~WithoutOffsets() {
+    for (auto& [row, value] : before_) row.copy_(value);
+  }
+
+ private:
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> before_;
+};
+
+/// Mean sum of a token's weights where the router scores all experts the same: of tokens that are
+/// zeros.
+double even_weight(RouterImpl& router, int64_t hidden_size) {
+  const WithoutOffsets guard(router);
   const int64_t tokens = router.num_experts();  // some routers deal tokens out evenly
   const auto routing = router.forward(torch::zeros({tokens, hidden_size}), {});
-  for (auto& [row, value] : before) row.copy_(value);
   return routing.weight.sum().item<double>() / static_cast<double>(tokens);
 }
 

@@ -62,6 +62,23 @@ struct RunRecipe {
   std::map<std::string, std::string> models = {};
 };
 
+/// A recipe's values in its task's struct. @throws ArgumentError naming line and key
+template <typename Config>
+Config bound(const ConfigTree& recipe) {
+  Config config;
+  bind_config(recipe, config);
+  return config;
+}
+
+/// @param data, models  see RunRecipe
+template <typename Config>
+RunRecipe recipe_of(const Config& config, std::string data = {},
+                    std::map<std::string, std::string> models = {}) {
+  return {to_json(config), config_keys(config),
+          [](const ConfigTree& tree) { return to_json(bound<Config>(tree)); }, std::move(data),
+          std::move(models)};
+}
+
 /// What a folder holds: nothing yet, a run of this recipe, or one that can be extended to it.
 enum class Claim { kNew, kSame, kExtends };
 

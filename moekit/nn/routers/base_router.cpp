@@ -48,6 +48,7 @@ Routing BaseRouterImpl::forward(const torch::Tensor& tokens, const RouterContext
 RouterTraits BaseRouterImpl::traits() const {
   RouterTraits traits;
   traits.top_k = 1;
+  traits.token_multiple = num_experts();
   traits.combine_weights = CombineWeights::kProbs;
   return traits;
 }

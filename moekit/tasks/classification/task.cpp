@@ -15,12 +15,6 @@ namespace moekit::classification {
 namespace fs = std::filesystem;
 namespace {
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
 std::map<std::string, std::string> models_of(const InitConfig& init) {
   return run::model_checksums({{"init.router_from", init.router_from},
                                {"init.trunk_from", init.trunk_from},
@@ -29,9 +23,7 @@ std::map<std::string, std::string> models_of(const InitConfig& init) {
 }
 
 run::RunRecipe recipe_of(const Config& config, std::string data) {
-  return {to_json(config), config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data),
-          models_of(config.init)};
+  return run::recipe_of(config, std::move(data), models_of(config.init));
 }
 
 /// The data set a recipe needs in a folder; empty for one that is generated.
@@ -49,12 +41,12 @@ class ClassificationTask : public run::Task {
  public:
   std::string_view name() const override { return "classification"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    return std::string(bind(recipe).data.set.row().name);
+    return std::string(run::bound<Config>(recipe).data.set.row().name);
   }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     const std::string needed = needed_set(config);
     if (needed.empty()) return recipe_of(config, "");
     // The whole study holds its runs against a few data sets.
@@ -63,7 +55,7 @@ class ClassificationTask : public run::Task {
     return recipe_of(config, sum);
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    return run_recipe(bind(recipe), options);
+    return run_recipe(run::bound<Config>(recipe), options);
   }
   Json evaluate(const fs::path& run, const std::string& data_folder) const override {
     const Config config = read_config(run);

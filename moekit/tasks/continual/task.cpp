@@ -13,17 +13,6 @@ namespace moekit::continual {
 namespace fs = std::filesystem;
 namespace {
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
-run::RunRecipe recipe_of(const Config& config, std::string data) {
-  return {to_json(config), config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data)};
-}
-
 /// What can be said before data is read.
 void check_config(const Config& config) {
   validate(config);
@@ -49,21 +38,21 @@ class ContinualTask : public run::Task {
  public:
   std::string_view name() const override { return "continual"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { check_config(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { check_config(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    const auto& tasks = bind(recipe).stream.tasks;
+    const auto& tasks = run::bound<Config>(recipe).stream.tasks;
     return tasks.empty() ? "" : data::parse_task(tasks.front()).set;
   }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     std::string names;
     for (const auto& task : config.stream.tasks) names += data::parse_task(task).set + "\n";
     std::string& sum = checksums_[{names, data_folder}];
     if (sum.empty()) sum = data::stream_checksum(config.stream.tasks, data_folder);
-    return recipe_of(config, sum);
+    return run::recipe_of(config, sum);
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     check_config(config);
     tensor::start_arithmetic(config.threads);
     const Json values = to_json(config);
@@ -88,7 +77,7 @@ class ContinualTask : public run::Task {
     site.stage_steps = config.train.steps;
     config.train.callbacks.check(site, "train");
     const train::TrainConfig loop = config.train.loop();
-    auto plan = run::plan_of(config, recipe_of(config, checksum), problem);
+    auto plan = run::plan_of(config, run::recipe_of(config, checksum), problem);
     run::train_by(loop, problem.model(), plan);
     plan.losses = config.loss.make(routed);
     nn::check_aux_only(routed, plan.losses);

@@ -16,20 +16,6 @@ namespace moekit::federated {
 namespace fs = std::filesystem;
 namespace {
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
-run::RunRecipe recipe_of(const Config& config, std::string data) {
-  return {to_json(config),
-          config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); },
-          std::move(data),
-          {}};
-}
-
 /// summary.json, checked before anything is made of it.
 Json read_run_summary(const fs::path& run) {
   static const Schema kSchema = Schema::object(
@@ -64,23 +50,23 @@ class FederatedTask : public run::Task {
  public:
   std::string_view name() const override { return "federated"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    return std::string(bind(recipe).data.set.row().name);
+    return std::string(run::bound<Config>(recipe).data.set.row().name);
   }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string& data_folder) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     const auto& row = config.data.set.row();
-    if (row.generated()) return recipe_of(config, "");
+    if (row.generated()) return run::recipe_of(config, "");
     // The whole study holds its runs against a few data sets.
     std::string& sum =
         checksums_[{std::string(row.name) + to_json(config)["data"].value("options", Json()).dump(),
                     data_folder}];
     if (sum.empty()) sum = data::checksum(*data::load_images(config.data.set, {data_folder, 1}));
-    return recipe_of(config, sum);
+    return run::recipe_of(config, sum);
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     validate(config);
     // Threads are users' (train_learners); sums over all would differ with their number.
     tensor::start_arithmetic(1);
@@ -94,7 +80,7 @@ class FederatedTask : public run::Task {
     const auto held = tensor::within_memory("the networks", recipe_json, "", [&] {
       return std::make_unique<FederatedProblem>(config, std::move(attack), std::move(data));
     });
-    auto plan = run::plan_of(config, recipe_of(config, checksum), *held);
+    auto plan = run::plan_of(config, run::recipe_of(config, checksum), *held);
     return run::run(std::move(plan), options);
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {

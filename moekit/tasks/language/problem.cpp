@@ -22,6 +22,30 @@ uint64_t seed_of(const Config& config, const char* stream, int64_t index = 0) {
   return derive_seed(static_cast<uint64_t>(config.seed), stream, static_cast<uint64_t>(index));
 }
 
+/// What routers are told of texts of one domain.
+nn::RouterContext context_of(size_t domain, int64_t texts, int64_t length) {
+  nn::RouterContext context;
+  context.task_id = torch::full({texts, length}, static_cast<int64_t>(domain), torch::kLong);
+  return context;
+}
+
+/// Refuses a step, or a part of one, whose tokens a router could not deal out.
+void check_step_tokens(const Config& config, torch::nn::Module& model) {
+  const auto& loop = config.train.loop;
+  const int64_t parts = std::min(loop.accumulate, loop.batch_size);
+  for (const auto& layer : nn::routed_layers(model)) {
+    const int64_t multiple = layer.router ? layer.router->traits().token_multiple : 1;
+    for (int64_t p = 0; p < parts; ++p) {
+      const int64_t texts = loop.batch_size * (p + 1) / parts - loop.batch_size * p / parts;
+      const int64_t tokens = texts * config.model.context * config.model.multi_head.token_heads();
+      MOEKIT_CHECK(tokens % multiple == 0, "train.batch_size: a step, or a part of it, has ",
+                   tokens, " tokens in ", texts, " texts of model.context = ", config.model.context,
+                   "; the router of ", layer.name,
+                   " takes multiples of model.num_experts = ", multiple, " alone");
+    }
+  }
+}
+
 }  // namespace
 
 double Judged::mean_loss() const {
@@ -35,6 +59,7 @@ LanguageProblem::LanguageProblem(Config config, TextData data)
       data_(std::move(data)),
       model_(config_.model, data_.vocabulary_size()) {
   validate(config_);
+  check_step_tokens(config_, *model_);
   initialize(*model_, config_, data_.tokenizer);
 }
 
@@ -84,10 +109,8 @@ Judged LanguageProblem::judge() {
     for (int64_t b = 0; b < windows.ids.size(0); b += config_.train.loop.batch_size) {
       const int64_t count = std::min(config_.train.loop.batch_size, windows.ids.size(0) - b);
       const auto ids = windows.ids.narrow(0, b, count);
-      nn::RouterContext context;
-      context.task_id = torch::full({count, length}, static_cast<int64_t>(d), torch::kLong);
       const auto output = model_->forward_hidden(
-          ids.narrow(1, 0, length).contiguous(), context,
+          ids.narrow(1, 0, length).contiguous(), context_of(d, count, length),
           windows.first.defined() ? windows.first.narrow(0, b, count) : windows.first);
       const auto next = ids.narrow(1, 1, length).contiguous();
       loss += nn::linear_token_losses(output.hidden.flatten(0, 1), model_->head_weight(),
@@ -131,7 +154,7 @@ Json LanguageProblem::operations() {
   const int64_t length = config_.model.context;
   const auto ids = data_.judged(0, 1, length, false).ids.narrow(1, 0, length).contiguous();
   const tensor::OperationCounter counter;
-  model_->forward(ids, {});
+  model_->forward(ids, context_of(0, 1, length));
   double experts = 0;
   double routers = 0;
   for (const auto& [name, count] : counter.parts()) {
@@ -152,7 +175,7 @@ double LanguageProblem::leak() {
   const int64_t known = length / 2;
   if (known == 0) return 0;
   const auto logits = [&](const torch::Tensor& ids) {
-    return model_->forward(ids, {}).logits.narrow(1, 0, known);
+    return model_->forward(ids, context_of(0, 1, length)).logits.narrow(1, 0, known);
   };
   auto ids = data_.judged(0, 1, length, false).ids.narrow(1, 0, length).contiguous();
   const auto before = logits(ids);

@@ -13,29 +13,22 @@ namespace moekit::language {
 namespace fs = std::filesystem;
 namespace {
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
 run::RunRecipe recipe_of(const Config& config, std::string data) {
-  return {to_json(config), config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); }, std::move(data),
-          run::model_checksums({{"init.dense_from", config.init.dense_from}})};
+  return run::recipe_of(config, std::move(data),
+                        run::model_checksums({{"init.dense_from", config.init.dense_from}}));
 }
 
 class LanguageTask : public run::Task {
  public:
   std::string_view name() const override { return "language"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    const auto corpus = bind(recipe).data.corpus;
+    const auto corpus = run::bound<Config>(recipe).data.corpus;
     return corpus.empty() ? "texts of Debian packages" : corpus;
   }
   std::string why_no_data(const ConfigTree& recipe, const std::string&) const override {
-    const auto corpus = bind(recipe).data.corpus;
+    const auto corpus = run::bound<Config>(recipe).data.corpus;
     const auto [at, fresh] = missing_.try_emplace(corpus);
     if (!fresh) return at->second;
     try {
@@ -46,14 +39,14 @@ class LanguageTask : public run::Task {
     return at->second;
   }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     // The whole study holds its runs against a few corpora.
     std::string& sum = checksums_[to_json(config)["data"].dump()];
     if (sum.empty()) sum = load_text_data(config).checksum;
     return recipe_of(config, sum);
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     validate(config);
     tensor::start_arithmetic(config.threads);
     const Json recipe_json = to_json(config);

@@ -18,19 +18,6 @@ namespace {
 
 constexpr int64_t kSaveEvery = 1000;  // steps; one takes about a millisecond
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
-run::RunRecipe recipe_of(const Config& config) {
-  return {to_json(config),
-          config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); },
-          {}};
-}
-
 /// summary.json, checked before anything is made of it.
 Json read_run_summary(const fs::path& run) {
   static const Schema kSchema = Schema::object({{"loss_trained", Schema::figure()},
@@ -96,13 +83,13 @@ class SoftRoutedTask : public run::Task {
  public:
   std::string_view name() const override { return "soft_routed"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree&) const override { return {}; }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
-    return recipe_of(bind(recipe));
+    return run::recipe_of(run::bound<Config>(recipe));
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     tensor::start_arithmetic(config.threads);
     const torch::NoGradGuard no_grad;
     const Json recipe_json = to_json(config);
@@ -111,7 +98,7 @@ class SoftRoutedTask : public run::Task {
         tensor::within_memory("the model with its test samples", recipe_json, "",
                               [&] { return std::make_unique<SoftRoutedProblem>(config); });
     SoftRoutedProblem& problem = *held;
-    auto plan = run::plan_of(config, recipe_of(config), problem);
+    auto plan = run::plan_of(config, run::recipe_of(config), problem);
     plan.checkpoint_steps = kSaveEvery;
     plan.save_after_epochs = false;  // they are a few milliseconds long
     return run::run(std::move(plan), options);
@@ -123,7 +110,7 @@ class SoftRoutedTask : public run::Task {
   Json operations(const fs::path& run, const std::string&, int64_t batch) const override {
     read_run_summary(run);
     const torch::NoGradGuard no_grad;
-    const Config config = bind(read_toml(run / "config.toml"));
+    const Config config = run::bound<Config>(read_toml(run / "config.toml"));
     SoftRoutedProblem problem(config);
     // Its size says what it computes: pairs may have been pruned.
     const fs::path model = run / "model" / "config.json";

@@ -12,19 +12,6 @@ namespace moekit::sparse_layer {
 namespace fs = std::filesystem;
 namespace {
 
-Config bind(const ConfigTree& recipe) {
-  Config config;
-  bind_config(recipe, config);
-  return config;
-}
-
-run::RunRecipe recipe_of(const Config& config) {
-  return {to_json(config),
-          config_keys(config),
-          [](const ConfigTree& tree) { return to_json(bind(tree)); },
-          {}};
-}
-
 Json measure(const Config& config) {
   return {{"seed", config.seed},
           {"parameters", 0},  // nothing is kept
@@ -54,17 +41,17 @@ class SparseLayerTask : public run::Task {
  public:
   std::string_view name() const override { return "sparse_layer"; }
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
-  void check(const ConfigTree& recipe) const override { validate(bind(recipe)); }
+  void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree&) const override { return {}; }
   run::RunRecipe resolve(const ConfigTree& recipe, const std::string&) const override {
-    return recipe_of(bind(recipe));
+    return run::recipe_of(run::bound<Config>(recipe));
   }
   run::RunStatus run(const ConfigTree& recipe, const run::RunOptions& options) const override {
-    const Config config = bind(recipe);
+    const Config config = run::bound<Config>(recipe);
     validate(config);
     tensor::start_arithmetic(config.threads);
     return run::measure(
-        config, recipe_of(config), [config] { return measure(config); }, options);
+        config, run::recipe_of(config), [config] { return measure(config); }, options);
   }
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");

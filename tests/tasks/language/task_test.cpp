@@ -136,6 +136,16 @@ TEST_F(LanguageTest, BeginsAsADenseModelOfTheSameTexts) {
   EXPECT_NE(refusal({"init.granularity=2"}).find("init"), std::string::npos);
 }
 
+TEST_F(LanguageTest, RefusesStepsThatARouterCannotDealOut) {
+  const std::string base = "model.router={ kind = \"base\" }";  // 4 texts of 24, 4 experts
+  EXPECT_EQ(refusal({base}), "");
+  const auto odd = refusal({base, "model.num_experts=5"}, true);
+  EXPECT_NE(odd.find("train.batch_size"), std::string::npos) << odd;
+  EXPECT_NE(odd.find("96 tokens"), std::string::npos) << odd;
+  const auto part = refusal({base, "model.num_experts=32", "train.accumulate=4"}, true);
+  EXPECT_NE(part.find("24 tokens"), std::string::npos) << part;
+}
+
 TEST_F(LanguageTest, TellsOperationsAndWhetherARouterLooksAhead) {
   const Json plain = trained("plain", {"model.router={ kind = \"linear\", top_k = 2 }"});
   EXPECT_LT(plain["leak"].get<double>(), 1e-5);
