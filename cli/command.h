@@ -14,6 +14,7 @@ int run(const GenerateFlags& flags);
 int run(const ReportFlags& flags);
 int run(const ReproduceFlags& flags);
 int run(const DataFlags& flags);
+int run(const TokenizeFlags& flags);
 int run(const BenchFlags& flags);
 int run(const MergedBenchFlags& flags);
 int run(const MergingBenchFlags& flags);

@@ -94,6 +94,14 @@ struct ReproduceFlags {
 
 enum class DataAction { kList, kInfo, kFetch };
 
+struct TokenizeFlags {
+  std::string recipe;
+  std::vector<std::string> set;
+  std::string out;
+  bool json = false;
+  ConfigTree tree;  ///< the recipe with all overrides
+};
+
 struct DataFlags {
   DataAction action = DataAction::kList;
   std::string name;
@@ -118,8 +126,8 @@ struct MergingBenchFlags {
 };
 
 /// One command with its flags.
-using Command =
-    std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, GenerateFlags, ReportFlags,
-                 ReproduceFlags, DataFlags, BenchFlags, MergedBenchFlags, MergingBenchFlags>;
+using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, GenerateFlags,
+                             ReportFlags, ReproduceFlags, DataFlags, TokenizeFlags, BenchFlags,
+                             MergedBenchFlags, MergingBenchFlags>;
 
 }  // namespace moekit::cli

@@ -79,6 +79,11 @@ void prepare(ReportFlags& flags) {
   for (const auto& run : flags.runs) check_run(run);
 }
 
+void prepare(TokenizeFlags& flags) {
+  flags.tree = read_toml(flags.recipe, FileKind::kAny);
+  for (const auto& assignment : flags.set) apply_override(flags.tree, assignment);
+}
+
 void prepare(ReproduceFlags& flags) {
   check_isa();
   flags.folder = find_study(flags.paper);

@@ -15,6 +15,7 @@ void prepare(InspectFlags& flags);
 void prepare(MergeFlags& flags);
 void prepare(GenerateFlags& flags);
 void prepare(ReportFlags& flags);
+void prepare(TokenizeFlags& flags);
 /// Finds the study. @throws ArgumentError listing those there are.
 void prepare(ReproduceFlags& flags);
 /// @param isa  the name that was asked for, or empty

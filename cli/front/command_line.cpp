@@ -272,7 +272,8 @@ void CommandLine::add_reproduce() {
 }
 
 void CommandLine::add_data() {
-  auto& group = *app_.add_subcommand("data", "Data sets: list, show, download");
+  auto& group =
+      *app_.add_subcommand("data", "Data sets: list, show, download; texts: cut into tokens");
   group.require_subcommand(1);
   auto& list = *group.add_subcommand("list", "Known data sets and where they were found");
   auto& info = *group.add_subcommand("info", "Sizes and class counts of one");
@@ -286,6 +287,16 @@ void CommandLine::add_data() {
   }
   for (auto* command : {&list, &info}) command->add_flag("--json", data_.json, kJsonDoc);
   add_text(fetch, "--mirror", data_.mirror, "URL", "Address of a folder with the same files");
+  auto& tokenize = *group.add_subcommand(
+      "tokenize", "Cut a recipe's texts into tokens once, for its key data.tokens");
+  add_text(tokenize, "recipe", tokenize_.recipe, kRecipe, "TOML file of a language model")
+      ->required();
+  add_texts(tokenize, "--set", tokenize_.set, "KEY=VALUE", "Override a key, as in train");
+  add_text(tokenize, "-o,--out", tokenize_.out, kFolder,
+           "Folder of the tokens; one that was not finished is gone on with")
+      ->required();
+  tokenize.add_flag("--json", tokenize_.json, kJsonDoc);
+  on_chosen(tokenize, tokenize_);
   const std::vector<std::pair<CLI::App*, DataAction>> actions{
       {&list, DataAction::kList}, {&info, DataAction::kInfo}, {&fetch, DataAction::kFetch}};
   for (const auto& [command, action] : actions) {

@@ -55,6 +55,7 @@ class CommandLine {
   InspectFlags inspect_;
   MergeFlags merge_;
   GenerateFlags generate_;
+  TokenizeFlags tokenize_;
   ReportFlags report_;
   ReproduceFlags reproduce_;
   DataFlags data_;

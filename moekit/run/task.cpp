@@ -35,6 +35,13 @@ Json Task::merge(const std::filesystem::path& run, const std::string& /*data_fol
                              "is one of task \"", name(), "\""));
 }
 
+Json Task::tokenize(const ConfigTree& recipe, const std::filesystem::path& /*folder*/,
+                    const std::function<bool(int64_t, int64_t)>& /*progress*/) const {
+  throw ArgumentError(concat(
+      origin_of(recipe, "task"),
+      ": tokenize takes recipes of task \"language\"; this is one of task \"", name(), "\""));
+}
+
 Json Task::generate(const std::filesystem::path& run, const text::GenerationOptions& /*options*/,
                     const std::function<void(std::string_view)>& /*sink*/) const {
   throw ArgumentError(concat(run.string(), ": generate takes runs of task \"language\"; this is ",

@@ -42,8 +42,8 @@ class Task {
   virtual void check(const ConfigTree& recipe) const = 0;
   /// The name of the data set a recipe takes, in files or generated; nothing where it has none.
   virtual std::string data_set(const ConfigTree& recipe) const = 0;
-  /// Why the data that a recipe takes cannot be read here; empty where they can. By default, whether
-  /// the data set of that name is found.
+  /// Why the data that a recipe takes cannot be read here; empty where they can. By default,
+  /// whether the data set of that name is found.
   virtual std::string why_no_data(const ConfigTree& recipe, const std::string& data_folder) const;
   /// A recipe with all defaults, and a checksum of the data set it needs from a folder; what a run
   /// is held against. @throws ArgumentError naming the key; IoError, FormatError of the data
@@ -72,6 +72,12 @@ class Task {
   /// @throws ArgumentError where the kind has no such model, or naming the flag and the layer
   virtual Json merge(const std::filesystem::path& run, const std::string& data_folder,
                      const compress::MergeOptions& options, const std::filesystem::path& out) const;
+  /// Cuts the texts that a recipe names into tokens, in a folder that its key `data.tokens` takes.
+  /// @param progress  is told bytes done, of how many; false to stop
+  /// @return "folder", "finished", "domains": a domain's "documents", "tokens", "bytes"
+  /// @throws ArgumentError where the kind has no text, or naming the key
+  virtual Json tokenize(const ConfigTree& recipe, const std::filesystem::path& folder,
+                        const std::function<bool(int64_t, int64_t)>& progress) const;
   /// Goes on with a prompt by the finished run's model.
   /// @param sink  gets the text as it comes, without the prompt
   /// @return "text", "prompt_tokens", "tokens", "ended_by", "tokens_per_second"

@@ -56,6 +56,19 @@ expect 2 "--top-k and --top-p have no effect" $moekit generate run --temperature
 expect 1 "nowhere: is no run folder" $moekit generate nowhere
 expect 2 "the text is empty" $moekit generate run --stop "" --tokens 2
 
+# Texts that were cut once give the same run.
+expect 0 "documents" $moekit data tokenize small.toml -o tokens
+expect 0 '"finished": true' $moekit data tokenize small.toml -o tokens --json
+sed -e '/^corpus/d' -e '/^vocabulary/d' small.toml > tokens.toml
+$moekit train tokens.toml --set 'data.tokens="tokens"' --out again --quiet >/dev/null
+cmp run/model/model.safetensors again/model/model.safetensors || fail "tokens of a folder give another model"
+expect 2 "data.vocabulary" $moekit data tokenize small.toml -o tokens --set data.vocabulary=290
+expect 2 "texts holds something else" $moekit data tokenize small.toml -o texts
+expect 2 "no folder of tokens" $moekit train tokens.toml --set 'data.tokens="run"' --out x
+expect 2 "have no effect beside it" $moekit train small.toml --set 'data.tokens="tokens"' --out x
+expect 2 "wants --out" $moekit data tokenize small.toml
+expect 2 'task "classification"' $moekit data tokenize "$(dirname "$0")/../../recipes/attentive-gate/mnist/original.toml" -o y
+
 expect 2 "data.corpus: domain" $moekit train small.toml --out x --set model.context=2000
 expect 1 "no/texts" $moekit train small.toml --out x --set 'data.corpus="no/texts"'
 expect 2 "data.vocabulary: bpe trainer" $moekit train small.toml --out x --set data.vocabulary=5000

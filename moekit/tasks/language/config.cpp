@@ -20,6 +20,14 @@ TrainSection::TrainSection() {
 void validate(const Config& config) {
   check_values(config, "");
   models::check_decoder(config.model, std::max<int64_t>(config.data.vocabulary, 1), "model");
+  if (!config.data.tokens.empty()) {
+    const DataConfig usual;
+    MOEKIT_CHECK(
+        config.data.corpus.empty() && config.data.tokenizer == usual.tokenizer &&
+            config.data.vocabulary == usual.vocabulary,
+        "data.tokens: its folder says corpus, tokenizer and vocabulary; these keys have no "
+        "effect beside it");
+  }
   MOEKIT_CHECK(!config.data.tokenizer.empty(), "data.tokenizer: names none");
   MOEKIT_CHECK(config.data.tokenizer == "bpe" || config.data.vocabulary == DataConfig{}.vocabulary,
                "data.vocabulary has no effect with tokenizer = \"", config.data.tokenizer,

@@ -13,6 +13,7 @@ namespace moekit::language {
 
 struct DataConfig {
   std::string corpus;
+  std::string tokens;
   std::string tokenizer = "bpe";
   int64_t vocabulary = 1024;
   double validation_share = 0.1;
@@ -25,6 +26,7 @@ struct DataConfig {
     field("corpus", corpus,
           "file or folder of texts, each file or folder in it a domain; empty: the Jargon File, "
           "quotes, German quotes and C++ headers of Debian packages");
+    field("tokens", tokens, "folder that moekit data tokenize wrote, in place of a corpus");
     field("tokenizer", tokenizer,
           "bytes, characters, bpe (learned from the training texts), or a tokenizer.json or its "
           "folder");

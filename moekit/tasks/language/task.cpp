@@ -6,6 +6,7 @@
 #include "moekit/tasks/language/generate.h"
 #include "moekit/tasks/language/problem.h"
 #include "moekit/tasks/language/section.h"
+#include "moekit/tasks/language/token_folder.h"
 #include "moekit/tensor/arithmetic.h"
 #include "moekit/tensor/memory.h"
 
@@ -24,15 +25,20 @@ class LanguageTask : public run::Task {
   std::vector<ConfigKey> keys() const override { return config_keys(Config{}); }
   void check(const ConfigTree& recipe) const override { validate(run::bound<Config>(recipe)); }
   std::string data_set(const ConfigTree& recipe) const override {
-    const auto corpus = run::bound<Config>(recipe).data.corpus;
-    return corpus.empty() ? "texts of Debian packages" : corpus;
+    const auto data = run::bound<Config>(recipe).data;
+    if (!data.tokens.empty()) return data.tokens;
+    return data.corpus.empty() ? "texts of Debian packages" : data.corpus;
   }
   std::string why_no_data(const ConfigTree& recipe, const std::string&) const override {
-    const auto corpus = run::bound<Config>(recipe).data.corpus;
-    const auto [at, fresh] = missing_.try_emplace(corpus);
+    const auto data = run::bound<Config>(recipe).data;
+    const auto [at, fresh] = missing_.try_emplace(data.tokens + "\n" + data.corpus);
     if (!fresh) return at->second;
     try {
-      read_texts(corpus);
+      if (data.tokens.empty()) {
+        read_texts(data.corpus);
+      } else {
+        read_token_folder(data.tokens, data.validation_share);
+      }
     } catch (const Error& error) {
       at->second = error.what();
     }
@@ -74,6 +80,14 @@ class LanguageTask : public run::Task {
   Json inspect(const fs::path& run, const std::string&, const std::string& against) const override {
     MOEKIT_CHECK(against.empty(), "inspect: --against compares routers of classifiers");
     return read_run_summary(run);
+  }
+  Json tokenize(const ConfigTree& recipe, const fs::path& folder,
+                const std::function<bool(int64_t, int64_t)>& progress) const override {
+    const auto config = run::bound<Config>(recipe);
+    check_values(config, "");
+    MOEKIT_CHECK(config.data.tokens.empty(),
+                 "data.tokens: names tokens already; wanted a corpus to be cut");
+    return write_token_folder(config.data, folder, progress);
   }
   Json generate(const fs::path& run, const text::GenerationOptions& options,
                 const std::function<void(std::string_view)>& sink) const override {

@@ -8,6 +8,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/data/corpora.h"
+#include "moekit/tasks/language/token_folder.h"
 #include "moekit/text/bpe_trainer.h"
 #include "moekit/text/documents.h"
 
@@ -38,63 +39,6 @@ void training_texts(const data::TextDomain& domain, double validation_share, con
   }
 }
 
-/// Of texts that are judged nothing is learned but their characters.
-text::Tokenizer make_tokenizer(const DataConfig& config,
-                               const std::vector<data::TextDomain>& domains) {
-  if (config.tokenizer == "characters") {
-    std::string all;
-    for (const auto& domain : domains) {
-      for (const auto& document : domain.documents) {
-        MOEKIT_CHECK(is_utf8(document), "data.tokenizer = \"characters\": a text of domain ",
-                     domain.name, " is not UTF-8; it begins ",
-                     in_quotes(document.substr(0, kShownBytes)));
-        all += document;
-      }
-    }
-    return text::character_tokenizer(all);
-  }
-  const bool bytes = config.tokenizer == "bytes";
-  if (!bytes && config.tokenizer != "bpe") return text::Tokenizer::load(config.tokenizer);
-  text::BpeTrainerOptions options;
-  options.special_tokens = {std::string(kEndOfText)};
-  options.vocabulary_size = bytes ? 257 : config.vocabulary;
-  text::BpeTrainer trainer(options);
-  for (const auto& domain : domains) {
-    training_texts(domain, config.validation_share,
-                   [&](std::string_view document) { trainer.add(document); });
-  }
-  Json document;
-  try {
-    document = trainer.train();
-  } catch (const ArgumentError& error) {
-    throw ArgumentError(concat("data.vocabulary: ", error.what()));
-  }
-  return text::Tokenizer::parse(document, "data.tokenizer");
-}
-
-DomainTokens tokenize(const data::TextDomain& domain, const text::Tokenizer& tokenizer,
-                      double validation_share) {
-  DomainTokens out;
-  out.name = domain.name;
-  const auto end = tokenizer.id_of(kEndOfText);
-  std::vector<int32_t> tokens;
-  for (const size_t i : order_of(domain)) {
-    out.starts.push_back(static_cast<int64_t>(tokens.size()));
-    if (end) tokens.push_back(*end);
-    try {
-      const auto ids = tokenizer.encode(domain.documents[i]);
-      tokens.insert(tokens.end(), ids.begin(), ids.end());
-    } catch (const ArgumentError& error) {
-      throw ArgumentError(concat("data.corpus: a text of domain ", domain.name, ", which begins ",
-                                 in_quotes(domain.documents[i].substr(0, kShownBytes)), ": ",
-                                 error.what()));
-    }
-  }
-  out.tokens = torch::tensor(tokens, torch::kInt);
-  out.train = static_cast<int64_t>(static_cast<double>(tokens.size()) * (1 - validation_share));
-  return out;
-}
-
 /// Cuts windows that begin at these places of domains.
 Windows cut(const std::vector<DomainTokens>& domains,
             const std::vector<std::pair<size_t, int64_t>>& places, int64_t length, bool documents) {
@@ -106,7 +50,8 @@ Windows cut(const std::vector<DomainTokens>& domains,
   for (int64_t b = 0; b < count; ++b) {
     const auto& [d, begin] = places[static_cast<size_t>(b)];
     const auto& domain = domains[d];
-    out.ids[b].copy_(domain.tokens.narrow(0, begin, length + 1));
+    auto* row = out.ids.data_ptr<int64_t>() + b * (length + 1);
+    domain.tokens->copy(begin, {row, static_cast<size_t>(length + 1)});
     out.domain.data_ptr<int64_t>()[b] = static_cast<int64_t>(d);
     if (!documents) continue;
     auto* first = out.first.data_ptr<int32_t>() + b * length;
@@ -141,7 +86,7 @@ Windows TextData::draw(int64_t count, int64_t length, uint64_t seed, bool docume
 
 Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents) const {
   const auto& domain = domains[d];
-  const int64_t tokens = domain.tokens.size(0) - domain.train;
+  const int64_t tokens = domain.tokens->size() - domain.train;
   const int64_t most = (tokens - 1) / length;
   const int64_t taken = std::min(count, most);
   std::vector<std::pair<size_t, int64_t>> places;
@@ -151,12 +96,69 @@ Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents
   return cut(domains, places, length, documents);
 }
 
+// Of texts that are judged nothing is learned but their characters.
+text::Tokenizer make_tokenizer(const DataConfig& config,
+                               const std::vector<data::TextDomain>& domains) {
+  if (config.tokenizer == "characters") {
+    std::string all;
+    for (const auto& domain : domains) {
+      for (const auto& document : domain.documents) {
+        MOEKIT_CHECK(is_utf8(document), "data.tokenizer = \"characters\": a text of domain ",
+                     domain.name, " is not UTF-8; it begins ",
+                     in_quotes(document.substr(0, kShownBytes)));
+        all += document;
+      }
+    }
+    return text::character_tokenizer(all);
+  }
+  const bool bytes = config.tokenizer == "bytes";
+  if (!bytes && config.tokenizer != "bpe") return text::Tokenizer::load(config.tokenizer);
+  text::BpeTrainerOptions options;
+  options.special_tokens = {std::string(kEndOfText)};
+  options.vocabulary_size = bytes ? 257 : config.vocabulary;
+  text::BpeTrainer trainer(options);
+  for (const auto& domain : domains) {
+    training_texts(domain, config.validation_share,
+                   [&](std::string_view document) { trainer.add(document); });
+  }
+  Json document;
+  try {
+    document = trainer.train();
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(concat("data.vocabulary: ", error.what()));
+  }
+  return text::Tokenizer::parse(document, "data.tokenizer");
+}
+
+void encode_domain(const data::TextDomain& domain, const text::Tokenizer& tokenizer,
+                   const std::function<bool(const std::vector<int32_t>& ids, size_t bytes)>& take) {
+  const auto end = tokenizer.id_of(kEndOfText);
+  std::vector<int32_t> ids;
+  for (const size_t i : order_of(domain)) {
+    const auto& document = domain.documents[i];
+    ids.clear();
+    if (end) ids.push_back(*end);
+    about(concat("data.corpus: a text of domain ", domain.name, ", which begins ",
+                 in_quotes(document.substr(0, kShownBytes))),
+          [&] {
+            const auto own = tokenizer.encode(document);
+            ids.insert(ids.end(), own.begin(), own.end());
+          });
+    if (!take(ids, document.size())) return;
+  }
+}
+
+int64_t training_tokens(int64_t tokens, double validation_share) {
+  return static_cast<int64_t>(static_cast<double>(tokens) * (1 - validation_share));
+}
+
 std::vector<data::TextDomain> read_texts(const std::string& corpus) {
   return corpus.empty() ? data::default_corpus() : data::read_corpus(corpus);
 }
 
-TextData load_text_data(const Config& config) {
-  const auto& options = config.data;
+namespace {
+
+TextData cut_texts(const DataConfig& options) {
   const auto texts = read_texts(options.corpus);
   TextData out{make_tokenizer(options, texts), {}, {}, {}, {}};
   Sha256 sum;
@@ -164,16 +166,37 @@ TextData load_text_data(const Config& config) {
   for (const auto& domain : texts) {
     sum.add(domain.name);
     for (const auto& document : domain.documents) sum.add(document);
-    out.domains.push_back(tokenize(domain, out.tokenizer, options.validation_share));
-    const auto& made = out.domains.back();
+    DomainTokens made;
+    made.name = domain.name;
+    std::vector<int32_t> all;
+    encode_domain(domain, out.tokenizer, [&](const std::vector<int32_t>& ids, size_t) {
+      made.starts.push_back(static_cast<int64_t>(all.size()));
+      all.insert(all.end(), ids.begin(), ids.end());
+      return true;
+    });
+    made.train = training_tokens(static_cast<int64_t>(all.size()), options.validation_share);
+    made.tokens = tokens_in_memory(std::move(all));
+    out.domains.push_back(std::move(made));
+  }
+  out.checksum = sum.hex();
+  return out;
+}
+
+}  // namespace
+
+TextData load_text_data(const Config& config) {
+  const auto& options = config.data;
+  auto out = options.tokens.empty() ? cut_texts(options)
+                                    : read_token_folder(options.tokens, options.validation_share);
+  for (const auto& made : out.domains) {
     const int64_t least = config.model.context + 1;
-    const int64_t judged = made.tokens.size(0) - made.train;
-    MOEKIT_CHECK(made.train > least && judged >= least, "data.corpus: domain ", made.name, " has ",
-                 made.train, " tokens to train on and ", judged,
+    const int64_t judged = made.tokens->size() - made.train;
+    MOEKIT_CHECK(made.train > least && judged >= least,
+                 options.tokens.empty() ? "data.corpus" : "data.tokens", ": domain ", made.name,
+                 " has ", made.train, " tokens to train on and ", judged,
                  " to be judged; a window of model.context = ", config.model.context, " takes ",
                  least);
   }
-  out.checksum = sum.hex();
   MOEKIT_CHECK(options.weights.empty() || options.weights.size() == out.domains.size(),
                "data.weights: wanted one for each of ", out.domains.size(), " domains; got ",
                options.weights.size());

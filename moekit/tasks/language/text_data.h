@@ -2,11 +2,14 @@
 
 #include <torch/types.h>
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "moekit/data/corpora.h"
 #include "moekit/tasks/language/config.h"
+#include "moekit/tasks/language/token_store.h"
 #include "moekit/text/tokenizer.h"
 
 namespace moekit::language {
@@ -18,7 +21,7 @@ inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 /// text's end where it has one, so that the last token of a document has something to foretell.
 struct DomainTokens {
   std::string name;
-  torch::Tensor tokens;         ///< [n] int32
+  std::shared_ptr<const TokenStore> tokens;
   std::vector<int64_t> starts;  ///< of documents, ascending, from 0
   int64_t train = 0;            ///< tokens that are trained on; the others are judged
 };
@@ -48,6 +51,20 @@ struct TextData {
 /// The texts that `data.corpus` names, the default ones where it is empty.
 /// @throws IoError, FormatError, ArgumentError
 std::vector<data::TextDomain> read_texts(const std::string& corpus);
+
+/// The tokenizer that a recipe names, learned where it is to be.
+/// @throws ArgumentError naming the key
+text::Tokenizer make_tokenizer(const DataConfig& config,
+                               const std::vector<data::TextDomain>& domains);
+
+/// Cuts a domain's documents, in the order a run takes them in.
+/// @param take  a document's ids, and its size in bytes; false to stop
+/// @throws ArgumentError naming the text that has no tokens
+void encode_domain(const data::TextDomain& domain, const text::Tokenizer& tokenizer,
+                   const std::function<bool(const std::vector<int32_t>& ids, size_t bytes)>& take);
+
+/// How many of a domain's tokens are trained on.
+int64_t training_tokens(int64_t tokens, double validation_share);
 
 /// Reads the texts, makes the tokenizer where it is to be learned, and divides them.
 /// @throws ArgumentError naming the key: too few tokens for a window; IoError, FormatError

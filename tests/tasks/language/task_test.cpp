@@ -113,6 +113,58 @@ TEST_F(LanguageTest, ResumesToTheSameBytes) {
   }
 }
 
+TEST_F(LanguageTest, TokensInAFolderGiveTheRunOfTheirTexts) {
+  const auto recipe = with({});
+  const fs::path folder = folder_ / "tokens";
+  // Stopped after the first document, then in the middle, then gone on with.
+  int calls = 0;
+  const Json begun = task().tokenize(recipe, folder, [&](int64_t, int64_t) { return ++calls < 1; });
+  EXPECT_FALSE(begun["finished"].get<bool>());
+  EXPECT_FALSE(fs::exists(folder / "letters.tokens"));
+  const std::vector<std::string> of_folder = {concat("data.tokens=\"", folder.string(), "\""),
+                                              "data.corpus=\"\"", "data.tokenizer=\"bpe\"",
+                                              "data.vocabulary=1024"};
+  EXPECT_NE(refusal(of_folder, true).find("was not finished"), std::string::npos);
+  calls = 0;
+  task().tokenize(recipe, folder, [&](int64_t, int64_t) { return ++calls <= 40; });
+  EXPECT_TRUE(fs::exists(folder / "letters.tokens"));
+  const auto before = fs::last_write_time(folder / "letters.tokens");
+  int64_t last = 0;
+  const Json made = task().tokenize(recipe, folder, [&](int64_t done, int64_t all) {
+    EXPECT_GT(done, last);
+    EXPECT_LE(done, all);
+    last = done;
+    return true;
+  });
+  EXPECT_TRUE(made["finished"].get<bool>());
+  EXPECT_EQ(fs::last_write_time(folder / "letters.tokens"), before);
+  EXPECT_EQ(made["domains"]["letters"]["documents"].get<int64_t>(), 40);
+  EXPECT_EQ(made["domains"]["words"]["documents"].get<int64_t>(), 1);
+  trained("texts");
+  trained("ids", of_folder);
+  for (const char* file : {"model/model.safetensors", "metrics.jsonl", "tokenizer.json"}) {
+    EXPECT_TRUE(read_file(folder_ / "texts" / file) == read_file(folder_ / "ids" / file)) << file;
+  }
+  EXPECT_NE(refusal({of_folder[0]}).find("data.tokens"), std::string::npos);
+  const auto refused = [&](const ConfigTree& other, const fs::path& to) -> std::string {
+    try {
+      task().tokenize(other, to, [](int64_t, int64_t) { return true; });
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refused(with({"data.vocabulary=310"}), folder).find("data.vocabulary"),
+            std::string::npos);
+  EXPECT_NE(refused(recipe, folder_ / "corpus").find("holds something else"), std::string::npos);
+  // A file of another tokenizer.
+  task().tokenize(with({"data.vocabulary=310"}), folder_ / "others",
+                  [](int64_t, int64_t) { return true; });
+  fs::copy_file(folder_ / "others" / "words.tokens", folder / "words.tokens",
+                fs::copy_options::overwrite_existing);
+  EXPECT_THROW(task().run(with(of_folder), {folder_ / "x", "", false, true}), FormatError);
+}
+
 TEST_F(LanguageTest, BeginsAsADenseModelOfTheSameTexts) {
   const std::vector<std::string> dense = {
       "model.routed_every=0", "model.router={ kind = \"linear\", bias = false, top_k = 2 }"};
@@ -239,7 +291,9 @@ TEST_F(LanguageTest, WindowsAreAFunctionOfTheSeedAndStayInTheirPart) {
   EXPECT_TRUE(torch::equal(a.ids, b.ids) && torch::equal(a.first, b.first));
   EXPECT_FALSE(torch::equal(a.ids, data.draw(64, 24, 8, true).ids));
   const auto in_part = [&](const torch::Tensor& window, size_t d, int64_t begin, int64_t end) {
-    const auto all = data.domains[d].tokens.narrow(0, begin, end - begin).to(torch::kLong);
+    auto all = torch::empty({end - begin}, torch::kLong);
+    data.domains[d].tokens->copy(begin,
+                                 {all.data_ptr<int64_t>(), static_cast<size_t>(end - begin)});
     return all.unfold(0, 25, 1).eq(window).all(1).any().item<bool>();
   };
   for (int64_t i = 0; i < 64; ++i) {
@@ -250,7 +304,7 @@ TEST_F(LanguageTest, WindowsAreAFunctionOfTheSeedAndStayInTheirPart) {
     const auto judged = data.judged(d, 4, 24, true);
     ASSERT_EQ(judged.ids.size(0), 4);
     for (int64_t i = 0; i < 4; ++i) {
-      EXPECT_TRUE(in_part(judged.ids[i], d, data.domains[d].train, data.domains[d].tokens.size(0)));
+      EXPECT_TRUE(in_part(judged.ids[i], d, data.domains[d].train, data.domains[d].tokens->size()));
     }
     EXPECT_FALSE(torch::equal(judged.ids[0], judged.ids[1]));
   }
