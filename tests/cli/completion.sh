@@ -28,7 +28,7 @@ if command -v bash > /dev/null; then
   completes "report|reproduce|" rep
   completes "--resume|" train --res
   completes "--resume|" train recipe.toml --set a=1 --res
-  completes "fetch|info|list|" data ""
+  completes "fetch|info|list|tokenize|" data ""
   completes "--mirror|" data fetch --m
   completes "uniform|" bench moe --routing u
   completes "uniform|" bench moe --routing = u
