@@ -190,6 +190,12 @@ TEST_F(RoutingTraceTest, RefusesOtherFilesWithFileKeyAndValue) {
       own, "expert_log_probs", [](const auto& t) { return t.slice(0, 0, 2); },
       "expert_log_probs is of 2 experts; layer mixture has 3");
   refused(
+      own, "expert_log_probs", [](const auto& t) { return t.slice(0, 0, 0); },
+      "expert_log_probs must be of at least 1 expert and 1 class; got [0, 5, 4]");
+  refused(
+      own, "expert_log_probs", [](const auto& t) { return t.slice(2, 0, 0); },
+      "expert_log_probs must be of at least 1 expert and 1 class; got [3, 5, 0]");
+  refused(
       own, "expert_log_probs",
       [](const auto& t) { return t - std::numeric_limits<float>::infinity(); },
       "expert_log_probs has -inf at [0, 0, 0]; wanted finite numbers");

@@ -152,6 +152,10 @@ TEST_F(ReproductionTest, SearchesSettingsFirst) {
   EXPECT_TRUE(fs::exists(folder_ / "out/tune/g/a/3/seed10002"));
   const auto text = to_markdown(study, outcome);
   EXPECT_NE(text.find("| g/a | `k=3` | 1003.1500 | 2 | **chosen** |"), std::string::npos) << text;
+  EXPECT_NE(
+      text.find("| verdict | claim | source | effect, 95 % interval, seeds |\n|---|---|---|---|\n"
+                "| **"),
+      std::string::npos);
   EXPECT_NE(text.find("UNEQUAL TUNING: 3 trials of 6 runs against 0 of 0"), std::string::npos);
 }
 

@@ -207,6 +207,9 @@ TEST_F(StudyTest, RefusesFiguresThatDoNotExistAndComparisonsOfTwoKinds) {
             std::string::npos);
   EXPECT_NE(refusal(row + "reference = { zzz = 1 }\n").find("there is no figure \"zzz\""),
             std::string::npos);
+  EXPECT_NE(refusal(row + "[[claim]]\ntext = \"t\"\nsource = \"s\"\ntier = \"quick\"\ncheck = []\n")
+                .find(": has no check"),
+            std::string::npos);
   EXPECT_NE(refusal("figure = [{ name = \"p\", pointer = \"/p\", statistic = \"proportion\" }, "
                     "{ name = \"v\", pointer = \"/v\" }]\n" +
                     row +
