@@ -64,6 +64,10 @@ def prepare(slot, tests):
     for name in filter(None, files):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name)
+    mutated = tree.parent / "mutated"
+    if mutated.exists():  # a run that was stopped left its object, newer than the sound source
+        (tree / mutated.read_text()).touch()
+        mutated.unlink()
     build = HOME / str(slot) / "build"
     # Copies have the same paths below this folder, so that the compiler's cache serves them all.
     os.environ["CCACHE_BASEDIR"] = str(HOME / str(slot))
@@ -142,6 +146,8 @@ def verdict_of(mutant, free, tests):
     tree, build = slot = free.get()
     path = tree / name
     sound = path.read_text()
+    mutated = tree.parent / "mutated"
+    mutated.write_text(str(name))
     path.write_text(text)
     try:
         return is_killed(build, tests)
