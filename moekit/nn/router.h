@@ -51,8 +51,8 @@ struct RouterTraits {
   /// What a token gets does not depend on those behind it: what models of the next token need.
   bool causal = true;
   int64_t token_multiple = 1;  ///< in training it takes numbers of tokens that this divides alone
-  bool aux_only = false;   ///< its owner says that losses on routing alone shall train it
-  bool penalizes = false;  ///< its routings bring a loss of their own, see `Routing::penalty`
+  bool aux_only = false;       ///< its owner says that losses on routing alone shall train it
+  bool penalizes = false;      ///< its routings bring a loss of their own, see `Routing::penalty`
 };
 
 /// Sends each token to experts. A new router is a class of its own that implements this.

@@ -12,13 +12,8 @@ namespace moekit::tasks {
 
 const std::vector<const run::Task*>& all() {
   static const std::vector<const run::Task*> kTasks = {
-      &classification::task(),
-      &continual::task(),
-      &federated::task(),
-      &language::task(),
-      &merged_linear::task(),
-      &soft_routed::task(),
-      &sparse_layer::task(),
+      &classification::task(), &continual::task(),   &federated::task(),    &language::task(),
+      &merged_linear::task(),  &soft_routed::task(), &sparse_layer::task(),
   };
   return kTasks;
 }

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "moekit/core/error.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -55,6 +56,23 @@ TEST(LinearCrossEntropy, OneSideMayBeFixedAndBackwardMayRunTwice) {
   EXPECT_FALSE(weight.grad().defined());
   const torch::NoGradGuard no_grad;
   EXPECT_FALSE(linear_cross_entropy(hidden, weight, target).requires_grad());
+}
+
+TEST(LinearCrossEntropy, MultipliesForGradientsThatAreWantedAlone) {
+  const auto target = torch::randint(9, {6}, torch::kLong);
+  const auto operations = [&](bool of_hidden, bool of_weight, bool learns) {
+    const torch::AutoGradMode mode(learns);
+    const auto hidden = torch::randn({6, 4}).requires_grad_(of_hidden);
+    const auto weight = torch::randn({9, 4}).requires_grad_(of_weight);
+    const tensor::OperationCounter counter;
+    linear_cross_entropy(hidden, weight, target);
+    return counter.total() / (2 * 6 * 4 * 9);
+  };
+  EXPECT_EQ(operations(true, true, true), 3);
+  EXPECT_EQ(operations(true, false, true), 2);
+  EXPECT_EQ(operations(false, true, true), 2);
+  EXPECT_EQ(operations(false, false, true), 1);
+  EXPECT_EQ(operations(true, true, false), 1);
 }
 
 TEST(LinearCrossEntropy, StandsLargeLogitsAndSmallTypes) {
