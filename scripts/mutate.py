@@ -119,7 +119,12 @@ def mutants_of(program, tree, folder):
             for number, (old, new) in enumerate(zip(before, text.splitlines()), 1):
                 if old != new:
                     # A statement left out is asked for; a whole definition commented out is not.
-                    if not re.match(r"\s*(#|//|namespace|using)", old) and not old.endswith("{"):
+                    # A jump behind a jump is never reached.
+                    behind = before[number - 2].strip() if number > 1 else ""
+                    dead = (new.strip() in ("break;", "continue;")
+                            and behind.startswith(("break;", "continue;", "return", "throw")))
+                    if (not dead and not re.match(r"\s*(#|//|namespace|using)", old)
+                            and not old.endswith("{")):
                         found.append((source.relative_to(tree), number, old.strip(), new.strip(),
                                       text))
                     break
