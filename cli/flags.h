@@ -92,8 +92,6 @@ struct ReproduceFlags {
   std::optional<std::int64_t> sample;  ///< runs that `check` repeats
 };
 
-enum class DataAction { kList, kInfo, kFetch };
-
 struct TokenizeFlags {
   std::string recipe;
   std::vector<std::string> set;
@@ -101,6 +99,8 @@ struct TokenizeFlags {
   bool json = false;
   ConfigTree tree;  ///< the recipe with all overrides
 };
+
+enum class DataAction { kList, kInfo, kFetch };
 
 struct DataFlags {
   DataAction action = DataAction::kList;

@@ -121,12 +121,7 @@ text::Tokenizer make_tokenizer(const DataConfig& config,
     training_texts(domain, config.validation_share,
                    [&](std::string_view document) { trainer.add(document); });
   }
-  Json document;
-  try {
-    document = trainer.train();
-  } catch (const ArgumentError& error) {
-    throw ArgumentError(concat("data.vocabulary: ", error.what()));
-  }
+  const Json document = about("data.vocabulary", [&] { return trainer.train(); });
   return text::Tokenizer::parse(document, "data.tokenizer");
 }
 

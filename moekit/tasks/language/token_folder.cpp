@@ -61,6 +61,12 @@ Json claim_folder(const fs::path& folder, const Json& source,
   return {{"source", source}, {"domains", names}, {"done", Json::object()}};
 }
 
+int64_t bytes_of(const data::TextDomain& domain) {
+  int64_t bytes = 0;
+  for (const auto& document : domain.documents) bytes += static_cast<int64_t>(document.size());
+  return bytes;
+}
+
 /// @return whether it was written to its end
 bool write_domain(const fs::path& file, const data::TextDomain& domain,
                   const text::Tokenizer& tokenizer, Json& facts,
@@ -74,9 +80,9 @@ bool write_domain(const fs::path& file, const data::TextDomain& domain,
     return goes_on;
   });
   if (!goes_on) return false;
-  size_t bytes = 0;
-  for (const auto& document : domain.documents) bytes += document.size();
-  facts = {{"documents", domain.documents.size()}, {"tokens", writer.tokens()}, {"bytes", bytes}};
+  facts = {{"documents", domain.documents.size()},
+           {"tokens", writer.tokens()},
+           {"bytes", bytes_of(domain)}};
   writer.commit();
   return true;
 }
@@ -98,19 +104,17 @@ Json write_token_folder(const DataConfig& config, const fs::path& folder,
   const auto tokenizer =
       learned ? text::Tokenizer::load(tokenizer_file) : make_tokenizer(config, texts);
   if (!learned) {
+    write_json(folder / kState, state);  // first: what has it is a folder that can be gone on with
     tokenizer.save(tokenizer_file);
-    write_json(folder / kState, state);
   }
   int64_t all = 0;
-  for (const auto& domain : texts) {
-    for (const auto& document : domain.documents) all += static_cast<int64_t>(document.size());
-  }
+  for (const auto& domain : texts) all += bytes_of(domain);
   int64_t done = 0;
   bool finished = true;
   for (const auto& domain : texts) {
     const auto file = file_of(folder, domain.name);
     if (state["done"].contains(domain.name) && fs::exists(file, error)) {
-      for (const auto& document : domain.documents) done += static_cast<int64_t>(document.size());
+      done += bytes_of(domain);
       finished = progress(done, all);
     } else {
       Json facts;
@@ -133,6 +137,10 @@ TextData read_token_folder(const fs::path& folder, double validation_share) {
   MOEKIT_CHECK(fs::exists(folder / kState, error), "data.tokens: ", folder.string(),
                " is no folder of tokens; see moekit data tokenize");
   const Json state = read_state(folder);
+  // The tokenizer has learned from the texts that are not judged; another share would judge some.
+  const auto share = state["source"].value("validation_share", Json());
+  MOEKIT_CHECK(share == Json(validation_share), "data.validation_share is ", validation_share,
+               "; the tokens of ", folder.string(), " were cut for ", share.dump());
   TextData out{text::Tokenizer::load(folder / "tokenizer.json"), {}, {}, {}, {}};
   Sha256 sum;
   sum.add(out.tokenizer.document());

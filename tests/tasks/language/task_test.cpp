@@ -146,6 +146,17 @@ TEST_F(LanguageTest, TokensInAFolderGiveTheRunOfTheirTexts) {
     EXPECT_TRUE(read_file(folder_ / "texts" / file) == read_file(folder_ / "ids" / file)) << file;
   }
   EXPECT_NE(refusal({of_folder[0]}).find("data.tokens"), std::string::npos);
+  auto other_share = of_folder;
+  other_share.push_back("data.validation_share=0.2");
+  EXPECT_NE(refusal(other_share, true).find("data.validation_share"), std::string::npos);
+  // Killed before the tokenizer was there.
+  fs::create_directories(folder_ / "killed");
+  fs::copy_file(folder / "tokens.json", folder_ / "killed" / "tokens.json");
+  EXPECT_TRUE(
+      task()
+          .tokenize(recipe, folder_ / "killed", [](int64_t, int64_t) { return true; })["finished"]
+          .get<bool>());
+  EXPECT_TRUE(read_file(folder / "words.tokens") == read_file(folder_ / "killed" / "words.tokens"));
   const auto refused = [&](const ConfigTree& other, const fs::path& to) -> std::string {
     try {
       task().tokenize(other, to, [](int64_t, int64_t) { return true; });
