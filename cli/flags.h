@@ -60,6 +60,7 @@ struct MergeFlags {
 struct GenerateFlags {
   std::string run;
   text::GenerationOptions options;
+  std::string weights;  ///< format they are packed in; empty: as they are
   bool json = false;
 };
 

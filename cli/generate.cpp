@@ -16,7 +16,7 @@ int run(const GenerateFlags& flags) {
     std::fflush(stdout);  // as it comes
   };
   if (!flags.json) write(flags.options.prompt);
-  const Json made = tasks::of_run(flags.run).generate(flags.run, flags.options, write);
+  const Json made = tasks::of_run(flags.run).generate(flags.run, flags.options, flags.weights, write);
   if (flags.json) {
     fmt::print("{}\n", dump_text(made, 2));
   } else {

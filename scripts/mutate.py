@@ -31,7 +31,7 @@ MODULES = {
     "report": ("moekit/report", ["report_test"]),
     "events": ("moekit/events", ["events_test"]),
     "kernels": ("moekit/kernels", ["kernels_test"]),
-    "nn": ("moekit/nn", ["nn_test", "models_test"]),
+    "nn": ("moekit/nn", ["nn_test", "models_test", "merge_test"]),
     "metrics": ("moekit/metrics", ["metrics_test"]),
     "data": ("moekit/data", ["data_test"]),
     "train": ("moekit/train", ["train_test", "tasks_test"]),

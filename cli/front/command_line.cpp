@@ -214,6 +214,11 @@ void CommandLine::add_generate() {
   add_whole(command, "--seed", options.seed, {0}, "Draws the tokens")
       ->default_str(std::to_string(options.seed));
   add_texts(command, "--stop", options.stop, "TEXT", "End before this text");
+  std::vector<std::string> formats;
+  for (const auto& format : kernels::weight_formats()) formats.emplace_back(format.name);
+  add_choice(command, choices_, "--weights", formats,
+             "Pack feed-forward networks in this format first",
+             [this](const std::string& text) { generate_.weights = text; });
   command.add_flag("--json", generate_.json, kJsonDoc);
   on_chosen(command, generate_);
 }

@@ -1,12 +1,11 @@
 #include "moekit/models/decoder.h"
 
-#include <torch/nn/modules/linear.h>
-
 #include <cmath>
 
 #include "moekit/core/error.h"
 #include "moekit/models/classifier.h"
 #include "moekit/nn/attention.h"
+#include "moekit/nn/bit_linear.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/parts.h"
 #include "moekit/nn/precision.h"
@@ -60,10 +59,6 @@ torch::Tensor run_dense(nn::MlpExpertsImpl& network, const torch::Tensor& tokens
   const auto rows = tokens.flatten(0, 1);
   return nn::forward_each(network, rows, torch::zeros({rows.size(0)}, torch::kLong))
       .view_as(tokens);
-}
-
-torch::nn::Linear make_linear(int64_t in, int64_t out) {
-  return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(false));
 }
 
 }  // namespace
@@ -181,7 +176,7 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
   torch::Tensor attend(const torch::Tensor& x, const nn::AttentionSettings& settings,
                        const nn::RotaryTable& rotary, DecoderCache* cache, size_t block) {
     const int64_t first = cache == nullptr ? 0 : cache->length();
-    const auto heads = [&](torch::nn::Linear& map, int64_t count, nn::RmsNorm* norm) {
+    const auto heads = [&](nn::BitLinear& map, int64_t count, nn::RmsNorm* norm) {
       auto out = map(x).view({x.size(0), x.size(1), count, config_.dim_of_head()});
       return norm != nullptr && *norm ? (*norm)(out) : out;
     };
@@ -205,10 +200,15 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
     const int64_t dim = config_.dim_of_head();
     const double eps = config_.norm_eps;
     input_norm_ = register_module("input_layernorm", nn::RmsNorm(d, eps));
-    query_ = register_module("q_proj", make_linear(d, config_.num_heads * dim));
-    key_ = register_module("k_proj", make_linear(d, config_.kv_heads() * dim));
-    value_ = register_module("v_proj", make_linear(d, config_.kv_heads() * dim));
-    output_ = register_module("o_proj", make_linear(config_.num_heads * dim, d));
+    // The block's own norm stands before queries, keys and values.
+    const auto map = [&](int64_t in, int64_t out, bool norm) {
+      return nn::BitLinear(
+          nn::BitLinearOptions(in, out).levels(config_.attention_weights).norm(norm));
+    };
+    query_ = register_module("q_proj", map(d, config_.num_heads * dim, false));
+    key_ = register_module("k_proj", map(d, config_.kv_heads() * dim, false));
+    value_ = register_module("v_proj", map(d, config_.kv_heads() * dim, false));
+    output_ = register_module("o_proj", map(config_.num_heads * dim, d, true));
     if (config_.qk_norm) {
       query_norm_ = register_module("q_norm", nn::RmsNorm(dim, eps));
       key_norm_ = register_module("k_norm", nn::RmsNorm(dim, eps));
@@ -224,7 +224,7 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
 
   DecoderConfig config_;
   nn::RmsNorm input_norm_{nullptr}, post_norm_{nullptr}, query_norm_{nullptr}, key_norm_{nullptr};
-  torch::nn::Linear query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr};
+  nn::BitLinear query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr};
 };
 
 DecoderCache::DecoderCache(const DecoderConfig& config, int64_t batch, int64_t capacity) {

@@ -38,6 +38,7 @@ struct DecoderConfig {
   bool tied_embeddings = true;
   double norm_eps = 1e-5;
   double init_std = 0.02;
+  nn::WeightLevels attention_weights = nn::WeightLevels::kFloat;
   nn::MlpExpertsOptions dense;
   int64_t first_routed = 0;
   int64_t routed_every = 1;
@@ -63,6 +64,8 @@ struct DecoderConfig {
     field("norm_eps", norm_eps, "of the normalisations", at_least(0));
     field("init_std", init_std, "deviation of the first embeddings and attention's weights",
           above(0));
+    field("attention_weights", attention_weights,
+          "levels its maps' weights are rounded to in forward passes, inputs to 8 bits (BitNet)");
     field("dense", dense, "feed-forward layer of blocks without a mixture");
     field("first_routed", first_routed, "blocks before it have no mixture", at_least(0));
     field("routed_every", routed_every, "from there on every n-th block has one; 0: none",

@@ -224,8 +224,6 @@ torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters
   const auto& up = parameters.up;
   MOEKIT_CHECK(tokens.size(1) == up.size(2), "FusedFfn: tokens have ", tokens.size(1),
                " features; the experts take ", up.size(2));
-  MOEKIT_CHECK(weight.dim() == 1 && weight.size(0) == plan.num_assignments,
-               "FusedFfn: weight must be [", plan.num_assignments, "]; got ", weight.sizes());
   auto call = c10::make_intrusive<Call>();
   call->memory = memory_;
   call->runtime = std::move(runtime);
@@ -233,12 +231,7 @@ torch::Tensor FusedFfn::forward(const torch::Tensor& tokens, const FfnParameters
                  up.size(1), parameters.down.size(1),
                  activation, parameters.up_bias.defined()};
   call->compute = compute;
-  call->plan = plan;
-  const auto weights = weight.detach().to(torch::kFloat32).contiguous();
-  const auto* of_assignment = weights.data_ptr<float>();
-  for (size_t row = 0; row < plan.assignment.size(); ++row) {
-    call->plan.weight[row] = of_assignment[plan.assignment[row]];
-  }
+  call->plan = weighted(plan, weight);
   if (at::GradMode::is_enabled()) {
     bool of_parameters = false;
     for (const auto* p : {&parameters.gate, &parameters.up, &parameters.down, &parameters.gate_bias,

@@ -116,6 +116,18 @@ RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, in
       capacity);
 }
 
+RoutingPlan weighted(const RoutingPlan& plan, const torch::Tensor& weight) {
+  MOEKIT_CHECK(weight.dim() == 1 && weight.size(0) == plan.num_assignments,
+               "weighted: weight must be [", plan.num_assignments, "]; got ", weight.sizes());
+  RoutingPlan out = plan;
+  const auto weights = weight.detach().to(torch::kFloat32).contiguous();
+  const auto* of_assignment = weights.data_ptr<float>();
+  for (size_t row = 0; row < plan.assignment.size(); ++row) {
+    out.weight[row] = of_assignment[plan.assignment[row]];
+  }
+  return out;
+}
+
 torch::Tensor plan_tokens(const RoutingPlan& plan) {
   auto token = torch::empty({plan.num_rows()}, torch::kLong);
   std::copy(plan.token.begin(), plan.token.end(), token.data_ptr<int64_t>());

@@ -90,6 +90,10 @@ RoutingPlan make_plan(const Routing& routing, int64_t capacity = 0,
 /// The same of K experts a token. @param expert_index [N, K] int64
 RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity = 0);
 
+/// The plan with the weights of its assignments, as kernels take it. @param weight [A]
+/// @throws ArgumentError unless there is one an assignment
+RoutingPlan weighted(const RoutingPlan& plan, const torch::Tensor& weight);
+
 /// Token of each row of the plan, [R] int64.
 torch::Tensor plan_tokens(const RoutingPlan& plan);
 /// Index in the list of assignments of each row of the plan, [R] int64.

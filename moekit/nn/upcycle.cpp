@@ -49,8 +49,9 @@ void check_fit(const MlpExpertsImpl& dense, const MlpExpertsImpl& experts, const
   MOEKIT_CHECK(a.intermediate_size() == b.intermediate_size() * o.granularity(),
                "upcycle: granularity = ", o.granularity(), " experts of intermediate_size ",
                b.intermediate_size(), " do not make up the network's ", a.intermediate_size());
-  MOEKIT_CHECK(a.activation() == b.activation() && a.bias() == b.bias(),
-               "upcycle: network and experts differ in activation or bias");
+  MOEKIT_CHECK(
+      a.activation() == b.activation() && a.bias() == b.bias() && a.weights() == b.weights(),
+      "upcycle: network and experts differ in activation, bias or weights");
   MOEKIT_CHECK(b.num_experts() % o.granularity() == 0, "upcycle: granularity = ", o.granularity(),
                " does not divide the ", b.num_experts(), " experts");
   const int64_t top_k = router.traits().top_k;

@@ -43,6 +43,7 @@ Json Task::tokenize(const ConfigTree& recipe, const std::filesystem::path& /*fol
 }
 
 Json Task::generate(const std::filesystem::path& run, const text::GenerationOptions& /*options*/,
+                    const std::string& /*weights*/,
                     const std::function<void(std::string_view)>& /*sink*/) const {
   throw ArgumentError(concat(run.string(), ": generate takes runs of task \"language\"; this is ",
                              "one of task \"", name(), "\""));

@@ -79,10 +79,12 @@ class Task {
   virtual Json tokenize(const ConfigTree& recipe, const std::filesystem::path& folder,
                         const std::function<bool(int64_t, int64_t)>& progress) const;
   /// Goes on with a prompt by the finished run's model.
+  /// @param weights  format that feed-forward networks are packed in first; empty: as they are
   /// @param sink  gets the text as it comes, without the prompt
   /// @return "text", "prompt_tokens", "tokens", "ended_by", "tokens_per_second"
   /// @throws ArgumentError where the kind has no text, or naming the flag
   virtual Json generate(const std::filesystem::path& run, const text::GenerationOptions& options,
+                        const std::string& weights,
                         const std::function<void(std::string_view)>& sink) const;
   /// The run's part of a report page.
   virtual report::ModelSection section(const std::string& title, const std::filesystem::path& run,

@@ -68,6 +68,8 @@ TEST(BaseRouter, DealsOutInTrainingAndTakesTheBestElsewhere) {
   EXPECT_TRUE(torch::allclose(
       dealt.weight,
       torch::sigmoid(x.mm(rows.t()).gather(1, dealt.expert.unsqueeze(1)).squeeze(1))));
+  EXPECT_TRUE(torch::equal(dealt.expert_index, dealt.expert.unsqueeze(1)));
+  EXPECT_EQ(dealt.top_k(), 1);
   dealt.weight.sum().backward();
   EXPECT_GT(router->weight.grad().abs().sum(1).min().item<double>(), 0);
   EXPECT_THROW(router->forward(torch::randn({10, 6}), context), ArgumentError);

@@ -64,7 +64,19 @@ TEST(EncoderOperations, AreTheSumOfTheirTerms) {
 TEST(EncoderOperations, RefuseSizesThatAreNone) {
   EncoderShape none;
   none.vocabulary = 0;
-  EXPECT_THROW(routed_encoder_operations(none, 1), ArgumentError);
+  none.num_layers = 3;
+  none.hidden_size = 5;
+  none.intermediate_size = 7;
+  none.sequence_length = 9;
+  try {
+    routed_encoder_operations(none, 2);
+    ADD_FAILURE() << "took a vocabulary of nothing";
+  } catch (const ArgumentError& error) {
+    EXPECT_STREQ(error.what(),
+                 "encoder: sizes and selected experts must be at least 1; got num_layers 3, "
+                 "hidden_size 5, intermediate_size 7, sequence_length 9, vocabulary 0 and 2 "
+                 "expert(s)");
+  }
   EXPECT_THROW(routed_encoder_operations({}, 0), ArgumentError);
   EXPECT_THROW(merged_encoder_operations({}, 1, -1), ArgumentError);
 }

@@ -133,6 +133,43 @@ TEST(LinearRouter, RefusesImpossibleOptions) {
   EXPECT_THROW(router->forward(torch::zeros({2, 5}), {}), ArgumentError);
 }
 
+TEST(Trunk, IsCheckedAgainstTheLayersInput) {
+  LayerSite images;
+  images.input = {1, 8, 12};
+  const auto refusal = [](const TrunkOptions& options, const LayerSite& site) {
+    try {
+      check_trunk(options, site, "router");
+    } catch (const ArgumentError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  TrunkOptions sums;
+  sums.input = RouterInput::kPatchSum;
+  for (const int64_t side : {0, 1, 2, 4}) {
+    sums.patch_size = side;
+    EXPECT_EQ(refusal(sums, images), "") << side;
+  }
+  for (const int64_t side : {-1, 3, 5, 8}) {  // 3 divides the width alone, 8 the height alone
+    sums.patch_size = side;
+    EXPECT_NE(refusal(sums, images).find("router.patch_size must divide 8x12"), std::string::npos)
+        << side;
+  }
+  LayerSite vectors;
+  vectors.input = {8};
+  EXPECT_EQ(refusal({}, vectors), "");
+  sums.patch_size = 0;
+  EXPECT_NE(refusal(sums, vectors).find("router.input"), std::string::npos);
+  TrunkOptions net;
+  net.trunk.hidden = {4};
+  EXPECT_NE(refusal(net, vectors).find("router.trunk"), std::string::npos);
+  net.input = RouterInput::kPatchSum;
+  EXPECT_NE(refusal(net, images).find("patch_sum"), std::string::npos);
+  TrunkOptions no_relu;
+  no_relu.trunk_relu = false;
+  EXPECT_NE(refusal(no_relu, images).find("trunk_relu"), std::string::npos);
+}
+
 TEST(AttentiveRouter, ScoresByScaledDotProductOfQueryAndKeys) {
   torch::manual_seed(1);
   AttentiveRouter router(AttentiveRouterOptions(4, 3));
@@ -166,8 +203,11 @@ TEST(AttentiveRouter, RefusesMissingOrMisshapenFeatures) {
   EXPECT_TRUE(router->needs_expert_features());
   EXPECT_THROW(router->forward(torch::zeros({5, 4}), {}), ArgumentError);
   RouterContext context;
-  context.expert_features = torch::zeros({3, 5, 6});
-  EXPECT_THROW(router->forward(torch::zeros({5, 4}), context), ArgumentError);
+  for (const auto& sizes :
+       std::vector<std::vector<int64_t>>{{3, 5, 6}, {3, 1, 4}, {1, 5, 4}, {3, 6, 4}, {15, 4}}) {
+    context.expert_features = torch::zeros(sizes);
+    EXPECT_THROW(router->forward(torch::zeros({5, 4}), context), ArgumentError) << sizes;
+  }
 }
 
 TEST(OracleRouter, SendsEveryTaskToItsGroup) {

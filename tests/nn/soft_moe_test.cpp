@@ -112,6 +112,10 @@ TEST(SoftMoE, ACloneSharesNothing) {
 TEST(SoftMoE, RefusesWhatDoesNotFit) {
   EXPECT_THROW(SoftMoE(SoftMoEOptions(4), nullptr), ArgumentError);
   EXPECT_THROW(soft_mixture(2, 0), ArgumentError);
+  EXPECT_THROW(SoftMoE(SoftMoEOptions(0), MlpExperts(MlpExpertsOptions(4, 8, 2)).ptr()),
+               ArgumentError);
+  SoftMoE narrow(SoftMoEOptions(1), MlpExperts(MlpExpertsOptions(1, 8, 2)).ptr());
+  EXPECT_EQ(narrow->forward(torch::ones({1, 2, 1})).sizes(), (std::vector<int64_t>{1, 2, 1}));
   auto layer = soft_mixture(2, 1);
   EXPECT_THROW(layer->forward(torch::zeros({3, 4})), ArgumentError);
   EXPECT_THROW(layer->forward(torch::zeros({1, 0, 4})), ArgumentError);

@@ -109,6 +109,8 @@ TEST(ExpertChoice, ChoosesWithinSequencesOrAmongAll) {
     return tokens;
   };
   EXPECT_EQ(of_first(ChoiceGroup::kSequence), (std::vector<int64_t>{0, 2}));
+  context.sequence = torch::tensor({1, 1, 0, 0}, torch::kLong);  // in whatever order they come
+  EXPECT_EQ(of_first(ChoiceGroup::kSequence), (std::vector<int64_t>{0, 2}));
   EXPECT_EQ(of_first(ChoiceGroup::kBatch), (std::vector<int64_t>{0, 1}));
 }
 

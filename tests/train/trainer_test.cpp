@@ -235,6 +235,10 @@ TEST(ScheduleKinds, AreOneAtTheStartAndFallAsTheySay) {
   };
   EXPECT_EQ(at("constant", 0.9), 1);
   EXPECT_NEAR(at("linear", 0.25), 0.75, 1e-12);
+  EXPECT_NEAR(at("two_stage", 0), 1, 1e-12);
+  EXPECT_NEAR(at("two_stage", 0.4), 0.6, 1e-12);
+  EXPECT_NEAR(at("two_stage", 0.5), 0.5 * 2 / 3, 1e-12);
+  EXPECT_NEAR(at("two_stage", 0.9), 0.1 * 2 / 3, 1e-12);
   EXPECT_NEAR(at("cosine", 0), 1, 1e-12);
   EXPECT_NEAR(at("cosine", 1.0 / 3), 0.75, 1e-12);
   EXPECT_NEAR(at("cosine", 1), 0, 1e-12);

@@ -95,19 +95,6 @@ void check_plan(const RoutingPlan& plan, std::int64_t num_experts, std::int64_t 
   }
 }
 
-namespace {
-
-/// Rows in pieces that a thread takes at once.
-template <typename Convert>
-void run_rows(ThreadPool& pool, std::int64_t rows, const Convert& convert) {
-  constexpr std::int64_t kPiece = 32;
-  pool.run((rows + kPiece - 1) / kPiece, [&](std::int64_t piece, int) {
-    convert(piece * kPiece, std::min(rows, (piece + 1) * kPiece));
-  });
-}
-
-}  // namespace
-
 void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers& to,
                   std::int64_t group, const float* from, std::int64_t stride, std::int64_t columns,
                   std::int64_t rows) {

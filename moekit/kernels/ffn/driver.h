@@ -1,6 +1,7 @@
 // What the forward and the training pass share: memory of a call, checks, rounds of the pool.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -119,6 +120,15 @@ void check_finite(const Execution& execution, const char* name, const float* val
                   std::int64_t rows, std::int64_t size);
 /// @throws ArgumentError unless the plan's parts fit together, the experts and the tokens.
 void check_plan(const RoutingPlan& plan, std::int64_t num_experts, std::int64_t num_tokens);
+
+/// Rows in pieces that a thread takes at once: `convert(begin, end)`.
+template <typename Convert>
+void run_rows(ThreadPool& pool, std::int64_t rows, const Convert& convert) {
+  constexpr std::int64_t kPiece = 32;
+  pool.run((rows + kPiece - 1) / kPiece, [&](std::int64_t piece, int) {
+    convert(piece * kPiece, std::min(rows, (piece + 1) * kPiece));
+  });
+}
 
 /// Copies, rounds or quantizes rows into the buffers, in pieces for the pool.
 void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers& to,

@@ -1,6 +1,7 @@
 #include "moekit/kernels/ffn/expert_ffn.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "moekit/kernels/ffn/driver.h"
@@ -105,13 +106,38 @@ void convert_tokens(const FfnKernels& kernels, ThreadPool& pool, const float* to
   }
 }
 
+/// Divides the scales of quantized rows by the rows' root mean squares: their codes stay as they
+/// are, for they do not depend on a row's size.
+void normalize_scales(ThreadPool& pool, const BankView& view, std::int64_t rows, float eps,
+                      float* scale) {
+  run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const float* row = view.hidden + r * view.hidden_stride;
+      constexpr std::int64_t kSums = 16;  // side by side: the compiler makes vectors of them
+      float sums[kSums] = {};
+      std::int64_t start = 0;
+      for (; start + kSums <= view.intermediate_size; start += kSums) {
+        for (std::int64_t i = 0; i < kSums; ++i) sums[i] += row[start + i] * row[start + i];
+      }
+      for (std::int64_t i = start; i < view.intermediate_size; ++i) sums[0] += row[i] * row[i];
+      float sum = 0;
+      for (const float s : sums) sum += s;
+      scale[r] /= std::sqrt(sum / static_cast<float>(view.intermediate_size) + eps);
+    }
+  });
+}
+
 /// Hidden values of integer formats, as the second product takes them.
 void convert_hidden(const FfnKernels& kernels, ThreadPool& pool, const std::vector<FfnBank>& banks,
                     const std::vector<BankView>& views, const std::vector<Operands>& operands) {
   for (std::size_t b = 0; b < views.size(); ++b) {
-    if (operands[b].hidden.codes == nullptr) continue;
-    convert_rows(kernels, pool, operands[b].hidden, views[b].group, views[b].hidden,
-                 views[b].hidden_stride, views[b].intermediate_size, banks[b].plan->num_rows());
+    const auto& hidden = operands[b].hidden;
+    if (hidden.codes == nullptr) continue;
+    const std::int64_t rows = banks[b].plan->num_rows();
+    convert_rows(kernels, pool, hidden, views[b].group, views[b].hidden, views[b].hidden_stride,
+                 views[b].intermediate_size, rows);
+    const float eps = banks[b].experts->shape().hidden_norm_eps;
+    if (eps > 0) normalize_scales(pool, views[b], rows, eps, hidden.scale);
   }
 }
 

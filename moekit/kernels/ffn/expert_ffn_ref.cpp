@@ -68,6 +68,14 @@ double product(const Operand& left, const char* panel, const FormatInfo& format,
   return sum * left.scale;
 }
 
+/// What hidden values are divided by, 1 where they are not normalised.
+double hidden_size_of(const std::vector<float>& hidden, float eps) {
+  if (eps == 0) return 1;
+  double sum = 0;
+  for (const float h : hidden) sum += static_cast<double>(h) * static_cast<double>(h);
+  return std::sqrt(sum / static_cast<double>(hidden.size()) + static_cast<double>(eps));
+}
+
 void add_bank(const FfnBank& bank, const float* tokens, double* output) {
   const PackedExperts& experts = *bank.experts;
   const FfnShape& s = experts.shape();
@@ -97,7 +105,8 @@ void add_bank(const FfnBank& bank, const float* tokens, double* output) {
         hidden[static_cast<std::size_t>(j)] =
             static_cast<float>(gated ? act * at(width + j % width) : act);
       }
-      const auto h = round_operand(hidden.data(), s.intermediate_size, format.per_step);
+      auto h = round_operand(hidden.data(), s.intermediate_size, format.per_step);
+      h.scale /= hidden_size_of(hidden, s.hidden_norm_eps);
       for (std::int64_t o = 0; o < s.output_size; ++o) {
         output[n * s.output_size + o] +=
             static_cast<double>(plan.weight[static_cast<std::size_t>(a)]) *

@@ -62,14 +62,6 @@ float largest(const float* from, std::int64_t count) {
   return most;
 }
 
-/// The scale of a ternary matrix.
-/// Source: Ma et al. 2024, arXiv:2402.17764, eq. 1 to 3: gamma = mean |W|, not below 1e-5.
-float mean_size(const float* matrix, std::int64_t count) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += std::fabs(matrix[i]);
-  return std::max(1e-5F, static_cast<float>(sum / static_cast<double>(count)));
-}
-
 /// Largest finite bfloat16.
 constexpr float kMaxBf16 = 0x1.fep127F;
 
@@ -163,6 +155,8 @@ void check_shape(const FfnShape& shape) {
   check_size("output_size", shape.output_size);
   MOEKIT_CHECK(has_ffn_kernel(shape.activation), "expert kernels: there is none for activation ",
                enum_name(shape.activation));
+  MOEKIT_CHECK(shape.hidden_norm_eps >= 0 && std::isfinite(shape.hidden_norm_eps),
+               "expert kernels: hidden_norm_eps must be at least 0; got ", shape.hidden_norm_eps);
 }
 
 PanelLayout make_panel_layout(std::int64_t inputs, std::int64_t columns, const FormatInfo& format,
@@ -188,6 +182,8 @@ PackedExperts::PackedExperts(const FfnShape& shape, WeightFormat format)
                "PackedExperts: format ", info_->name, " takes at most ", kMaxQuantizedInputs,
                " inputs (sums are 32-bit); got hidden_size ", shape.hidden_size,
                ", intermediate_size ", shape.intermediate_size);
+  MOEKIT_CHECK(shape.hidden_norm_eps == 0 || info_->per_step == 4, "PackedExperts: format ",
+               info_->name, " does not normalise hidden values; integer formats do");
   // Gated: every panel holds 32 hidden values, so the last one may be part empty in both halves.
   const std::int64_t up_columns = is_gated(shape.activation)
                                       ? 2 * round_up(shape.intermediate_size, kHalf)
@@ -228,7 +224,7 @@ void PackedExperts::pack_matrix(char* base, float* scales, const PanelLayout& la
                                 std::int64_t block) const {
   const std::int64_t inputs = layout.inputs;
   const bool ternary = info_->format == WeightFormat::kTernary;
-  const float of_matrix = ternary ? mean_size(matrix, rows * inputs) : 0;
+  const float of_matrix = ternary ? ternary_scale(matrix, rows * inputs) : 0;
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* row = matrix + r * inputs;
     char* panel = base + r / block * layout.panel_bytes;
@@ -333,7 +329,8 @@ void PackedExperts::copy(std::int64_t expert, const PackedExperts& from, std::in
   const auto& b = from.shape_;
   MOEKIT_CHECK(a.hidden_size == b.hidden_size && a.intermediate_size == b.intermediate_size &&
                    a.output_size == b.output_size && a.activation == b.activation &&
-                   a.bias == b.bias && info_ == from.info_,
+                   a.bias == b.bias && a.hidden_norm_eps == b.hidden_norm_eps &&
+                   info_ == from.info_,
                "PackedExperts: cannot copy an expert of another shape or format");
   MOEKIT_CHECK(
       expert >= 0 && expert < a.num_experts && from_expert >= 0 && from_expert < b.num_experts,

@@ -21,6 +21,9 @@ struct FfnShape {
   std::int64_t output_size;        ///< O, most often D
   Activation activation = Activation::kSwiglu;
   bool bias = false;
+  /// Above 0: rows of hidden values h are divided by sqrt(mean(h^2) + this) before the second
+  /// product, as low-bit layers are trained (arXiv:2402.17764); of integer formats only.
+  float hidden_norm_eps = 0;
 };
 
 /// @throws ArgumentError naming the value, unless 1 <= each size <= 2^24 and has_ffn_kernel().
@@ -70,8 +73,8 @@ PanelLayout make_panel_layout(std::int64_t inputs, std::int64_t columns, const F
 /// are at hand when the hidden value is made.
 class PackedExperts {
  public:
-  /// All weights zero. @throws ArgumentError as check_shape(), and when an integer format has more
-  /// than `kMaxQuantizedInputs` inputs.
+  /// All weights zero. @throws ArgumentError as check_shape(), when an integer format has more than
+  /// `kMaxQuantizedInputs` inputs, and when another one normalises hidden values.
   PackedExperts(const FfnShape& shape, WeightFormat format);
 
   /// @throws ArgumentError when expert is not 0..E-1, a matrix is null that the shape has (or the

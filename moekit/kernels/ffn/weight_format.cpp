@@ -1,6 +1,8 @@
 #include "moekit/kernels/ffn/weight_format.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <string>
 
 #include "moekit/core/error.h"
@@ -36,6 +38,21 @@ WeightFormat parse_weight_format(std::string_view name) {
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
   throw ArgumentError(concat("weight format \"", name, "\" is unknown; wanted one of ", known));
+}
+
+float ternary_scale(const float* matrix, std::int64_t count) {
+  constexpr std::int64_t kSums = 8;  // side by side: the compiler makes vectors of them
+  double sums[kSums] = {};
+  std::int64_t start = 0;
+  for (; start + kSums <= count; start += kSums) {
+    for (std::int64_t i = 0; i < kSums; ++i) {
+      sums[i] += static_cast<double>(std::fabs(matrix[start + i]));
+    }
+  }
+  for (std::int64_t i = start; i < count; ++i) sums[0] += static_cast<double>(std::fabs(matrix[i]));
+  double sum = 0;
+  for (const double s : sums) sum += s;
+  return std::max(1e-5F, static_cast<float>(sum / static_cast<double>(count)));
 }
 
 std::uint16_t to_bf16(float value) {

@@ -51,6 +51,10 @@ inline constexpr std::int64_t kMaxQuantizedInputs = 65536;
 /// its scale each, stay finite.
 inline constexpr float kMaxQuantizedWeight = 0x1p100F;  // 1.27e30
 
+/// The scale of a ternary matrix: gamma = mean |w|, not below 1e-5; its codes are w / gamma rounded
+/// to nearest, ties to even, within -1..1. Source: Ma et al. 2024, arXiv:2402.17764, eq. 1-3.
+float ternary_scale(const float* matrix, std::int64_t count);
+
 /// Nearest bfloat16, ties to even, infinite beyond the largest; NaN stays NaN.
 std::uint16_t to_bf16(float value);
 /// The smallest bfloat16 that is not below a finite value >= 0.

@@ -19,6 +19,13 @@ MlpExpertsImpl::MlpExpertsImpl(MlpExpertsOptions options_) : options(std::move(o
                "MlpExperts: sizes must be at least 1; got hidden_size ", options.hidden_size(),
                ", intermediate_size ", options.intermediate_size(), ", num_experts ",
                options.num_experts(), ", output_size ", options.output_size());
+  const bool rounded = options.weights() != WeightLevels::kFloat;
+  MOEKIT_CHECK(!rounded || options.compute() == kernels::ComputeType::kF32,
+               "MlpExperts: compute = \"", enum_name(options.compute()),
+               "\" has no effect with weights = \"", enum_name(options.weights()), "\"");
+  MOEKIT_CHECK(!rounded || options.keep_activations(),
+               "MlpExperts: keep_activations = false has no effect with weights = \"",
+               enum_name(options.weights()), "\"");
   reset();
 }
 
@@ -40,6 +47,7 @@ void MlpExpertsImpl::reset() {
 }
 
 void MlpExpertsImpl::reset_parameters(const at::Generator& generator) {
+  unpack();
   const auto draw = [&](torch::Tensor& parameter, int64_t fan_in) {
     if (parameter.defined()) init_uniform_fan_in(parameter, fan_in, generator);
   };
@@ -55,6 +63,23 @@ void MlpExpertsImpl::reset_parameters(const at::Generator& generator) {
 }
 
 ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
+  if (packed_) {
+    std::vector<torch::Tensor> values;
+    for (int64_t e = 0; e < num_experts(); ++e) {
+      const auto expert = torch::full({tokens.size(0)}, e, torch::kLong);
+      values.push_back(forward_each(*this, tokens, expert));
+    }
+    return {torch::stack(values), {}};
+  }
+  if (options.weights() != WeightLevels::kFloat) {
+    const int64_t n = tokens.size(0);
+    const auto rows = tokens.unsqueeze(0).expand({num_experts(), -1, -1}).flatten(0, 1);
+    std::vector<int64_t> offsets{0};
+    for (int64_t e = 0; e < num_experts(); ++e) offsets.push_back(offsets.back() + n);
+    const auto out =
+        bit_ffn(rows, parameters_of(*this), options.activation(), options.weights(), offsets);
+    return {out.values.view({num_experts(), n, -1}), out.up.view({num_experts(), n, -1})};
+  }
   const auto up = stacked_linear(tokens, up_proj, up_bias);
   const auto hidden =
       gate_proj.defined()
@@ -64,25 +89,102 @@ ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
 }
 
 torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
+  if (packed_) {
+    auto expert = torch::empty({rows.size(0)}, torch::kLong);
+    for (int64_t e = 0; e < num_experts(); ++e) {
+      expert.narrow(0, plan.offsets[static_cast<size_t>(e)], plan.count(e)).fill_(e);
+    }
+    return forward_each(*this, rows, expert);
+  }
+  if (options.weights() != WeightLevels::kFloat) {
+    return bit_ffn(rows, parameters_of(*this), options.activation(), options.weights(),
+                   plan.offsets)
+        .values;
+  }
   return composed_ffn(rows, parameters_of(*this), options.activation(), plan.offsets);
 }
 
 torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const RoutingPlan& plan,
                                             const torch::Tensor& weight,
                                             const std::shared_ptr<Runtime>& runtime) {
+  if (packed_) return forward_packed(tokens, plan, weight, runtime);
   return fused_.forward(tokens, parameters_of(*this), plan, weight, options.activation(),
                         options.compute(), options.keep_activations(), runtime);
 }
 
 std::string MlpExpertsImpl::why_not_fused(const torch::Tensor& tokens) const {
+  if (packed_) return {};
+  if (options.weights() != WeightLevels::kFloat) {
+    return concat("weights = \"", enum_name(options.weights()), "\" are learned without a kernel");
+  }
   return FusedFfn::why_not(tokens, parameters_of(*this), options.activation());
+}
+
+void MlpExpertsImpl::pack(kernels::WeightFormat format) {
+  const auto& o = options;
+  const bool rounded = o.weights() != WeightLevels::kFloat;
+  MOEKIT_CHECK(!rounded || format == kernels::WeightFormat::kTernary, "MlpExperts: weights = \"",
+               enum_name(o.weights()), "\" are packed as \"ternary\" alone; got \"",
+               kernels::format_info(format).name, "\"");
+  for (const auto& parameter : parameters()) {
+    MOEKIT_CHECK(parameter.scalar_type() == torch::kFloat32 && parameter.is_cpu(),
+                 "MlpExperts: parameters are ", parameter.dtype(), " on ", parameter.device(),
+                 "; float on the CPU are packed");
+  }
+  kernels::FfnShape shape{num_experts(),   o.hidden_size(), o.intermediate_size(),
+                          o.output_size(), o.activation(),  o.bias()};
+  if (rounded) shape.hidden_norm_eps = static_cast<float>(kBitNormEps);
+  auto packed = std::make_shared<kernels::PackedExperts>(shape, format);
+  const torch::NoGradGuard no_grad;
+  const auto matrix = [&](const torch::Tensor& stack, int64_t e) {
+    if (!stack.defined()) return torch::Tensor();
+    // Two levels are three without the middle one. Three are what packing makes of the weights that
+    // were rounded, by the same mean; of rounded ones the mean would be another.
+    if (o.weights() != WeightLevels::kBinary || stack.dim() < 3) return stack[e].contiguous();
+    const auto codes = weight_codes(stack[e], WeightLevels::kBinary);
+    return (codes.values * codes.scale).contiguous();
+  };
+  const auto data = [](const torch::Tensor& t) {
+    return t.defined() ? t.data_ptr<float>() : nullptr;
+  };
+  for (int64_t e = 0; e < num_experts(); ++e) {
+    std::vector<torch::Tensor> of_expert;
+    for (const auto* stack : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
+      of_expert.push_back(matrix(*stack, e));
+    }
+    packed->pack(e, {data(of_expert[0]), data(of_expert[1]), data(of_expert[2]), data(of_expert[3]),
+                     data(of_expert[4]), data(of_expert[5])});
+  }
+  packed_ = std::move(packed);
+}
+
+torch::Tensor MlpExpertsImpl::forward_packed(const torch::Tensor& tokens, const RoutingPlan& plan,
+                                             const torch::Tensor& weight,
+                                             const std::shared_ptr<Runtime>& runtime) const {
+  MOEKIT_CHECK(!at::GradMode::is_enabled() || (!tokens.requires_grad() && !weight.requires_grad()),
+               "MlpExperts: packed experts have no gradient; unpack() them first");
+  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size() && tokens.is_cpu() &&
+                   tokens.scalar_type() == torch::kFloat32,
+               "MlpExperts: packed experts take float tokens [N, ", options.hidden_size(),
+               "] on the CPU; got ", tokens.dtype(), " ", tokens.sizes());
+  const auto rows = tokens.contiguous();
+  const auto plan_with_weights = weighted(plan, weight);
+  auto output = torch::empty({rows.size(0), options.output_size()}, rows.options());
+  runtime->run([&](const kernels::Execution& execution) {
+    kernels::expert_ffn_forward({{packed_.get(), &plan_with_weights}}, rows.data_ptr<float>(),
+                                output.data_ptr<float>(), execution);
+  });
+  return output;
 }
 
 void MlpExpertsImpl::take_experts(ExpertEdit& edit) {
   for (auto* parameter : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
     edit.take_rows(*parameter);
   }
-  edit.then([this, experts = edit.index.numel()] { options.num_experts(experts); });
+  edit.then([this, experts = edit.index.numel()] {
+    options.num_experts(experts);
+    unpack();
+  });
 }
 
 // A gated unit is a row of both projections.
@@ -95,7 +197,9 @@ std::optional<std::vector<HiddenUnits>> MlpExpertsImpl::hidden_units() const {
 }
 
 std::optional<MatrixPair> MlpExpertsImpl::matrix_pair() const {
-  if (options.activation() != Activation::kIdentity) return std::nullopt;
+  if (options.activation() != Activation::kIdentity || options.weights() != WeightLevels::kFloat) {
+    return std::nullopt;
+  }
   MatrixPair pair{"up_proj", "down_proj", "", ""};
   if (options.bias()) {
     pair.up_bias = "up_bias";

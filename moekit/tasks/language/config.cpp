@@ -1,6 +1,9 @@
 #include "moekit/tasks/language/config.h"
 
+#include <algorithm>
+
 #include "moekit/core/error.h"
+#include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/train/optimizers/adam.h"
 
 namespace moekit::language {
@@ -33,6 +36,11 @@ void validate(const Config& config) {
                "data.vocabulary has no effect with tokenizer = \"", config.data.tokenizer,
                "\"; got ", config.data.vocabulary);
   train::check(config.train.loop, "train");
+  for (const auto& name : config.packed) {
+    about("packed", [&] { kernels::parse_weight_format(name); });
+    MOEKIT_CHECK(std::count(config.packed.begin(), config.packed.end(), name) == 1,
+                 "packed: names \"", name, "\" twice");
+  }
   if (!config.init.dense_from.empty()) return;
   MOEKIT_CHECK(to_json(config.init) == to_json(InitConfig{}),
                "init: its other keys have no effect without init.dense_from");

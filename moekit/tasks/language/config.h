@@ -93,6 +93,7 @@ struct Config {
   OptionSet<nn::LossKinds> loss;
   TrainSection train;
   InitConfig init;
+  std::vector<std::string> packed;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -105,6 +106,9 @@ struct Config {
     field("loss", loss, "");
     field("train", train, "");
     field("init", init, "");
+    field("packed", packed,
+          "formats of weights, as moekit bench lists them, in which the trained feed-forward "
+          "networks are judged once more, on the inference kernels");
   }
 };
 

@@ -8,6 +8,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/models/decoder_io.h"
+#include "moekit/nn/packing.h"
 #include "moekit/tasks/language/text_data.h"
 #include "moekit/tensor/arithmetic.h"
 
@@ -22,7 +23,7 @@ torch::Tensor row_of(const std::vector<int32_t>& ids) {
 }  // namespace
 
 Json generate(const fs::path& run, const text::GenerationOptions& options,
-              const std::function<void(std::string_view)>& sink) {
+              const std::string& weights, const std::function<void(std::string_view)>& sink) {
   text::check_options(options);
   const torch::NoGradGuard no_grad;
   tensor::start_arithmetic(read_config(run).threads);
@@ -42,6 +43,10 @@ Json generate(const fs::path& run, const text::GenerationOptions& options,
   const auto known = static_cast<int64_t>(ids.size());
   MOEKIT_CHECK(known + options.tokens <= context, "--tokens ", options.tokens, ": with ", known,
                " of the prompt they are more than the model's context of ", context);
+  if (!weights.empty()) {
+    about(concat("--weights ", weights),
+          [&] { nn::pack_networks(*model, kernels::parse_weight_format(weights)); });
+  }
   models::DecoderCache cache(model->config(), 1, known + options.tokens);
   std::mt19937_64 generator(derive_seed(static_cast<uint64_t>(options.seed), "generate"));
   text::TextStream stream(options.stop);

@@ -7,6 +7,7 @@
 #include "moekit/core/random.h"
 #include "moekit/metrics/load.h"
 #include "moekit/nn/linear_cross_entropy.h"
+#include "moekit/nn/packing.h"
 #include "moekit/run/run_folder.h"
 #include "moekit/tasks/language/initialize.h"
 #include "moekit/tasks/language/routed_texts.h"
@@ -185,6 +186,26 @@ double LanguageProblem::leak() {
   return (logits(ids) - before).abs().max().item<double>();
 }
 
+Json LanguageProblem::packed_figures(const std::string& format) {
+  const torch::NoGradGuard no_grad;
+  model_->eval();
+  const int64_t length = config_.model.context;
+  const auto ids = data_.judged(0, 1, length, false).ids.narrow(1, 0, length).contiguous();
+  const auto logits = [&] { return model_->forward(ids, context_of(0, 1, length)).logits; };
+  const auto before = logits();
+  const auto size = nn::pack_networks(*model_, kernels::parse_weight_format(format));
+  const auto after = logits();
+  const double loss = judge().mean_loss();
+  nn::unpack_networks(*model_);
+  const auto same = before.argmax(-1).eq(after.argmax(-1)).to(torch::kFloat64);
+  return {{"loss", loss},
+          {"perplexity", std::exp(loss)},
+          {"bytes", size.bytes},
+          {"float_bytes", size.float_bytes},
+          {"logit_difference", (after - before).abs().max().item<double>()},
+          {"same_choice", same.mean().item<double>()}};
+}
+
 Json LanguageProblem::figures_of(const Judged& judged) {
   Json out = {{"loss", judged.mean_loss()}, {"perplexity", std::exp(judged.mean_loss())}};
   Json domains = Json::object();
@@ -264,6 +285,7 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   summary["leak"] = leaked;
   summary["operations_per_token"] = operations();
   summary["test"] = figures_of(judge());
+  for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
   const auto lines = run::read_metrics(folder);
   if (!lines.empty()) summary["first"] = {{"loss", lines.front()["test"]["loss"]}};
   return summary;

@@ -49,6 +49,10 @@ class LanguageProblem : public train::Problem {
   /// How much the logits of a judged window's first half change, at most, when its second half is
   /// another one: rounding, unless a router looks ahead.
   double leak();
+  /// Of the model with its feed-forward networks packed in a format: "loss", "perplexity", "bytes"
+  /// and "float_bytes" of them; of a judged window "logit_difference", the largest of all logits,
+  /// and "same_choice", the share of tokens whose likeliest next one is the same.
+  Json packed_figures(const std::string& format);
   Json figures_of(const Judged& judged);
 
   Config config_;

@@ -90,9 +90,10 @@ class LanguageTask : public run::Task {
     return write_token_folder(config.data, folder, progress);
   }
   Json generate(const fs::path& run, const text::GenerationOptions& options,
+                const std::string& weights,
                 const std::function<void(std::string_view)>& sink) const override {
     read_run_summary(run);  // refuses what is no finished run
-    return language::generate(run, options, sink);
+    return language::generate(run, options, weights, sink);
   }
   report::ModelSection section(const std::string& title, const fs::path& run,
                                const std::string&) const override {

@@ -75,6 +75,50 @@ TEST(ExpertFfn, EveryInstructionSetAndFormatGivesTheReferencesNumbers) {
   }
 }
 
+TEST(ExpertFfn, HiddenRowsAreDividedByTheirRootMeanSquares) {
+  Runner runner;
+  for (const auto& format : weight_formats()) {
+    FfnShape shape{3, 70, 45, 66, Activation::kSwiglu, true};  // no vector width divides 45
+    std::mt19937 generator(71);
+    Parameters parameters(shape, generator);
+    shape.hidden_norm_eps = 1e-3F;
+    if (format.per_step < 4) {
+      EXPECT_THROW(PackedExperts(shape, format.format), ArgumentError) << format.name;
+      continue;
+    }
+    const auto packed = pack_all(shape, format.format, parameters);
+    const auto plan = random_plan(generator, 77, 3, 2, 3);
+    const auto tokens = random_values(generator, 77 * 70);
+    std::vector<float> want(77 * 66), got(want.size());
+    expert_ffn_forward({{&packed, &plan}}, tokens.data(), want.data(), runner.on(Isa::kReference));
+    for (const Isa isa : vector_isas()) {
+      expert_ffn_forward({{&packed, &plan}}, tokens.data(), got.data(), runner.on(isa));
+      EXPECT_LE(relative_error(got, want), tolerance(format.format))
+          << isa_name(isa) << " " << format.name;
+    }
+  }
+  // One token, one expert, two hidden values relu(3), relu(4) with scales of 1: their root mean
+  // square is sqrt((9 + 16) / 2 + 3.5) = 4, codes are 95 and 127 of 4 / 127.
+  FfnShape shape{1, 1, 2, 1, Activation::kRelu, false};
+  shape.hidden_norm_eps = 3.5F;
+  const std::vector<float> up{3, 4}, down{1, 1};
+  PackedExperts packed(shape, WeightFormat::kInt8);
+  packed.pack(0, {nullptr, up.data(), down.data()});
+  const std::vector<std::int64_t> index{0};
+  const std::vector<float> weight{1}, token{1};
+  RoutingPlan plan;
+  plan.build(1, 1, 1, index.data(), weight.data());
+  for (const Isa isa : supported_isas()) {
+    float got = 0;
+    expert_ffn_forward({{&packed, &plan}}, token.data(), &got, runner.on(isa));
+    EXPECT_NEAR(got, (95 + 127) * 4.0 / 127 / 4, 1e-5) << isa_name(isa);
+  }
+  for (const float bad : {-1.0F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    shape.hidden_norm_eps = bad;
+    EXPECT_THROW(PackedExperts(shape, WeightFormat::kInt8), ArgumentError) << bad;
+  }
+}
+
 TEST(ExpertFfn, TheReferenceIsTheFormulaWrittenOut) {
   // E = 2, D = 2, F = 1, ReGLU: y = w * down * relu(gate x) * (up x), by hand.
   const FfnShape shape{2, 2, 1, 2, Activation::kReglu, false};

@@ -142,6 +142,15 @@ TEST(PackedExperts, TernaryCodesAreThoseOfTheRoundedRatio) {
   EXPECT_EQ(got.down[0], 0);  // a matrix of zeros: scale 1e-5, codes 0
 }
 
+TEST(PackedExperts, TheTernaryScaleIsTheMeanSize) {
+  const std::vector<float> odd{1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11};  // no block's multiple
+  for (std::int64_t count = 1; count <= 11; ++count) {
+    EXPECT_FLOAT_EQ(ternary_scale(odd.data(), count), static_cast<float>(count + 1) / 2) << count;
+  }
+  const std::vector<float> zeros(20, 0.0F);
+  EXPECT_EQ(ternary_scale(zeros.data(), 20), 1e-5F);
+}
+
 TEST(PackedExperts, TakesTheBytesItSays) {
   // D = F = O = 1024: nothing is padded, so an expert takes its weights' bits and its scales.
   const FfnShape shape{1, 1024, 1024, 1024, Activation::kSwiglu, false};

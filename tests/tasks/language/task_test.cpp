@@ -353,8 +353,8 @@ TEST_F(LanguageTest, GoesOnWithAText) {
   trained("a");
   const auto made = [&](text::GenerationOptions options) {
     std::string streamed;
-    const Json out =
-        task().generate(folder_ / "a", options, [&](std::string_view piece) { streamed += piece; });
+    const Json out = task().generate(folder_ / "a", options, "",
+                                     [&](std::string_view piece) { streamed += piece; });
     EXPECT_EQ(out["text"].get<std::string>(), streamed);
     return out;
   };
@@ -377,6 +377,36 @@ TEST_F(LanguageTest, GoesOnWithAText) {
   options.tokens = 3;
   options.top_k = 2;
   EXPECT_THROW(made(options), ArgumentError);  // no effect with temperature 0
+}
+
+TEST_F(LanguageTest, JudgesTernaryExpertsOnTheirKernels) {
+  const auto run = [&](const std::string& name, std::vector<std::string> set) {
+    set.emplace_back("packed=[\"ternary\"]");
+    task().run(with(set), {folder_ / name, "", false, true});
+    return read_json(folder_ / name / "summary.json");
+  };
+  const Json low = run("low", {"model.expert.weights=ternary", "model.dense.weights=ternary",
+                               "model.attention_weights=ternary"});
+  const Json& packed = low["packed"]["ternary"];
+  const double loss = low["test"]["loss"];
+  // Learned with these codes, they lose nothing by them.
+  EXPECT_NEAR(packed["loss"].get<double>(), loss, 2e-3 * loss);
+  EXPECT_LT(packed["bytes"].get<double>(), 0.5 * packed["float_bytes"].get<double>());
+  // Weights that were not lose.
+  const Json high = run("high", {});
+  EXPECT_GT(std::fabs(high["packed"]["ternary"]["logit_difference"].get<double>()),
+            10 * packed["logit_difference"].get<double>());
+  // generate packs, too.
+  text::GenerationOptions options;
+  options.prompt = "one two";
+  options.tokens = 5;
+  options.temperature = 0;
+  const auto nothing = [](std::string_view) {};
+  EXPECT_EQ(task().generate(folder_ / "low", options, "ternary", nothing)["text"],
+            task().generate(folder_ / "low", options, "", nothing)["text"]);
+  EXPECT_THROW(task().generate(folder_ / "low", options, "int8", nothing), ArgumentError);
+  EXPECT_NE(refusal({"packed=[\"int3\"]"}).find("int3"), std::string::npos);
+  EXPECT_NE(refusal({"packed=[\"int8\", \"int8\"]"}).find("twice"), std::string::npos);
 }
 
 TEST_F(LanguageTest, RefusesImpossibleValues) {
