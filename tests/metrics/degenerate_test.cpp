@@ -46,48 +46,52 @@ TEST(Metrics, RefuseNaNWithItsPlace) {
   const auto bad = with_nan({2, 2});
   const auto outputs = torch::zeros({2, 2, 2});
   const std::vector<std::pair<const char*, std::function<void()>>> calls = {
-      {"alignment", [&] { alignment(bad, good); }},
-      {"alignment directions", [&] { alignment(good, bad); }},
-      {"alignment_ratio", [&] { alignment_ratio(good, bad, used); }},
-      {"directions_covered", [&] { directions_covered(bad, used); }},
-      {"entropy", [&] { entropy(bad); }},
-      {"label_alignment", [&] { label_alignment(bad); }},
-      {"label_expert_mass", [&] { label_expert_mass(labels, bad, 2); }},
-      {"mutual_information_baseline", [&] { mutual_information_baseline(bad); }},
-      {"purity", [&] { purity(bad); }},
-      {"purity_baseline", [&] { purity_baseline(bad); }},
-      {"best_matching", [&] { best_matching(bad); }},
-      {"load_stats", [&] { load_stats(with_nan({3})); }},
-      {"sample_entropy", [&] { sample_entropy(bad); }},
-      {"top1_mass", [&] { top1_mass(bad); }},
+      {"alignment: weights has nan at [1, 1]", [&] { alignment(bad, good); }},
+      {"alignment: directions has nan at [1, 1]", [&] { alignment(good, bad); }},
+      {"alignment_ratio: products has nan", [&] { alignment_ratio(good, bad, used); }},
+      {"directions_covered: products has nan", [&] { directions_covered(bad, used); }},
+      {"entropy: weights has nan", [&] { entropy(bad); }},
+      {"metrics: the table of labels and experts has nan", [&] { label_alignment(bad); }},
+      {"label_expert_mass: probs has nan", [&] { label_expert_mass(labels, bad, 2); }},
+      {"metrics: the table of labels and experts has nan",
+       [&] { mutual_information_baseline(bad); }},
+      {"metrics: the table of labels and experts has nan", [&] { purity(bad); }},
+      {"metrics: the table of labels and experts has nan", [&] { purity_baseline(bad); }},
+      {"metrics: the table of labels and experts has nan", [&] { best_matching(bad); }},
+      {"load_stats: load has nan at [2]", [&] { load_stats(with_nan({3})); }},
+      {"sample_entropy: probs has nan", [&] { sample_entropy(bad); }},
+      {"top1_mass: probs has nan", [&] { top1_mass(bad); }},
       {"coactivation_baseline", [&] { coactivation_baseline(kNaN, 3); }},
       {"router_saturation_baseline", [&] { router_saturation_baseline(kNaN, 3); }},
-      {"routing_regret", [&] { routing_regret(bad, labels); }},
-      {"subset_retention", [&] { subset_retention(bad, outputs, labels, used, 1, generator()); }},
-      {"subset_retention outputs",
+      {"routing_regret: losses has nan", [&] { routing_regret(bad, labels); }},
+      {"subset_retention: probs has nan",
+       [&] { subset_retention(bad, outputs, labels, used, 1, generator()); }},
+      {"subset_retention: expert_log_probs has nan at [1, 1, 1]",
        [&] {
          subset_retention(good, with_nan({2, 2, 2}), labels, used, 1, generator());
        }},
-      {"weight_cosine", [&] { weight_cosine(bad); }},
-      {"output_cosine",
+      {"weight_cosine: weights has nan", [&] { weight_cosine(bad); }},
+      {"output_cosine: outputs has nan at [1, 1, 1]",
        [&] {
          output_cosine(with_nan({2, 2, 2}));
        }},
-      {"linear_cka",
+      {"linear_cka: outputs has nan at [1, 8, 1]",
        [&] {
          linear_cka(with_nan({2, 9, 2}), CkaEstimator::kUnbiased);
        }},
-      {"linear_cka_baseline",
+      {"linear_cka: outputs has nan",
        [&] {
          linear_cka_baseline(with_nan({2, 9, 2}), CkaEstimator::kBiased, generator());
        }},
-      {"specialization_summary",
+      {"specialization of layer moe: probs has nan",
        [&] {
          specialization_summary({"moe", labels, labels, bad}, {}, 2, false);
        }},
   };
-  for (const auto& [name, call] : calls) {
-    EXPECT_NE(refusal(call).find("nan"), std::string::npos) << name << ": " << refusal(call);
+  for (const auto& [begin, call] : calls) {
+    const auto message = refusal(call);
+    EXPECT_EQ(message.rfind(begin, 0), 0U) << begin << ": " << message;
+    EXPECT_NE(message.find("nan"), std::string::npos) << message;
   }
   EXPECT_EQ(refusal([&] { top1_mass(bad); }),
             "top1_mass: probs has nan at [1, 1]; wanted finite numbers of at least 0");
@@ -101,35 +105,39 @@ TEST(Metrics, RefuseIdsOutsideTheirRangeWithTheValue) {
   const auto beyond = ids({0, 1, 9});
   const auto good = ids({0, 1, 0});
   const std::vector<std::pair<const char*, std::function<void(const torch::Tensor&)>>> calls = {
-      {"counts, labels", [&](const auto& x) { label_expert_counts(x, good, 4, 2); }},
-      {"counts, experts", [&](const auto& x) { label_expert_counts(good, x, 4, 2); }},
-      {"mass", [&](const auto& x) { label_expert_mass(x, probs, 4); }},
-      {"load", [&](const auto& x) { expert_load(x, 2); }},
-      {"regret",
+      {"label_expert_counts: labels", [&](const auto& x) { label_expert_counts(x, good, 4, 2); }},
+      {"label_expert_counts: expert_index",
+       [&](const auto& x) { label_expert_counts(good, x, 4, 2); }},
+      {"label_expert_mass: labels", [&](const auto& x) { label_expert_mass(x, probs, 4); }},
+      {"expert_load: expert", [&](const auto& x) { expert_load(x, 2); }},
+      {"routing_regret: chosen",
        [&](const auto& x) {
          routing_regret(torch::zeros({2, 3}), x);
        }},
-      {"retention",
+      {"subset_retention: labels",
        [&](const auto& x) { subset_retention(probs, outputs, x, all, 1, generator()); }},
-      {"token",
+      {"LayerTrace moe: token",
        [&](const auto& x) {
          LayerTrace{"moe", x, good, probs}.active();
        }},
-      {"expert",
+      {"LayerTrace moe: expert",
        [&](const auto& x) {
          LayerTrace{"moe", good, x, probs}.active();
        }},
-      {"summary",
+      {"specialization of layer moe: labels.label",
        [&](const auto& x) {
          specialization_summary({"moe", good, good, probs}, {{}, {{"label", x}}, {}}, 4, true);
        }},
   };
-  for (const auto& [name, call] : calls) {
+  for (const auto& [what, call] : calls) {
+    const std::string name = what;
     const auto& refuses = call;
-    EXPECT_NE(refusal([&] { refuses(unlabelled); }).find("has -100 at [1"), std::string::npos)
-        << name << ": " << refusal([&] { refuses(unlabelled); });
-    EXPECT_NE(refusal([&] { refuses(beyond); }).find("has 9 at [2"), std::string::npos)
-        << name << ": " << refusal([&] { refuses(beyond); });
+    const auto begins = [&](const torch::Tensor& with, const char* fault) {
+      const auto message = refusal([&] { refuses(with); });
+      EXPECT_EQ(message.rfind(concat(name, fault), 0), 0U) << name << ": " << message;
+    };
+    begins(unlabelled, " has -100 at [1");
+    begins(beyond, " has 9 at [2");
     EXPECT_NE(refusal([&] { refuses(good.to(torch::kFloat32)); }).find("wanted int64"),
               std::string::npos)
         << name;

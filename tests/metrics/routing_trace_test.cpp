@@ -68,6 +68,17 @@ TEST(LayerTrace, Top1IsTheRoutersFirstChoiceAndTheLowestOfEqualOnes) {
   EXPECT_TRUE(torch::equal(list.top1(), torch::tensor({0, 0, 2}, torch::kLong)));
 }
 
+TEST(LayerTrace, RefusesTablesThatDoNotFit) {
+  const auto index = torch::zeros({4, 2}, torch::kLong);
+  const auto probs = torch::full({4, 3}, 1.0 / 3);
+  EXPECT_EQ(make_layer_trace("moe", index, probs).expert.numel(), 8);
+  EXPECT_THROW(make_layer_trace("moe", index.unsqueeze(2), probs), ArgumentError);
+  EXPECT_THROW(make_layer_trace("moe", index.flatten(), probs), ArgumentError);
+  EXPECT_THROW(make_layer_trace("moe", index, probs.unsqueeze(2)), ArgumentError);
+  EXPECT_THROW(make_layer_trace("moe", index, probs.flatten()), ArgumentError);
+  EXPECT_THROW(make_layer_trace("moe", index.narrow(0, 0, 3), probs), ArgumentError);
+}
+
 TEST(TraceRecorder, WritesTheLowestOfEqualExpertsForARouterThatTakesAll) {
   TraceRecorder recorder;
   recorder.add({{"moe", nn::route(torch::zeros({3, 40})), torch::zeros({3, 1}), 0}});
