@@ -101,7 +101,7 @@ void upcycle_decoder(DecoderImpl& model, DecoderImpl& dense, const nn::UpcycleOp
   struct Pair {
     std::string name;
     const nn::MlpExpertsImpl* from;
-    nn::MlpExpertsImpl* to;
+    nn::ExpertsImpl* to;
     nn::RouterImpl* router;
   };
   std::vector<Pair> pairs;
@@ -110,9 +110,10 @@ void upcycle_decoder(DecoderImpl& model, DecoderImpl& dense, const nn::UpcycleOp
   for (const auto& layer : nn::routed_layers(model)) {
     const auto block = layer.name.substr(0, layer.name.rfind('.'));
     const auto* found = modules.find(block + ".mlp");
-    auto* experts = dynamic_cast<nn::MlpExpertsImpl*>(layer.experts.get());
+    auto* experts = layer.experts.get();
     MOEKIT_CHECK(found != nullptr, block, " of the dense model has a mixture itself");
-    MOEKIT_CHECK(experts != nullptr, "model.expert.kind: wants \"mlp\"");
+    MOEKIT_CHECK(experts->network_options() != nullptr,
+                 "model.expert.kind: wants feed-forward networks");
     pairs.push_back({block, dynamic_cast<const nn::MlpExpertsImpl*>(found->get()), experts,
                      layer.router.get()});
     mixtures.insert(layer.name);

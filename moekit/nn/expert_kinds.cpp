@@ -2,6 +2,7 @@
 
 #include "moekit/nn/experts/conv_experts.h"
 #include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/experts/matrix_product_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/patch_experts.h"
 #include "moekit/nn/experts/zero_computation_experts.h"
@@ -14,6 +15,8 @@ const std::vector<ExpertKinds::Row>& ExpertKinds::rows() {
       kind<&make_mlp_experts>("mlp", "one hidden layer, plain or gated"),
       kind<&make_zero_computation_experts, &check_zero_computation_experts>(
           "zero_computation", "as mlp, with constant, copy and zero experts behind them"),
+      kind<&make_matrix_product_experts, &check_matrix_product_experts>(
+          "matrix_product", "as mlp, of matrix products whose central tensors all share (MPOE)"),
       kind<&make_linear_experts>("linear", "one linear map"),
       kind<&make_patch_experts, &check_patch_experts>("patch", "filters over the patches"),
   };

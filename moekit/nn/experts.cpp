@@ -1,6 +1,13 @@
 #include "moekit/nn/experts.h"
 
+#include <algorithm>
+
 namespace moekit::nn {
+
+bool is_one_of(const torch::Tensor& tensor, const std::vector<torch::Tensor>& list) {
+  return std::any_of(list.begin(), list.end(),
+                     [&](const torch::Tensor& other) { return tensor.is_same(other); });
+}
 
 torch::Tensor forward_each(ExpertsImpl& experts, const torch::Tensor& rows,
                            const torch::Tensor& expert) {
@@ -19,7 +26,9 @@ ExpertTensors expert_tensors(const ExpertsImpl& experts, int64_t expert) {
   // Experts that are modules of their own are registered under their number.
   const bool separate = !experts.separate_parameters().empty();
   const std::string own = std::to_string(expert) + ".";
+  const auto shared = experts.shared_parameters();
   const auto add = [&](const std::string& name, const torch::Tensor& tensor) {
+    if (is_one_of(tensor, shared)) return;
     if (!separate) {
       tensors.emplace_back(name, tensor.detach()[expert]);
     } else if (name.compare(0, own.size(), own) == 0) {

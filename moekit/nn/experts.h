@@ -16,6 +16,9 @@
 
 namespace moekit::nn {
 
+struct MlpExpertsOptions;
+struct FfnParameters;
+
 /// What all experts give for all tokens.
 struct ExpertOutput {
   torch::Tensor values;    ///< [E, N, O]
@@ -72,6 +75,18 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
   /// for experts that have none, nothing where the bank cannot tell.
   virtual std::optional<std::vector<HiddenUnits>> hidden_units() const { return std::nullopt; }
 
+  /// Parameters that all experts have in common; empty where each has its own.
+  virtual std::vector<torch::Tensor> shared_parameters() const { return {}; }
+
+  /// Sizes, activation and so on of feed-forward experts, whatever their matrices are made of; null
+  /// for other kinds.
+  virtual const MlpExpertsOptions* network_options() const { return nullptr; }
+  /// Takes the weights of E feed-forward networks of those sizes, as nearly as the kind can hold
+  /// them. @throws ArgumentError for networks that it cannot, and kinds that take none
+  virtual void set_networks(const FfnParameters& /*networks*/) {
+    throw ArgumentError("this kind of experts takes no feed-forward networks");
+  }
+
   /// What an expert is made of that is a product of two matrices, as adapters of low rank are;
   /// nothing for all others.
   virtual std::optional<MatrixPair> matrix_pair() const { return std::nullopt; }
@@ -89,11 +104,15 @@ class ExpertsImpl : public torch::nn::Module, public Initializable {
 torch::Tensor forward_each(ExpertsImpl& experts, const torch::Tensor& rows,
                            const torch::Tensor& expert);
 
+/// Whether it is one of these very tensors.
+bool is_one_of(const torch::Tensor& tensor, const std::vector<torch::Tensor>& list);
+
 /// A tensor of one expert by its name in the bank: a view of its row of a stacked parameter or
 /// buffer, or a parameter or buffer of the expert's own module.
 using ExpertTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
-/// All tensors of one expert, detached: they share memory with the bank and carry no gradient.
+/// All tensors of one expert but those that all have in common, detached: they share memory with
+/// the bank and carry no gradient.
 /// @throws ArgumentError for an expert out of range
 ExpertTensors expert_tensors(const ExpertsImpl& experts, int64_t expert);
 

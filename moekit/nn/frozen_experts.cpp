@@ -57,8 +57,10 @@ void unfreeze_experts(const RoutedLayer& layer, const std::vector<int64_t>& expe
 std::vector<torch::Tensor> stacked_parameters(const ExpertsImpl& experts) {
   std::vector<torch::Tensor> stacked;
   if (!experts.separate_parameters().empty()) return stacked;
+  const auto shared = experts.shared_parameters();
   for (const auto& parameter : experts.parameters()) {
-    if (parameter.dim() >= 1 && parameter.size(0) == experts.num_experts()) {
+    if (parameter.dim() >= 1 && parameter.size(0) == experts.num_experts() &&
+        !is_one_of(parameter, shared)) {
       stacked.push_back(parameter);
     }
   }

@@ -3,7 +3,9 @@
 #include <torch/autograd.h>
 #include <torch/custom_class.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -22,8 +24,12 @@ struct FusedFfn::Memory {
   std::mutex mutex;
   std::vector<kernels::Slab> free;
 
-  /// A slab of just that size that was used before, or a new one.
-  kernels::Slab take(size_t bytes) {
+  /// A slab that was used before, or a new one, of that size or little more: sizes are rounded up
+  /// to an eighth of their power of two. Under a capacity steps have other numbers of rows; a slab
+  /// of each would be kept as long as the layer lives.
+  kernels::Slab take(size_t wanted) {
+    const size_t unit = std::max<size_t>(4096, std::bit_floor(wanted) / 8);
+    const size_t bytes = (wanted + unit - 1) / unit * unit;
     const std::lock_guard lock(mutex);
     for (auto& slab : free) {
       if (slab.size() != bytes) continue;
@@ -180,6 +186,22 @@ torch::Tensor composed_ffn(const torch::Tensor& rows, const FfnParameters& p, Ac
           ? activate(grouped_linear(rows, p.gate, p.gate_bias, offsets), activation) * up
           : activate(up, activation);
   return grouped_linear(hidden, p.down, p.down_bias, offsets);
+}
+
+std::pair<torch::Tensor, torch::Tensor> stacked_ffn(const torch::Tensor& tokens,
+                                                    const FfnParameters& p, Activation activation) {
+  const auto up = stacked_linear(tokens, p.up, p.up_bias);
+  const auto hidden = p.gate.defined()
+                          ? activate(stacked_linear(tokens, p.gate, p.gate_bias), activation) * up
+                          : activate(up, activation);
+  return {stacked_linear(hidden, p.down, p.down_bias), up};
+}
+
+size_t FusedFfn::kept_bytes() const {
+  const std::lock_guard lock(memory_->mutex);
+  size_t bytes = 0;
+  for (const auto& slab : memory_->free) bytes += slab.size();
+  return bytes;
 }
 
 FusedFfn::FusedFfn() : memory_(std::make_shared<Memory>()) {}

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "moekit/core/enum_names.h"
 #include "moekit/kernels/ffn/weight_format.h"
@@ -27,6 +28,12 @@ struct FfnParameters {
 /// `offsets` says @return [R, O]; gradient flows to rows and parameters.
 torch::Tensor composed_ffn(const torch::Tensor& rows, const FfnParameters& parameters,
                            Activation activation, const std::vector<int64_t>& offsets);
+
+/// All experts on all tokens. @param tokens [N, D]
+/// @return values [E, N, O] and what the activation takes of the up projection, [E, N, F]
+std::pair<torch::Tensor, torch::Tensor> stacked_ffn(const torch::Tensor& tokens,
+                                                    const FfnParameters& parameters,
+                                                    Activation activation);
 
 /// The sparse feed-forward layer as one autograd node on the kernels of kernels/ffn/expert_ffn.h,
 /// on the threads of a `Runtime`. Only experts that received tokens are read; the others get a
@@ -58,6 +65,9 @@ class FusedFfn {
                         const RoutingPlan& plan, const torch::Tensor& weight, Activation activation,
                         kernels::ComputeType compute, bool keep_activations,
                         std::shared_ptr<Runtime> runtime = Runtime::standard());
+
+  /// Memory of earlier calls that none uses now and the next ones will.
+  size_t kept_bytes() const;
 
   struct Memory;  ///< slabs that no tensor uses any more
 

@@ -57,6 +57,12 @@ Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights
     case CombineWeights::kLogits:
       weight = chosen(routing.logits);
       break;
+    case CombineWeights::kStraightThrough: {
+      // exp(0) is 1 to the bit, where p / p would divide zeros.
+      const auto log_share = chosen(torch::log_softmax(routing.logits, 1));
+      weight = (log_share - log_share.detach()).exp();
+      break;
+    }
   }
   routing.weight = weight.reshape({-1});
   routing.expert = routing.expert_index.reshape({-1});

@@ -18,10 +18,11 @@ using kernels::RoutingPlan;
 
 /// How the K chosen experts are weighted.
 enum class CombineWeights {
-  kProbs,         ///< their share of the softmax over all E: the rest of the mass is lost
-  kRenormalized,  ///< softmax over the K chosen logits alone: sums to 1
-  kCleanProbs,    ///< as kProbs, of the logits without noise: noise decides who, not how much
-  kLogits,        ///< the chosen logits themselves, noise included
+  kProbs,            ///< their share of the softmax over all E: the rest of the mass is lost
+  kRenormalized,     ///< softmax over the K chosen logits alone: sums to 1
+  kCleanProbs,       ///< as kProbs, of the logits without noise: noise decides who, not how much
+  kLogits,           ///< the chosen logits themselves, noise included
+  kStraightThrough,  ///< 1, with the gradient of p / stop_gradient(p), p as in kProbs
 };
 
 /// What a router decided for N tokens: a flat list of assignments, of which a token may have none,
@@ -118,10 +119,11 @@ torch::Tensor combine(const torch::Tensor& expert_rows, const RoutingPlan& plan,
 
 template <>
 struct moekit::EnumNames<moekit::nn::CombineWeights> {
-  static constexpr std::array<std::pair<nn::CombineWeights, std::string_view>, 4> kTable{{
+  static constexpr std::array<std::pair<nn::CombineWeights, std::string_view>, 5> kTable{{
       {nn::CombineWeights::kProbs, "probs"},
       {nn::CombineWeights::kRenormalized, "renormalized"},
       {nn::CombineWeights::kCleanProbs, "clean_probs"},
       {nn::CombineWeights::kLogits, "logits"},
+      {nn::CombineWeights::kStraightThrough, "straight_through"},
   }};
 };

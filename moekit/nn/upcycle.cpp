@@ -36,10 +36,12 @@ double even_weight(RouterImpl& router, int64_t hidden_size) {
   return routing.weight.sum().item<double>() / static_cast<double>(tokens);
 }
 
-void check_fit(const MlpExpertsImpl& dense, const MlpExpertsImpl& experts, const RouterImpl& router,
+void check_fit(const MlpExpertsImpl& dense, const ExpertsImpl& experts, const RouterImpl& router,
                const UpcycleOptions& o) {
+  MOEKIT_CHECK(experts.network_options() != nullptr,
+               "upcycle: wants experts that are feed-forward networks");
   const auto& a = dense.options;
-  const auto& b = experts.options;
+  const auto& b = *experts.network_options();
   MOEKIT_CHECK(a.num_experts() == 1, "upcycle: wants one dense network; got ", a.num_experts());
   MOEKIT_CHECK(o.granularity() >= 1, "upcycle: granularity must be at least 1; got ",
                o.granularity());
@@ -64,12 +66,13 @@ void check_fit(const MlpExpertsImpl& dense, const MlpExpertsImpl& experts, const
 
 }  // namespace
 
-void upcycle(const MlpExpertsImpl& dense, MlpExpertsImpl& experts, RouterImpl& router,
+void upcycle(const MlpExpertsImpl& dense, ExpertsImpl& experts, RouterImpl& router,
              const UpcycleOptions& options, const at::Generator& generator) {
   check_fit(dense, experts, router, options);
   const torch::NoGradGuard no_grad;
   const int64_t slices = options.granularity();
-  const double even = even_weight(router, experts.options.hidden_size());
+  const auto& sizes = *experts.network_options();
+  const double even = even_weight(router, sizes.hidden_size());
   MOEKIT_CHECK(std::isfinite(even) && even > 0, "upcycle: the router's weights are ", even,
                " where it scores all experts the same");
   const double factor = static_cast<double>(slices) / even;
@@ -78,37 +81,37 @@ void upcycle(const MlpExpertsImpl& dense, MlpExpertsImpl& experts, RouterImpl& r
   const bool gated = dense.gate_proj.defined();
   const double of_each = all ? std::pow(factor, gated ? 1.0 / 3 : 1.0 / 2) : 1;
   const double of_down = all ? of_each : factor;
-  const int64_t units = experts.options.intermediate_size();
-  const auto fill = [&](const torch::Tensor& to, const torch::Tensor& from, int64_t dim,
-                        double scale) {
-    if (!to.defined()) return;
-    for (int64_t e = 0; e < to.size(0); ++e) {
+  const int64_t units = sizes.intermediate_size();
+  const auto stacked = [&](const torch::Tensor& from, int64_t dim, double scale) {
+    if (!from.defined()) return torch::Tensor();
+    std::vector<torch::Tensor> of_experts;
+    for (int64_t e = 0; e < sizes.num_experts(); ++e) {
       const int64_t slice = e % slices;
-      to[e].copy_((dim < 0 ? from[0] : from[0].narrow(dim, slice * units, units)) * scale);
+      of_experts.push_back((dim < 0 ? from[0] : from[0].narrow(dim, slice * units, units)) * scale);
     }
+    return torch::stack(of_experts);
   };
-  fill(experts.gate_proj, dense.gate_proj, 0, of_each);
-  fill(experts.up_proj, dense.up_proj, 0, of_each);
-  fill(experts.gate_bias, dense.gate_bias, 0, of_each);
-  fill(experts.up_bias, dense.up_bias, 0, of_each);
-  fill(experts.down_proj, dense.down_proj, 1, of_down);
-  // Every slice adds it, weights of a copy's slices sum to its own.
-  fill(experts.down_bias, dense.down_bias, -1, 1 / even);
+  FfnParameters networks{stacked(dense.gate_proj, 0, of_each), stacked(dense.up_proj, 0, of_each),
+                         stacked(dense.down_proj, 1, of_down), stacked(dense.gate_bias, 0, of_each),
+                         stacked(dense.up_bias, 0, of_each),
+                         // Every slice adds it, weights of a copy's slices sum to its own.
+                         stacked(dense.down_bias, -1, 1 / even)};
   if (options.noise_share() > 0) {
-    for (auto& parameter : experts.parameters()) {
-      if (parameter.dim() < 3) continue;  // biases
-      const auto drawn = torch::empty_like(parameter).uniform_(0, 1, generator);
-      const auto noise = torch::empty_like(parameter).normal_(0, options.noise_std(), generator);
-      parameter.copy_(torch::where(drawn < options.noise_share(), noise, parameter));
+    for (auto* matrices : {&networks.gate, &networks.up, &networks.down}) {
+      if (!matrices->defined()) continue;
+      const auto drawn = torch::empty_like(*matrices).uniform_(0, 1, generator);
+      const auto noise = torch::empty_like(*matrices).normal_(0, options.noise_std(), generator);
+      *matrices = torch::where(drawn < options.noise_share(), noise, *matrices);
     }
   }
+  experts.set_networks(networks);
   const auto rows = router.expert_rows();
   for (size_t i = 1; i < rows.size(); ++i) torch::Tensor(rows[i]).zero_();
   const auto& scores = rows.front();
-  auto sizes = scores.sizes().vec();
-  sizes[0] /= slices;
+  auto of_copies = scores.sizes().vec();
+  of_copies[0] /= slices;
   const auto of_copy =
-      torch::empty(sizes, scores.options()).normal_(0, options.router_std(), generator);
+      torch::empty(of_copies, scores.options()).normal_(0, options.router_std(), generator);
   torch::Tensor(scores).copy_(of_copy.repeat_interleave(slices, 0));
 }
 

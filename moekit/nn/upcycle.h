@@ -43,13 +43,14 @@ struct UpcycleOptions {
 /// mixture whose copies all weigh the same computes what the network computed; where weights always
 /// sum to w, the mixture computes it whatever they are.
 /// @param dense  one expert
+/// @param experts  of feed-forward networks, whatever kind, see ExpertsImpl::set_networks()
 /// @throws ArgumentError naming both values when sizes, activations or biases do not fit, G does
 /// not
 ///         divide E and K, the router has no rows of experts, or an option has no effect. Nothing
 ///         is changed then.
 /// Sources: Komatsuzaki et al. 2022, arXiv:2212.05055, section 3; slices: He et al. 2024,
 /// arXiv:2410.07524, section 3.2; noise: Muennighoff et al. 2024, arXiv:2409.02060, section 4.1.5.
-void upcycle(const MlpExpertsImpl& dense, MlpExpertsImpl& experts, RouterImpl& router,
+void upcycle(const MlpExpertsImpl& dense, ExpertsImpl& experts, RouterImpl& router,
              const UpcycleOptions& options, const at::Generator& generator);
 
 }  // namespace moekit::nn

@@ -135,6 +135,30 @@ TEST(FusedFfn, KeepsApartWhatIsStillInUse) {
   EXPECT_TRUE(torch::allclose(up(), want, 1e-4, 1e-5));
 }
 
+TEST(FusedFfn, KeepsNoMemoryOfEveryNumberOfRowsItSaw) {
+  FusedFfn ffn;
+  const FfnParameters parameters{{},
+                                 torch::randn({1, 64, 16}).requires_grad_(),
+                                 torch::randn({1, 16, 64}).requires_grad_(),
+                                 {},
+                                 {},
+                                 {}};
+  const auto step = [&](int64_t rows) {
+    const auto x = torch::randn({rows, 16});
+    const auto plan = make_plan(torch::zeros({rows, 1}, torch::kLong), 1);
+    ffn.forward(x, parameters, plan, torch::ones({rows}), Activation::kRelu,
+                kernels::ComputeType::kF32, true)
+        .sum()
+        .backward();
+  };
+  step(1000);
+  const auto of_one = ffn.kept_bytes();
+  EXPECT_GE(of_one, 1000 * 64 * sizeof(float));
+  // Under a capacity each step has another number of rows.
+  for (int64_t rows = 700; rows < 1000; ++rows) step(rows);
+  EXPECT_LE(ffn.kept_bytes(), 8 * of_one);
+}
+
 TEST(FusedFfn, LeavesFrozenParametersAloneAndNeedsNoGraph) {
   Pair pair(MlpExpertsOptions(6, 8, 3), 2);
   for (auto& p : pair.fused->experts->parameters()) p.requires_grad_(false);

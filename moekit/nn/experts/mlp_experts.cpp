@@ -2,7 +2,6 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/flat_experts.h"
-#include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
 namespace {
@@ -80,12 +79,8 @@ ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
         bit_ffn(rows, parameters_of(*this), options.activation(), options.weights(), offsets);
     return {out.values.view({num_experts(), n, -1}), out.up.view({num_experts(), n, -1})};
   }
-  const auto up = stacked_linear(tokens, up_proj, up_bias);
-  const auto hidden =
-      gate_proj.defined()
-          ? activate(stacked_linear(tokens, gate_proj, gate_bias), options.activation()) * up
-          : activate(up, options.activation());
-  return {stacked_linear(hidden, down_proj, down_bias), up};
+  const auto [values, up] = stacked_ffn(tokens, parameters_of(*this), options.activation());
+  return {values, up};
 }
 
 torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
@@ -175,6 +170,21 @@ torch::Tensor MlpExpertsImpl::forward_packed(const torch::Tensor& tokens, const 
                                 output.data_ptr<float>(), execution);
   });
   return output;
+}
+
+void MlpExpertsImpl::set_networks(const FfnParameters& networks) {
+  const torch::NoGradGuard no_grad;
+  const auto own = parameters_of(*this);
+  const auto fill = [](torch::Tensor to, const torch::Tensor& from) {
+    if (to.defined()) to.copy_(from);
+  };
+  fill(own.gate, networks.gate);
+  fill(own.up, networks.up);
+  fill(own.down, networks.down);
+  fill(own.gate_bias, networks.gate_bias);
+  fill(own.up_bias, networks.up_bias);
+  fill(own.down_bias, networks.down_bias);
+  unpack();
 }
 
 void MlpExpertsImpl::take_experts(ExpertEdit& edit) {

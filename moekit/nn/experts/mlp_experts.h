@@ -78,6 +78,8 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
                               const std::shared_ptr<Runtime>& runtime) override;
   std::string why_not_fused(const torch::Tensor& tokens) const override;
   void take_experts(ExpertEdit& edit) override;
+  const MlpExpertsOptions* network_options() const override { return &options; }
+  void set_networks(const FfnParameters& networks) override;
   std::optional<std::vector<HiddenUnits>> hidden_units() const override;
   /// Of activation "identity".
   std::optional<MatrixPair> matrix_pair() const override;

@@ -409,6 +409,28 @@ TEST_F(LanguageTest, JudgesTernaryExpertsOnTheirKernels) {
   EXPECT_NE(refusal({"packed=[\"int8\", \"int8\"]"}).find("twice"), std::string::npos);
 }
 
+TEST_F(LanguageTest, SharedTensorsSitStepsOut) {
+  const auto run = [&](const std::string& name, const std::string& mask) {
+    task().run(with({"model.expert={ kind = \"matrix_product\", intermediate_size = 12, "
+                     "activation = \"swiglu\", bias = false }",
+                     "train.shared_mask=" + mask}),
+               {folder_ / name, "", false, true});
+    return read_json(folder_ / name / "summary.json")["shared_updates"];
+  };
+  const Json all = run("all", "0");
+  const Json half = run("half", "0.5");
+  const Json none = run("none", "1");
+  EXPECT_EQ(all["masked"], 0.0);
+  EXPECT_EQ(none["masked"], 1.0);
+  EXPECT_EQ(none["ratio"], 0.0);  // not by a moment, not by weight decay
+  const double share = half["masked"];
+  EXPECT_GT(share, 0.2);
+  EXPECT_LT(share, 0.8);
+  const double of_half = half["ratio"].get<double>() / all["ratio"].get<double>();
+  EXPECT_NEAR(of_half, 1 - share, 0.25);
+  EXPECT_NE(refusal({"train.shared_mask=0.5"}, true).find("train.shared_mask"), std::string::npos);
+}
+
 TEST_F(LanguageTest, RefusesImpossibleValues) {
   EXPECT_NE(refusal({"model.num_heads=3"}).find("model.num_heads"), std::string::npos);
   EXPECT_NE(refusal({"data.tokenizer=bytes"}).find("data.vocabulary"), std::string::npos);
