@@ -1,5 +1,6 @@
 #include "moekit/models/decoder.h"
 
+#include <array>
 #include <cmath>
 
 #include "moekit/core/error.h"
@@ -54,6 +55,11 @@ nn::MlpExperts make_dense(const DecoderConfig& config) {
                             .output_size(config.hidden_size));
 }
 
+/// The maps of a block that adapters stand beside.
+enum class Map { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown };
+constexpr std::array kMapNames{"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                               "gate_proj", "up_proj", "down_proj"};
+
 /// One feed-forward network on all rows, on the experts' kernels where they take it.
 torch::Tensor run_dense(nn::MlpExpertsImpl& network, const torch::Tensor& tokens) {
   const auto rows = tokens.flatten(0, 1);
@@ -84,6 +90,10 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   MOEKIT_CHECK(config.hidden_size % config.multi_head.token_heads() == 0, where,
                ".token_heads must divide hidden_size = ", config.hidden_size, "; got ",
                config.multi_head.token_heads());
+  nn::check_low_rank(config.adapters, where + ".adapters");
+  MOEKIT_CHECK(config.adapters.num_experts() == 0 || config.routed_every == 0, where,
+               ".adapters stand beside the maps of dense networks: wants routed_every = 0; got ",
+               config.routed_every);
   int64_t routed = 0;
   for (int64_t l = 0; l < config.num_layers; ++l) routed += config.routed(l) ? 1 : 0;
   MOEKIT_CHECK(routed > 0 || config.routed_every == 0, where,
@@ -99,6 +109,13 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   check_sparse_router(*router, config.capacity, where);
 }
 
+/// What the parts of a block are told in a forward pass, and where they put what was routed.
+struct BlockPass {
+  const nn::RouterContext& context;
+  const std::string& name;
+  std::vector<nn::LayerRouting>& layers;
+};
+
 /// A block: x + attention(norm(x)), then x + feed_forward(norm(x)).
 class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
  public:
@@ -112,6 +129,7 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       }
     } else {
       dense = make_dense(config);
+      make_adapters();
     }
     register_all();
   }
@@ -129,6 +147,7 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       copy(moe);
     }
     copy(dense);
+    for (auto& adapter : adapters_) copy(adapter);
     register_all();
   }
 
@@ -137,11 +156,15 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
                         const nn::AttentionSettings& settings, const nn::RotaryTable& rotary,
                         DecoderCache* cache, size_t block, std::vector<nn::LayerRouting>& layers,
                         const std::string& name) {
-    x = x + tensor::counted("attention",
-                            [&] { return attend(input_norm_(x), settings, rotary, cache, block); });
+    const BlockPass pass{context, name, layers};
+    x = x + tensor::counted("attention", [&] {
+          return attend(input_norm_(x), settings, rotary, cache, block, pass);
+        });
     const auto inner = post_norm_(x);
     if (dense) {
-      return x + tensor::counted("feed-forward", [&] { return run_dense(*dense, inner); });
+      return x + tensor::counted("feed-forward", [&] {
+               return adapters_.empty() ? run_dense(*dense, inner) : run_adapted(inner, pass);
+             });
     }
     auto output = tensor::counted("mixture", [&] {
       return multi_head ? multi_head->forward_with_routing(inner, context)
@@ -161,6 +184,9 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       const double depth = 2.0 * static_cast<double>(config_.num_layers);
       output_->weight.normal_(0, std / std::sqrt(depth), others);
     }
+    for (auto& adapter : adapters_) {
+      if (adapter) adapter->reset_parameters(routers, others);
+    }
     if (dense) return dense->reset_parameters(others);
     if (multi_head) multi_head->reset_parameters(others);
     moe->router->reset_parameters(routers);
@@ -173,17 +199,44 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
   nn::MlpExperts dense{nullptr};
 
  private:
+  /// The map's output with what the adapter beside it adds.
+  torch::Tensor adapted(const torch::Tensor& y, const torch::Tensor& x, Map map,
+                        const BlockPass& pass) {
+    if (adapters_.empty()) return y;
+    const auto at = static_cast<size_t>(map);
+    return y + adapters_[at]->forward(x, pass.context, concat(pass.name, ".", kMapNames[at]),
+                                      pass.layers);
+  }
+
+  torch::Tensor run_adapted(const torch::Tensor& x, const BlockPass& pass) {
+    const auto map = [&](const torch::Tensor& in, const torch::Tensor& weight,
+                         const torch::Tensor& bias, Map which) {
+      const auto y = in.matmul(weight[0].t());
+      return adapted(bias.defined() ? y + bias[0] : y, in, which, pass);
+    };
+    const auto activation = dense->options.activation();
+    const auto up = map(x, dense->up_proj, dense->up_bias, Map::kUp);
+    const auto hidden =
+        dense->gate_proj.defined()
+            ? nn::activate(map(x, dense->gate_proj, dense->gate_bias, Map::kGate), activation) * up
+            : nn::activate(up, activation);
+    return map(hidden, dense->down_proj, dense->down_bias, Map::kDown);
+  }
+
   torch::Tensor attend(const torch::Tensor& x, const nn::AttentionSettings& settings,
-                       const nn::RotaryTable& rotary, DecoderCache* cache, size_t block) {
+                       const nn::RotaryTable& rotary, DecoderCache* cache, size_t block,
+                       const BlockPass& pass) {
     const int64_t first = cache == nullptr ? 0 : cache->length();
-    const auto heads = [&](nn::BitLinear& map, int64_t count, nn::RmsNorm* norm) {
-      auto out = map(x).view({x.size(0), x.size(1), count, config_.dim_of_head()});
+    const auto heads = [&](nn::BitLinear& map, Map which, int64_t count, nn::RmsNorm* norm) {
+      auto out = adapted(map(x), x, which, pass)
+                     .view({x.size(0), x.size(1), count, config_.dim_of_head()});
       return norm != nullptr && *norm ? (*norm)(out) : out;
     };
-    const auto query =
-        nn::apply_rotary(heads(query_, config_.num_heads, &query_norm_), rotary, first);
-    auto key = nn::apply_rotary(heads(key_, config_.kv_heads(), &key_norm_), rotary, first);
-    auto value = heads(value_, config_.kv_heads(), nullptr);
+    const auto query = nn::apply_rotary(heads(query_, Map::kQuery, config_.num_heads, &query_norm_),
+                                        rotary, first);
+    auto key =
+        nn::apply_rotary(heads(key_, Map::kKey, config_.kv_heads(), &key_norm_), rotary, first);
+    auto value = heads(value_, Map::kValue, config_.kv_heads(), nullptr);
     if (cache != nullptr) {
       const auto keep = [&](torch::Tensor& kept, const torch::Tensor& added) {
         kept.narrow(1, first, x.size(1)).copy_(added);
@@ -192,7 +245,8 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       key = keep(cache->keys_[block], key);
       value = keep(cache->values_[block], value);
     }
-    return output_(nn::causal_attention(query, key, value, settings).flatten(2));
+    const auto mixed = nn::causal_attention(query, key, value, settings).flatten(2);
+    return adapted(output_(mixed), mixed, Map::kOutput, pass);
   }
 
   void register_all() {
@@ -220,10 +274,29 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
       register_module("moe", moe);
     }
     if (dense) register_module("mlp", dense);
+    for (size_t i = 0; i < adapters_.size(); ++i) {
+      if (adapters_[i]) register_module(concat(kMapNames[i], kAdapterSuffix), adapters_[i]);
+    }
+  }
+
+  void make_adapters() {
+    if (config_.adapters.num_experts() == 0) return;
+    const int64_t d = config_.hidden_size;
+    const int64_t heads = config_.num_heads * config_.dim_of_head();
+    const int64_t kv_heads = config_.kv_heads() * config_.dim_of_head();
+    const int64_t f = config_.dense.intermediate_size();
+    for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{
+             {d, heads}, {d, kv_heads}, {d, kv_heads}, {heads, d}, {d, f}, {d, f}, {f, d}}) {
+      adapters_.emplace_back(in, out, config_.adapters);
+    }
+    if (!dense->gate_proj.defined()) {
+      adapters_[static_cast<size_t>(Map::kGate)] = nn::LowRankMixture(nullptr);
+    }
   }
 
   DecoderConfig config_;
   nn::RmsNorm input_norm_{nullptr}, post_norm_{nullptr}, query_norm_{nullptr}, key_norm_{nullptr};
+  std::vector<nn::LowRankMixture> adapters_;  ///< by Map; empty without
   nn::BitLinear query_{nullptr}, key_{nullptr}, value_{nullptr}, output_{nullptr};
 };
 
@@ -298,7 +371,7 @@ DecoderOutput DecoderImpl::run(const torch::Tensor& ids, nn::RouterContext conte
     x = tensor::counted(name, [&] {
       return blocks_[l]->forward(x, context, settings, rotary_, cache, l, output.layers, name);
     });
-    if (output.layers.empty()) continue;
+    if (output.layers.empty() || config_.routed_every == 0) continue;  // adapters tell no router
     context.previous_logits =
         logits_of_all(output.layers.back().routing, ids.numel() * config_.multi_head.token_heads());
   }

@@ -12,6 +12,7 @@
 #include "moekit/nn/capacity.h"
 #include "moekit/nn/expert_kinds.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/low_rank_mixture.h"
 #include "moekit/nn/multi_head_moe.h"
 #include "moekit/nn/rms_norm.h"
 #include "moekit/nn/rotary.h"
@@ -48,6 +49,7 @@ struct DecoderConfig {
   nn::MultiHeadOptions multi_head;
   KindSection<nn::ExpertKinds> expert;
   KindSection<nn::RouterKinds> router;
+  nn::LowRankOptions adapters;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -76,6 +78,7 @@ struct DecoderConfig {
     multi_head.visit(field);
     field("expert", expert, "");
     field("router", router, "");
+    field("adapters", adapters, "");
   }
 
   int64_t kv_heads() const { return num_kv_heads == 0 ? num_heads : num_kv_heads; }
@@ -104,6 +107,9 @@ class DecoderCache {
   std::vector<torch::Tensor> keys_, values_;  ///< [B, capacity, Hk, d] for each block
   int64_t length_ = 0;
 };
+
+/// Behind the name of a map, the name of the adapter beside it.
+inline constexpr const char* kAdapterSuffix = "_adapter";
 
 struct DecoderOutput {
   torch::Tensor hidden;  ///< [B, T, D], normalised, what the head takes

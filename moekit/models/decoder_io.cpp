@@ -30,6 +30,7 @@ const std::set<std::string> kOfMixtures = {"dense",
                                            "head_layer",
                                            "merge_layer",
                                            "router",
+                                           "adapters",
                                            "init_std",
                                            "context"};
 
@@ -91,6 +92,21 @@ Decoder load_decoder(const fs::path& folder) {
   Decoder model(config, description["vocabulary"].get<int64_t>());
   load_weights(*model, folder);
   return model;
+}
+
+void adapt_decoder(DecoderImpl& model, DecoderImpl& dense) {
+  const torch::NoGradGuard no_grad;
+  check_like(model, dense);
+  std::set<std::string> adapters;
+  for (const auto& item : model.named_modules("", false)) {
+    if (dynamic_cast<nn::LowRankMixtureImpl*>(item.value().get()) != nullptr) {
+      adapters.insert(item.key());
+    }
+  }
+  MOEKIT_CHECK(!adapters.empty(), "the model has no adapters");
+  for (const auto& [to, from] : rest_of(model, dense, adapters)) {
+    torch::Tensor(to).copy_(from).set_requires_grad(false);
+  }
 }
 
 void upcycle_decoder(DecoderImpl& model, DecoderImpl& dense, const nn::UpcycleOptions& options,

@@ -18,4 +18,8 @@ Decoder load_decoder(const std::filesystem::path& folder);
 void upcycle_decoder(DecoderImpl& model, DecoderImpl& dense, const nn::UpcycleOptions& options,
                      const at::Generator& generator);
 
+/// Makes a model with adapters of the dense one: everything but the adapters is copied, and learns
+/// no more. @throws ArgumentError naming the key that does not fit. Nothing is changed then.
+void adapt_decoder(DecoderImpl& model, DecoderImpl& dense);
+
 }  // namespace moekit::models

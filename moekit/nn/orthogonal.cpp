@@ -40,7 +40,10 @@ torch::Tensor orthogonalize(const torch::Tensor& u, OrthogonalSize size) {
     const auto before = own.square().sum(1, true);
     auto square = v.square().sum(1, true);
     if (i > 0) {
-      const auto real = square.detach() > kLeastShare * kLeastShare * before.detach();
+      // Zeros have no direction to lose: they pass, with their gradient, or an expert that is zeros
+      // at first would be so for ever.
+      const auto real = (square.detach() > kLeastShare * kLeastShare * before.detach())
+                            .logical_or(before.detach() <= kLeastSquare);
       v = torch::where(real, v, torch::zeros_like(v));
       square = torch::where(real, square, torch::zeros_like(square));
     }

@@ -16,8 +16,8 @@ enum class OrthogonalSize {
 /// The n vectors of each token made orthogonal, in their order, by the modified Gram-Schmidt
 /// process, each step done twice:
 ///     v_i = u_i - sum_{j<i} <v_j, u_i> / <v_j, v_j> v_j
-/// A vector of which less than a thousandth is left is rounding, and becomes zeros; zeros stay
-/// zeros. Computed in float32 at least, given in u's type; gradient flows through all v.
+/// A vector of which less than a thousandth is left is rounding, and becomes zeros, without
+/// gradient; zeros stay zeros, with theirs. Computed in float32 at least, given in u's type; gradient flows through all v.
 /// Source: Feng et al. 2025 (OMoE), arXiv:2501.10062, section 3.
 /// @param u [N, n, O] @return as u @throws ArgumentError when n > O
 torch::Tensor orthogonalize(const torch::Tensor& u, OrthogonalSize size = OrthogonalSize::kKeep);

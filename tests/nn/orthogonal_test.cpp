@@ -62,6 +62,17 @@ TEST(Orthogonalize, MakesZerosOfWhatIsRounding) {
   }
 }
 
+TEST(Orthogonalize, ZerosHaveAGradient) {
+  // As low-rank experts begin: the first is there, the second is zeros, or both are.
+  auto u = torch::zeros({2, 2, 3});
+  u[1][0][0] = 2;
+  u.requires_grad_();
+  orthogonalize(u).sum().backward();
+  EXPECT_TRUE(u.grad()[0].eq(1).all().item<bool>());
+  // Of the second what lies along the first one is taken off.
+  EXPECT_TRUE(u.grad()[1][1].equal(torch::tensor({0.0F, 1.0F, 1.0F})));
+}
+
 TEST(Orthogonalize, HasTheGradientOfFiniteDifferences) {
   const auto at = random_vectors({2, 3, 5}, 4);
   const auto pull = random_vectors({2, 3, 5}, 5);

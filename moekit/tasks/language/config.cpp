@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "moekit/core/error.h"
+#include "moekit/data/sequence_tasks.h"
 #include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/train/optimizers/adam.h"
 
@@ -30,6 +31,25 @@ void validate(const Config& config) {
             config.data.vocabulary == usual.vocabulary,
         "data.tokens: its folder says corpus, tokenizer and vocabulary; these keys have no "
         "effect beside it");
+  }
+  const DataConfig plain;
+  if (config.data.generated.empty()) {
+    MOEKIT_CHECK(config.data.generated_documents == plain.generated_documents &&
+                     config.data.generated_digits == plain.generated_digits,
+                 "data.generated_documents, generated_digits: have no effect without "
+                 "data.generated");
+  } else {
+    MOEKIT_CHECK(config.data.corpus.empty() && config.data.tokens.empty(),
+                 "data.generated: corpus and tokens have no effect beside it");
+    about("data.generated", [&] { data::sequence_tasks(config.data.generated, 1, 1, 1); });
+  }
+  MOEKIT_CHECK(!config.data.answers || config.data.documents,
+               "data.answers: an answer is foretold by its own document; wants documents = true");
+  if (config.model.adapters.num_experts() > 0) {
+    MOEKIT_CHECK(!config.init.dense_from.empty(),
+                 "model.adapters: stand beside a model that was trained; wants init.dense_from");
+    MOEKIT_CHECK(to_json(config.init.upcycle) == to_json(nn::UpcycleOptions{}),
+                 "init: with model.adapters its keys but dense_from have no effect");
   }
   MOEKIT_CHECK(!config.data.tokenizer.empty(), "data.tokenizer: names none");
   MOEKIT_CHECK(config.data.tokenizer == "bpe" || config.data.vocabulary == DataConfig{}.vocabulary,

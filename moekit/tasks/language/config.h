@@ -20,6 +20,10 @@ struct DataConfig {
   int64_t validation_windows = 16;
   std::vector<double> weights;
   bool documents = true;
+  std::vector<std::string> generated;
+  int64_t generated_documents = 4000;
+  int64_t generated_digits = 8;
+  bool answers = false;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -38,6 +42,14 @@ struct DataConfig {
     field("weights", weights, "how often each domain is drawn, by name; empty: by its size",
           at_least(0));
     field("documents", documents, "tokens see those of their own document alone");
+    field(
+        "generated", generated,
+        "small tasks on digits in place of a corpus, a domain each: copy, reverse, sum, majority");
+    field("generated_documents", generated_documents, "of each of them", at_least(1));
+    field("generated_digits", generated_digits, "of a question", at_least(1));
+    field("answers", answers,
+          "what stands behind \"=\" in a document's line is its answer: loss is of answers alone, "
+          "and their accuracy is told");
   }
 };
 

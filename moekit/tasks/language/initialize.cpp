@@ -22,6 +22,7 @@ void initialize(models::DecoderImpl& model, const Config& config,
                  "its texts were cut into other tokens: wants the same texts, or data.tokenizer = ",
                  file.string());
     auto dense = models::load_decoder(run / "model");
+    if (config.model.adapters.num_experts() > 0) return models::adapt_decoder(model, *dense);
     models::upcycle_decoder(model, *dense, config.init.upcycle,
                             tensor::make_generator(derive_seed(seed, "upcycle")));
   });

@@ -13,6 +13,7 @@
 #include "moekit/tasks/language/routed_texts.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/tensor/operation_counter.h"
+#include "moekit/tensor/tensor_json.h"
 
 namespace moekit::language {
 namespace {
@@ -29,6 +30,58 @@ nn::RouterContext context_of(size_t domain, int64_t texts, int64_t length) {
   nn::RouterContext context;
   context.task_id = torch::full({texts, length}, static_cast<int64_t>(domain), torch::kLong);
   return context;
+}
+
+/// Which tokens of windows a loss is taken of.
+class Taken {
+ public:
+  /// @param answer [B, T] bool; undefined: all
+  explicit Taken(const torch::Tensor& answer) {
+    if (answer.defined()) index_ = answer.flatten().nonzero().squeeze(1);
+  }
+  /// @param hidden [B, T, D] @return [N, D]
+  torch::Tensor rows_of(const torch::Tensor& hidden) const {
+    const auto rows = hidden.flatten(0, 1);
+    return index_.defined() ? rows.index_select(0, index_) : rows;
+  }
+  /// @param ids [B, T] @return [N]
+  torch::Tensor values_of(const torch::Tensor& ids) const {
+    const auto all = ids.flatten();
+    return index_.defined() ? all.index_select(0, index_) : all;
+  }
+
+ private:
+  torch::Tensor index_;
+};
+
+/// Which experts tokens have together, and where they go from one mixture to the next: counts.
+void add_routes(const std::vector<nn::LayerRouting>& layers, Judged& out) {
+  const auto add = [](std::vector<torch::Tensor>& sums, size_t at, const torch::Tensor& counts) {
+    if (sums.size() <= at) {
+      sums.push_back(counts);
+    } else {
+      sums[at].add_(counts);
+    }
+  };
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const auto& routing = layers[l].routing;
+    auto active = torch::zeros({routing.num_tokens(), routing.num_experts()}, torch::kFloat64);
+    active.index_put_({routing.token, routing.expert}, 1.0);
+    add(out.together, l, active.t().matmul(active));
+    if (l + 1 == layers.size()) continue;
+    const auto& next = layers[l + 1].routing;
+    const auto pair = nn::top1_expert(routing) * next.num_experts() + nn::top1_expert(next);
+    add(out.flow, l,
+        torch::bincount(pair, {}, routing.num_experts() * next.num_experts())
+            .view({routing.num_experts(), next.num_experts()})
+            .to(torch::kFloat64));
+  }
+}
+
+/// Rows as shares of their sums, zeros where there is nothing.
+Json row_shares(const torch::Tensor& counts) {
+  const auto sums = counts.sum(1, true);
+  return tensor::to_json_rows(counts / torch::where(sums > 0, sums, torch::ones_like(sums)));
 }
 
 /// Refuses a step, or a part of one, whose tokens a router could not deal out.
@@ -86,8 +139,9 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
                              windows.first.defined() ? part(windows.first) : windows.first);
   train::StepResult result;
   result.loss = tensor::counted("head", [&] {
-    return nn::linear_cross_entropy(output.hidden.flatten(0, 1), model_->head_weight(),
-                                    ids.narrow(1, 1, length).flatten());
+    const auto taken = Taken(windows.answer.defined() ? part(windows.answer) : windows.answer);
+    return nn::linear_cross_entropy(taken.rows_of(output.hidden), model_->head_weight(),
+                                    taken.values_of(ids.narrow(1, 1, length)));
   });
   result.samples = end - begin;
   double dropped = 0;
@@ -108,18 +162,24 @@ Judged LanguageProblem::judge() {
     double loss = 0;
     double bytes = 0;
     int64_t tokens = 0;
+    int64_t right = 0;
     for (int64_t b = 0; b < windows.ids.size(0); b += config_.train.loop.batch_size) {
       const int64_t count = std::min(config_.train.loop.batch_size, windows.ids.size(0) - b);
       const auto ids = windows.ids.narrow(0, b, count);
       const auto output = model_->forward_hidden(
           ids.narrow(1, 0, length).contiguous(), context_of(d, count, length),
           windows.first.defined() ? windows.first.narrow(0, b, count) : windows.first);
-      const auto next = ids.narrow(1, 1, length).contiguous();
-      loss += nn::linear_token_losses(output.hidden.flatten(0, 1), model_->head_weight(),
-                                      next.flatten())
+      const Taken taken(windows.answer.defined() ? windows.answer.narrow(0, b, count)
+                                                 : windows.answer);
+      const auto rows = taken.rows_of(output.hidden);
+      const auto next = taken.values_of(ids.narrow(1, 1, length)).contiguous();
+      loss += nn::linear_token_losses(rows, model_->head_weight(), next)
                   .sum(torch::kFloat64)
                   .item<double>();
       tokens += next.numel();
+      if (data_.answers) {
+        right += rows.matmul(model_->head_weight().t()).argmax(1).eq(next).sum().item<int64_t>();
+      }
       const auto* id = next.data_ptr<int64_t>();
       for (int64_t i = 0; i < next.numel(); ++i) {
         bytes += data_.token_bytes[static_cast<size_t>(id[i])];
@@ -135,6 +195,12 @@ Judged LanguageProblem::judge() {
         out.load[l][static_cast<int64_t>(d)].add_(
             metrics::expert_load(layer.routing.expert, layer.routing.num_experts()));
       }
+      add_routes(output.layers, out);
+    }
+    MOEKIT_CHECK(tokens > 0, "data.answers: domain ", data_.domains[d].name,
+                 " has no answer in its judged windows");
+    if (data_.answers) {
+      out.accuracy.push_back(static_cast<double>(right) / static_cast<double>(tokens));
     }
     out.loss.push_back(loss / static_cast<double>(tokens));
     out.bits_per_byte.push_back(loss / M_LN2 / std::max(bytes, 1.0));
@@ -186,6 +252,35 @@ double LanguageProblem::leak() {
   return (logits(ids) - before).abs().max().item<double>();
 }
 
+Json LanguageProblem::adapter_cosines() {
+  const torch::NoGradGuard no_grad;
+  model_->eval();
+  const int64_t length = config_.model.context;
+  const auto modules = model_->named_modules();
+  double before = 0;
+  double after = 0;
+  int64_t count = 0;
+  for (size_t d = 0; d < data_.domains.size(); ++d) {
+    const auto window = data_.judged(d, 1, length, config_.data.documents);
+    const auto output = model_->forward_hidden(window.ids.narrow(1, 0, length).contiguous(),
+                                               context_of(d, 1, length), window.first);
+    for (const auto& layer : output.layers) {
+      auto* adapter =
+          dynamic_cast<nn::LowRankMixtureImpl*>(modules[layer.name + models::kAdapterSuffix].get());
+      const auto& routing = layer.routing;
+      const auto index =
+          routing.takes_all ? torch::Tensor() : std::get<0>(routing.expert_index.sort(1));
+      const auto outputs = adapter->expert_outputs(layer.samples, index);
+      before += nn::mean_cosine(outputs.before);
+      after += nn::mean_cosine(outputs.after);
+      ++count;
+    }
+  }
+  if (count == 0) return Json::object();
+  return {{"before", before / static_cast<double>(count)},
+          {"after", after / static_cast<double>(count)}};
+}
+
 Json LanguageProblem::packed_figures(const std::string& format) {
   const torch::NoGradGuard no_grad;
   model_->eval();
@@ -206,6 +301,26 @@ Json LanguageProblem::packed_figures(const std::string& format) {
           {"same_choice", same.mean().item<double>()}};
 }
 
+Json LanguageProblem::routes_of(const Judged& judged) {
+  Json out = Json::object();
+  for (size_t l = 0; l < judged.flow.size(); ++l) {
+    out["flow"].push_back({{"from", judged.layers[l]},
+                           {"to", judged.layers[l + 1]},
+                           {"shares", row_shares(judged.flow[l])}});
+  }
+  for (size_t l = 0; l < judged.together.size(); ++l) {
+    const auto& counts = judged.together[l];
+    if (counts.sum().item<double>() == counts.diagonal().sum().item<double>()) continue;
+    // N_ij / N_j, as metrics::coactivation(): its column is our row.
+    const auto own = counts.diagonal().unsqueeze(1);
+    out["coactivation"].push_back(
+        {{"layer", judged.layers[l]},
+         {"shares",
+          tensor::to_json_rows(counts / torch::where(own > 0, own, torch::ones_like(own)))}});
+  }
+  return out;
+}
+
 Json LanguageProblem::figures_of(const Judged& judged) {
   Json out = {{"loss", judged.mean_loss()}, {"perplexity", std::exp(judged.mean_loss())}};
   Json domains = Json::object();
@@ -213,6 +328,14 @@ Json LanguageProblem::figures_of(const Judged& judged) {
     domains[data_.domains[d].name] = {{"loss", judged.loss[d]},
                                       {"bits_per_byte", judged.bits_per_byte[d]},
                                       {"tokens", judged.tokens[d]}};
+  }
+  if (!judged.accuracy.empty()) {
+    double sum = 0;
+    for (size_t d = 0; d < judged.accuracy.size(); ++d) {
+      domains[data_.domains[d].name]["accuracy"] = judged.accuracy[d];
+      sum += judged.accuracy[d];
+    }
+    out["accuracy"] = sum / static_cast<double>(judged.accuracy.size());
   }
   out["domains"] = std::move(domains);
   Json layers = Json::object();
@@ -268,15 +391,25 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
                   config_.model.context, config_.data.documents);
   if (!texts.layers.empty()) write_json(folder / "texts.json", report::to_json(texts));
   int64_t parameters = 0;
-  for (const auto& parameter : model_->parameters()) parameters += parameter.numel();
+  int64_t trained = 0;
+  for (const auto& parameter : model_->parameters()) {
+    parameters += parameter.numel();
+    if (parameter.requires_grad()) trained += parameter.numel();
+  }
+  int64_t of_experts = 0;
+  for (const auto& layer : nn::routed_layers(*model_)) {
+    for (const auto& parameter : layer.experts->parameters()) of_experts += parameter.numel();
+  }
   Json summary = {{"seed", config_.seed},
                   {"parameters", parameters},
+                  {"expert_parameters", of_experts},
+                  {"trained_parameters", trained},
                   {"steps", state.step},
                   {"vocabulary", data_.vocabulary_size()}};
   // With a router that tells tokens of those behind them, losses foretell nothing.
   bool causal = true;
   for (const auto& layer : nn::routed_layers(*model_)) {
-    causal = causal && layer.router->traits().causal;
+    causal = causal && (!layer.router || layer.router->traits().causal);
   }
   // A capacity can make one that does not: a later token's first choice may take the place of an
   // earlier one's second.
@@ -284,7 +417,10 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   summary["causal"] = causal && leaked < kRounding;
   summary["leak"] = leaked;
   summary["operations_per_token"] = operations();
-  summary["test"] = figures_of(judge());
+  const auto judged = judge();
+  summary["test"] = figures_of(judged);
+  if (config_.model.routed_every > 0) summary["routes"] = routes_of(judged);
+  if (config_.model.adapters.num_experts() > 0) summary["expert_cosine"] = adapter_cosines();
   for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
   const auto lines = run::read_metrics(folder);
   if (!lines.empty()) summary["first"] = {{"loss", lines.front()["test"]["loss"]}};

@@ -13,9 +13,14 @@ namespace moekit::language {
 struct Judged {
   std::vector<double> loss;           ///< mean over a domain's tokens, in nats
   std::vector<double> bits_per_byte;  ///< of a domain
+  std::vector<double> accuracy;       ///< of a domain's answers; empty where there are none
   std::vector<int64_t> tokens;        ///< of a domain
   std::vector<std::string> layers;    ///< mixtures by name
   std::vector<torch::Tensor> load;    ///< of each mixture: [domains, E], assignments, float64
+  /// Of each mixture but the last, where tokens go next: [E, E of the next], first choices, float64.
+  std::vector<torch::Tensor> flow;
+  /// Of each mixture, mean over domains' tokens: [E, E], see metrics::coactivation()
+  std::vector<torch::Tensor> together;
   double experts_per_token = 0;       ///< that were chosen, over all mixtures
   double mean_loss() const;           ///< over all tokens
 };
@@ -53,6 +58,12 @@ class LanguageProblem : public train::Problem {
   /// and "float_bytes" of them; of a judged window "logit_difference", the largest of all logits,
   /// and "same_choice", the share of tokens whose likeliest next one is the same.
   Json packed_figures(const std::string& format);
+  /// Of adapters, on a judged window of each domain: mean |cos| between outputs of a token's
+  /// experts "before" and "after" they are made orthogonal, over all that have a router.
+  Json adapter_cosines();
+  /// Of the trained model: "flow", from each mixture to the next the share of an expert's tokens
+  /// (row) that each of the next one's gets; "coactivation", where tokens have several experts.
+  Json routes_of(const Judged& judged);
   Json figures_of(const Judged& judged);
 
   Config config_;

@@ -25,6 +25,15 @@ Schema judged_schema() {
                          {"layers", Schema::map(layer)}});
 }
 
+Schema routes_schema() {
+  const auto shares = Schema::list(Schema::list(Schema::figure(0)));
+  const auto flow =
+      Schema::object({{"from", Schema::text()}, {"to", Schema::text()}, {"shares", shares}});
+  const auto together = Schema::object({{"layer", Schema::text()}, {"shares", shares}});
+  return Schema::object(
+      {{"flow", Schema::list(flow), false}, {"coactivation", Schema::list(together), false}});
+}
+
 /// metrics.jsonl, checked before anything is made of it.
 std::vector<Json> read_run_metrics(const fs::path& run) {
   static const Schema kSchema =
@@ -67,13 +76,50 @@ report::HeatMap domain_map(const std::string& layer, const Json& item) {
   return map;
 }
 
+/// A square or oblong table of shares, experts by experts.
+report::HeatMap experts_map(const std::string& title, const std::string& columns,
+                            const Json& shares) {
+  report::HeatMap map;
+  map.title = title;
+  map.print_values = shares.size() <= 16;
+  map.column_title = columns;
+  size_t width = 0;
+  for (const auto& row : shares) width = std::max(width, row.size());
+  for (size_t e = 0; e < width; ++e) map.column_labels.push_back(std::to_string(e));
+  for (const auto& row : shares) {
+    map.row_labels.push_back(std::to_string(map.row_labels.size()));
+    map.values.emplace_back();
+    for (size_t e = 0; e < width; ++e) {
+      map.values.back().push_back(e < row.size() ? figure_value(row[e]) : 0.0);
+    }
+  }
+  return map;
+}
+
+/// Where tokens go from mixture to mixture, and which experts they have together.
+void add_routes(const Json& routes, report::ModelSection& section) {
+  for (const auto& flow : routes.value("flow", Json::array())) {
+    const auto from = flow["from"].get<std::string>();
+    const auto to = flow["to"].get<std::string>();
+    section.heat_maps.push_back(
+        experts_map(fmt::format("Where an expert's tokens of {} go in {}", from, to),
+                    "expert of " + to, flow["shares"]));
+  }
+  for (const auto& layer : routes.value("coactivation", Json::array())) {
+    section.heat_maps.push_back(experts_map(
+        "Which experts an expert's tokens have besides, " + layer["layer"].get<std::string>(),
+        "expert", layer["shares"]));
+  }
+}
+
 }  // namespace
 
 Json read_run_summary(const fs::path& run) {
   static const Schema kSchema = Schema::object({{"seed", Schema::count()},
                                                 {"parameters", Schema::count()},
                                                 {"causal", Schema::boolean()},
-                                                {"test", judged_schema()}});
+                                                {"test", judged_schema()},
+                                                {"routes", routes_schema(), false}});
   return run::read_summary(run, kSchema);
 }
 
@@ -97,6 +143,7 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
     auto map = domain_map(name, item);
     (--left == 0 ? section.overview_maps : section.heat_maps).push_back(std::move(map));
   }
+  add_routes(summary.value("routes", Json::object()), section);
   if (layers.empty()) {
     section.shows = "each chart shows how well the next token is foretold";
     section.overview_charts.push_back(

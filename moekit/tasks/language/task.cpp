@@ -27,15 +27,16 @@ class LanguageTask : public run::Task {
   std::string data_set(const ConfigTree& recipe) const override {
     const auto data = run::bound<Config>(recipe).data;
     if (!data.tokens.empty()) return data.tokens;
+    if (!data.generated.empty()) return "generated tasks";
     return data.corpus.empty() ? "texts of Debian packages" : data.corpus;
   }
   std::string why_no_data(const ConfigTree& recipe, const std::string&) const override {
     const auto data = run::bound<Config>(recipe).data;
-    const auto [at, fresh] = missing_.try_emplace(data.tokens + "\n" + data.corpus);
+    const auto [at, fresh] = missing_.try_emplace(to_json(data).dump());
     if (!fresh) return at->second;
     try {
       if (data.tokens.empty()) {
-        read_texts(data.corpus);
+        read_texts(data);
       } else {
         read_token_folder(data.tokens, data.validation_share);
       }

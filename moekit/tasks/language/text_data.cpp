@@ -8,6 +8,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/data/corpora.h"
+#include "moekit/data/sequence_tasks.h"
 #include "moekit/tasks/language/token_folder.h"
 #include "moekit/text/bpe_trainer.h"
 #include "moekit/text/documents.h"
@@ -15,8 +16,9 @@
 namespace moekit::language {
 namespace {
 
-constexpr size_t kShownBytes = 40;  // of a text that a message is about
-constexpr uint64_t kOrderSeed = 1;  // of documents: the same in all runs, whatever their seed
+constexpr size_t kShownBytes = 40;     // of a text that a message is about
+constexpr uint64_t kQuestionSeed = 1;  // of generated texts, likewise
+constexpr uint64_t kOrderSeed = 1;     // of documents: the same in all runs, whatever their seed
 
 /// A domain's documents in an order in which training and judged ones are of all kinds.
 std::vector<size_t> order_of(const data::TextDomain& domain) {
@@ -68,6 +70,30 @@ Windows cut(const std::vector<DomainTokens>& domains,
   return out;
 }
 
+/// Which tokens of windows foretell one of an answer. A question whose beginning lies before the
+/// window has none.
+torch::Tensor answers_in(const torch::Tensor& ids, const AnswerMarks& marks) {
+  const int64_t length = ids.size(1) - 1;
+  auto out = torch::zeros({ids.size(0), length}, torch::kBool);
+  for (int64_t b = 0; b < ids.size(0); ++b) {
+    const auto* row = ids.data_ptr<int64_t>() + b * ids.size(1);
+    auto* is_answer = out.data_ptr<bool>() + b * length;
+    bool known = false;
+    bool inside = false;
+    for (int64_t t = 0; t < length; ++t) {
+      if (row[t] == marks.question) {
+        known = true;
+        inside = false;
+      } else if (row[t] == marks.begin) {
+        inside = known;
+      }
+      is_answer[t] = inside && row[t + 1] != marks.end && row[t + 1] != marks.question;
+      if (row[t + 1] == marks.end) inside = false;
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Windows TextData::draw(int64_t count, int64_t length, uint64_t seed, bool documents) const {
@@ -81,7 +107,12 @@ Windows TextData::draw(int64_t count, int64_t length, uint64_t seed, bool docume
     const auto room = static_cast<uint64_t>(domains[d].train - length);
     places.emplace_back(d, static_cast<int64_t>(uniform_below(generator, room)));
   }
-  return cut(domains, places, length, documents);
+  return with_answers(cut(domains, places, length, documents));
+}
+
+Windows TextData::with_answers(Windows windows) const {
+  if (answers) windows.answer = answers_in(windows.ids, *answers);
+  return windows;
 }
 
 Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents) const {
@@ -93,7 +124,7 @@ Windows TextData::judged(size_t d, int64_t count, int64_t length, bool documents
   for (int64_t i = 0; i < taken; ++i) {
     places.emplace_back(d, domain.train + (most * i / taken) * length);
   }
-  return cut(domains, places, length, documents);
+  return with_answers(cut(domains, places, length, documents));
 }
 
 // Of texts that are judged nothing is learned but their characters.
@@ -147,14 +178,18 @@ int64_t training_tokens(int64_t tokens, double validation_share) {
   return static_cast<int64_t>(static_cast<double>(tokens) * (1 - validation_share));
 }
 
-std::vector<data::TextDomain> read_texts(const std::string& corpus) {
-  return corpus.empty() ? data::default_corpus() : data::read_corpus(corpus);
+std::vector<data::TextDomain> read_texts(const DataConfig& config) {
+  if (!config.generated.empty()) {
+    return data::sequence_tasks(config.generated, config.generated_documents,
+                                config.generated_digits, kQuestionSeed);
+  }
+  return config.corpus.empty() ? data::default_corpus() : data::read_corpus(config.corpus);
 }
 
 namespace {
 
 TextData cut_texts(const DataConfig& options) {
-  const auto texts = read_texts(options.corpus);
+  const auto texts = read_texts(options);
   TextData out{make_tokenizer(options, texts), {}, {}, {}, {}};
   Sha256 sum;
   sum.add(out.tokenizer.document());
@@ -202,6 +237,20 @@ TextData load_text_data(const Config& config) {
   const double total = std::accumulate(out.weights.begin(), out.weights.end(), 0.0);
   MOEKIT_CHECK(total > 0, "data.weights: all are 0");
   for (double& weight : out.weights) weight /= total;
+  if (options.answers) {
+    const auto one = [&](const char* text) {
+      const auto ids = out.tokenizer.encode(text);
+      MOEKIT_CHECK(ids.size() == 1,
+                   "data.answers: wants a tokenizer that has tokens for \"=\" and "
+                   "the end of a line, as bytes; data.tokenizer = ",
+                   options.tokenizer, " cuts ", in_quotes(text), " into ", ids.size());
+      return static_cast<int64_t>(ids.front());
+    };
+    const auto start = out.tokenizer.id_of(kEndOfText);
+    MOEKIT_CHECK(start.has_value(), "data.answers: wants a tokenizer with ", kEndOfText,
+                 ", which documents begin with");
+    out.answers = AnswerMarks{*start, one("="), one("\n")};
+  }
   for (int64_t id = 0; id < out.vocabulary_size(); ++id) {
     const auto token = static_cast<int32_t>(id);
     const bool counts = out.tokenizer.has(id) && !out.tokenizer.is_special(token);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,16 @@ struct Windows {
   torch::Tensor ids;     ///< [B, T + 1] int64
   torch::Tensor first;   ///< [B, T] int32, see nn::AttentionSettings; undefined: all
   torch::Tensor domain;  ///< [B] int64
+  /// [B, T] bool: whether the next token is part of an answer, see `data.answers`; undefined: all
+  /// are taken
+  torch::Tensor answer;
+};
+
+/// Ids that an answer stands between.
+struct AnswerMarks {
+  int64_t question = -1;  ///< that a document begins with
+  int64_t begin = -1;     ///< "="
+  int64_t end = -1;       ///< of the line
 };
 
 /// Texts as a run takes them.
@@ -40,17 +51,22 @@ struct TextData {
   std::vector<double> weights;       ///< of domains, their sum is 1
   std::vector<int32_t> token_bytes;  ///< [V] bytes of the text that a token stands for
   std::string checksum;              ///< of texts and tokenizer
+  std::optional<AnswerMarks> answers = std::nullopt;
 
   int64_t vocabulary_size() const { return tokenizer.vocabulary_size(); }
   /// `count` windows of the training texts, drawn: a domain by its weight, then a place in it.
   Windows draw(int64_t count, int64_t length, uint64_t seed, bool documents) const;
   /// Windows of a domain's judged texts, evenly spread and not overlapping; as many as there are.
   Windows judged(size_t domain, int64_t count, int64_t length, bool documents) const;
+
+ private:
+  Windows with_answers(Windows windows) const;
 };
 
-/// The texts that `data.corpus` names, the default ones where it is empty.
+/// The texts that `data.corpus` names, or those of `data.generated`; the default ones where both
+/// are empty.
 /// @throws IoError, FormatError, ArgumentError
-std::vector<data::TextDomain> read_texts(const std::string& corpus);
+std::vector<data::TextDomain> read_texts(const DataConfig& config);
 
 /// The tokenizer that a recipe names, learned where it is to be.
 /// @throws ArgumentError naming the key

@@ -91,7 +91,7 @@ bool write_domain(const fs::path& file, const data::TextDomain& domain,
 
 Json write_token_folder(const DataConfig& config, const fs::path& folder,
                         const TokenProgress& progress) {
-  const auto texts = read_texts(config.corpus);
+  const auto texts = read_texts(config);
   for (const auto& domain : texts) {
     MOEKIT_CHECK(
         domain.name.find('/') == std::string::npos && domain.name != "." && domain.name != "..",

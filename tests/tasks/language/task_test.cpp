@@ -9,6 +9,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
+#include "moekit/models/decoder_io.h"
 #include "moekit/run/report.h"
 #include "moekit/tasks/language/problem.h"
 
@@ -429,6 +430,136 @@ TEST_F(LanguageTest, SharedTensorsSitStepsOut) {
   const double of_half = half["ratio"].get<double>() / all["ratio"].get<double>();
   EXPECT_NEAR(of_half, 1 - share, 0.25);
   EXPECT_NE(refusal({"train.shared_mask=0.5"}, true).find("train.shared_mask"), std::string::npos);
+}
+
+class AdapterTest : public LanguageTest {
+ protected:
+  std::vector<std::string> tasks(const std::string& names, std::vector<std::string> more = {}) {
+    std::vector<std::string> set = {
+        "data.corpus=\"\"",        "data.generated=" + names, "data.generated_documents=300",
+        "data.generated_digits=4", "data.tokenizer=bytes",    "data.vocabulary=1024",
+        "data.answers=true",       "model.routed_every=0",    "model.num_experts=8"};
+    set.insert(set.end(), more.begin(), more.end());
+    recipe_ = parse_toml(R"(
+task = "language"
+threads = 1
+[data]
+validation_windows = 4
+[model]
+hidden_size = 16
+num_layers = 2
+num_heads = 2
+context = 24
+dense = { intermediate_size = 24 }
+[train]
+epochs = 2
+epoch_steps = 5
+batch_size = 4
+lr = 1e-2
+)",
+                         "test");
+    return set;
+  }
+  std::string from_base() {
+    return concat("init.dense_from=\"", (folder_ / "base").string(), "\"");
+  }
+};
+
+TEST_F(AdapterTest, LearnBesideAFrozenModel) {
+  trained("base", tasks(R"(["copy"])"));
+  const auto set = tasks(R"(["copy", "sum"])",
+                         {from_base(), "model.adapters={ num_experts = 2, orthogonal = true }"});
+  const Json summary = trained("adapted", set);
+  // Seven maps of each block: routers [2, in], experts 2 r (in + out).
+  const int64_t d = 16, f = 24, r = 4;
+  const int64_t block =
+      4 * (2 * d + 2 * r * 2 * d) + 2 * (2 * d + 2 * r * (d + f)) + (2 * f + 2 * r * (d + f));
+  EXPECT_EQ(summary["trained_parameters"].get<int64_t>(), 2 * block);
+  EXPECT_GT(summary["expert_cosine"]["before"].get<double>(), 0.01);
+  EXPECT_LT(summary["expert_cosine"]["after"].get<double>(), 1e-4);
+  const double accuracy = summary["test"]["accuracy"];
+  EXPECT_NEAR(accuracy,
+              (summary["test"]["domains"]["copy"]["accuracy"].get<double>() +
+               summary["test"]["domains"]["sum"]["accuracy"].get<double>()) /
+                  2,
+              1e-12);
+  // The base's weights are as they were, and the run goes on to the same bytes.
+  auto base = models::load_decoder(folder_ / "base" / "model");
+  auto adapted = models::load_decoder(folder_ / "adapted" / "model");
+  for (const auto& item : base->named_parameters()) {
+    EXPECT_TRUE(adapted->named_parameters()[item.key()].equal(item.value())) << item.key();
+  }
+  for (int stop = 0; stop < 2; ++stop) {
+    const InterruptGuard guard;
+    std::raise(SIGINT);
+    ASSERT_EQ(task().run(with(set), {folder_ / "parts", "", stop > 0, true}),
+              run::RunStatus::kInterrupted);
+  }
+  const InterruptGuard calm;
+  task().run(with(set), {folder_ / "parts", "", true, true});
+  for (const char* file : {"model/model.safetensors", "metrics.jsonl"}) {
+    EXPECT_TRUE(read_file(folder_ / "adapted" / file) == read_file(folder_ / "parts" / file))
+        << file;
+  }
+}
+
+TEST_F(AdapterTest, BeginAsTheModelTheyStandBeside) {
+  const double base = trained("base", tasks(R"(["copy"])"))["test"]["loss"];
+  int number = 0;
+  for (const char* adapters :
+       {"model.adapters={ num_experts = 1 }", "model.adapters={ num_experts = 3, top_k = 2 }",
+        "model.adapters={ num_experts = 2, orthogonal = true, orthogonal_size = \"unit\" }"}) {
+    const auto set = tasks(R"(["copy"])", {from_base(), adapters, "train.epochs=1"});
+    EXPECT_NEAR(trained(concat("with", ++number), set)["first"]["loss"].get<double>(), base, 1e-5)
+        << adapters;
+  }
+}
+
+TEST_F(AdapterTest, AnswersAreWhatStandsBehindTheEqualsSignOfAWholeQuestion) {
+  const auto set = tasks(R"(["sum"])");
+  const auto data = load_text_data(config(set));
+  ASSERT_TRUE(data.answers.has_value());
+  const auto windows = data.draw(40, 24, 3, true);
+  int64_t answers = 0;
+  for (int64_t b = 0; b < 40; ++b) {
+    bool whole = false;
+    bool inside = false;
+    for (int64_t t = 0; t < 24; ++t) {
+      const auto text = [&](int64_t at) {
+        const auto id = static_cast<int32_t>(windows.ids[b][at].item<int64_t>());
+        return data.tokenizer.is_special(id) ? std::string("|")
+                                             : data.tokenizer.decode_bytes(std::span(&id, 1));
+      };
+      if (text(t) == "|") whole = true;
+      if (text(t) == "=") inside = whole;
+      if (text(t) == "\n") inside = false;
+      const bool want = inside && text(t + 1) != "\n";
+      EXPECT_EQ(windows.answer[b][t].item<bool>(), want) << b << " " << t;
+      answers += want ? 1 : 0;
+    }
+  }
+  EXPECT_GT(answers, 100);
+}
+
+TEST_F(AdapterTest, RefuseWhatDoesNotFit) {
+  const auto says = [&](std::vector<std::string> more, const char* wanted) {
+    const auto message = refusal(tasks(R"(["copy"])", std::move(more)));
+    EXPECT_NE(message.find(wanted), std::string::npos) << message;
+  };
+  says({"data.generated=[\"sort\"]"}, "data.generated: there is no task \"sort\"");
+  says({"data.corpus=/tmp"}, "data.generated");
+  says({"data.generated=[]"}, "data.generated_documents");
+  says({"data.documents=false"}, "data.answers");
+  says({"model.adapters={ num_experts = 2 }"}, "init.dense_from");
+  says({"model.adapters={ num_experts = 2, top_k = 1 }"}, "model.adapters.top_k");
+  says({"model.adapters={ rank = 2 }"}, "model.adapters");
+  says({"model.adapters={ num_experts = 2 }", "model.routed_every=1"}, "routed_every");
+  says({"model.adapters={ num_experts = 2 }", "init.dense_from=/x", "init.granularity=2"}, "init");
+  EXPECT_THROW(task().run(with(tasks(R"(["copy"])", {"model.adapters={ num_experts = 2 }",
+                                                     "init.dense_from=/no/run"})),
+                          {folder_ / "x", "", false, true}),
+               Error);
+  EXPECT_FALSE(fs::exists(folder_ / "x"));
 }
 
 TEST_F(LanguageTest, RefusesImpossibleValues) {

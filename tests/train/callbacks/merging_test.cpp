@@ -225,6 +225,11 @@ TEST(Merging, RefusesWhatCannotBeMergedAndKeysWithoutEffect) {
   auto options = every(5);
   options.decay = 0.5;
   refused(options, sound, "train.merge_decay has no effect without train.merge_window");
+  options.window = merge::UsageWindow::kExponential;
+  for (const double decay : {-0.5, 0.0, 1.0}) {
+    options.decay = decay;
+    refused(options, sound, "train.merge_decay must be above 0 and below 1");
+  }
   options = every(5);
   options.replacement = merge::Replacement::kCopyTop1;
   options.how.join.align = true;
