@@ -86,6 +86,16 @@ LowRankMixtureImpl::Outputs LowRankMixtureImpl::expert_outputs(const torch::Tens
   return {before, options.orthogonal() ? orthogonalize(before, options.orthogonal_size()) : before};
 }
 
+torch::Tensor LowRankMixtureImpl::weighted_sum(const torch::Tensor& tokens,
+                                               const torch::Tensor& weight) {
+  const double scale = options.alpha() / static_cast<double>(options.rank());
+  const auto inner = tokens
+                         .matmul(experts->up_proj.flatten(0, 1).t())  // [N, n r]
+                         .unflatten(1, {options.num_experts(), options.rank()});
+  const auto outer = experts->down_proj.transpose(1, 2).flatten(0, 1);  // [n r, O]
+  return (inner * weight.unsqueeze(2)).flatten(1).matmul(outer) * scale;
+}
+
 torch::Tensor LowRankMixtureImpl::forward(const torch::Tensor& x, const RouterContext& context,
                                           const std::string& name,
                                           std::vector<LayerRouting>& layers) {
@@ -95,8 +105,19 @@ torch::Tensor LowRankMixtureImpl::forward(const torch::Tensor& x, const RouterCo
   auto routing = router->forward(rows.tokens, rows.context);
   torch::Tensor index;
   auto weight = routing.weight.view_as(routing.expert_index);
-  if (!routing.takes_all) std::tie(index, weight) = in_order(routing);
-  const auto values = (expert_outputs(rows.tokens, index).after * weight.unsqueeze(2)).sum(1);
+  torch::Tensor values;
+  if (options.orthogonal()) {
+    if (!routing.takes_all) std::tie(index, weight) = in_order(routing);
+    values = (expert_outputs(rows.tokens, index).after * weight.unsqueeze(2)).sum(1);
+  } else {
+    // Without the experts' own outputs, [N, n, O], in memory.
+    if (!routing.takes_all) {
+      weight = torch::zeros({rows.tokens.size(0), options.num_experts()},
+                            weight.options().requires_grad(false))
+                   .scatter(1, routing.expert_index, weight);
+    }
+    values = weighted_sum(rows.tokens, weight);
+  }
   routing.rows = rows.rows;
   routing.sequence = rows.context.sequence;
   layers.push_back({name, std::move(routing), rows.tokens, 0});

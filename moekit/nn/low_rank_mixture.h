@@ -66,6 +66,8 @@ class LowRankMixtureImpl : public torch::nn::Cloneable<LowRankMixtureImpl>, publ
   MlpExperts experts{nullptr};
 
  private:
+  /// Sum of the experts' outputs. @param weight [N, n] @return [N, O]
+  torch::Tensor weighted_sum(const torch::Tensor& tokens, const torch::Tensor& weight);
   std::shared_ptr<RouterImpl> router_part() const {
     return router ? std::static_pointer_cast<RouterImpl>(router.ptr()) : nullptr;
   }

@@ -77,6 +77,17 @@ torch::Tensor padded(const torch::Tensor& matrix, int64_t dim, int64_t size) {
   return torch::cat({matrix, torch::zeros(sizes, matrix.options())}, dim);
 }
 
+/// The product over a bond. @param left [.., I, J, b] @param right [.., b, i, j, ...]
+/// @return [.., I i, J j, ...]
+torch::Tensor joined(const torch::Tensor& left, const torch::Tensor& right) {
+  const auto product = left.flatten(-3, -2).matmul(right.flatten(-3, -1));
+  return product.unflatten(-1, {right.size(-3), right.size(-2), right.size(-1)})
+      .unflatten(-4, {left.size(-3), left.size(-2)})  // [.., I, J, i, j, b']
+      .transpose(-4, -3)
+      .flatten(-3, -2)
+      .flatten(-4, -3);
+}
+
 }  // namespace
 
 int64_t ProductShape::num_rows() const { return product_of(rows); }
@@ -198,7 +209,6 @@ torch::Tensor rebuild(const std::vector<torch::Tensor>& tensors) {
   MOEKIT_CHECK(!tensors.empty(), "rebuild: no tensors");
   int64_t stacks = 0;
   int64_t bond = 1;
-  std::vector<int64_t> order, rows, columns;
   for (const auto& tensor : tensors) {
     MOEKIT_CHECK(tensor.dim() == 4 || tensor.dim() == 5,
                  "rebuild: tensors must be [b, i, j, b'] or [E, b, i, j, b']; got ",
@@ -211,42 +221,19 @@ torch::Tensor rebuild(const std::vector<torch::Tensor>& tensors) {
     MOEKIT_CHECK(tensor.size(-4) == bond, "rebuild: a bond has ", bond, " indices on its left and ",
                  tensor.size(-4), " on its right");
     bond = tensor.size(-1);
-    rows.push_back(tensor.size(-3));
-    columns.push_back(tensor.size(-2));
   }
   MOEKIT_CHECK(bond == 1, "rebuild: the last bond has ", bond, " indices; 1 is wanted");
-  // Towards the middle from both sides, so that the large one is multiplied last.
+  // Towards the middle from both sides, rows and columns apart from the first step on: the largest
+  // result is made once, and one transposition of it is all.
   const size_t middle = tensors.size() / 2;
-  auto left = tensors.front().flatten(-4, -2);  // [.., i j, b]
-  for (size_t k = 1; k <= middle; ++k) {
-    const auto& next = tensors[k];
-    left = left.matmul(next.flatten(-3, -1)).unflatten(-1, {-1, next.size(-1)}).flatten(-3, -2);
+  auto left = tensors.front().squeeze(-4);  // [.., I, J, b]
+  for (size_t k = 1; k <= middle; ++k) left = joined(left, tensors[k]);
+  if (middle + 1 == tensors.size()) return left.squeeze(-1);
+  auto right = tensors.back();  // [.., b, I, J, 1]
+  for (size_t k = tensors.size() - 2; k > middle; --k) {
+    right = joined(tensors[k], right.unsqueeze(-5));  // for each index of the bond on its left
   }
-  if (middle + 1 < tensors.size()) {
-    auto right = tensors.back().flatten(-3, -1);  // [.., b, i j]
-    for (size_t k = tensors.size() - 2; k > middle; --k) {
-      const auto& next = tensors[k];
-      right = next.flatten(-4, -2).matmul(right).unflatten(-2, {next.size(-4), -1}).flatten(-2, -1);
-    }
-    left = left.matmul(right);  // [.., places left, places right]
-  }
-  const auto m = static_cast<int64_t>(tensors.size());
-  std::vector<int64_t> interleaved;
-  for (size_t k = 0; k < tensors.size(); ++k) {
-    interleaved.push_back(rows[k]);
-    interleaved.push_back(columns[k]);
-  }
-  const int64_t first = stacks > 0 ? 1 : 0;
-  if (stacks > 0) {
-    interleaved.insert(interleaved.begin(), stacks);
-    order.push_back(0);
-  }
-  for (int64_t k = 0; k < m; ++k) order.push_back(first + 2 * k);
-  for (int64_t k = 0; k < m; ++k) order.push_back(first + 2 * k + 1);
-  const auto matrix = left.reshape(interleaved).permute(order);
-  std::vector<int64_t> sizes{product_of(rows), product_of(columns)};
-  if (stacks > 0) sizes.insert(sizes.begin(), stacks);
-  return matrix.reshape(sizes);
+  return joined(left, right).squeeze(-1);
 }
 
 }  // namespace moekit::nn

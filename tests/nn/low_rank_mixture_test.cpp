@@ -75,6 +75,22 @@ TEST(LowRankMixture, WeighsAllExpertsByTheirShares) {
   EXPECT_TRUE(layers[0].samples.equal(x));
 }
 
+TEST(LowRankMixture, TakesTheBestTwoAlone) {
+  auto mixture = low_rank(LowRankOptions().num_experts(4).top_k(2));
+  const auto x = torch::randn({9, 12});
+  const auto [best, index] = x.matmul(mixture->router->weight.t()).topk(2, 1);
+  const auto share = torch::softmax(best, 1);
+  const auto y = run(*mixture, x);
+  for (int64_t n = 0; n < 9; ++n) {
+    auto want = torch::zeros({10});
+    for (int64_t k = 0; k < 2; ++k) {
+      const auto e = index[n][k].item<int64_t>();
+      want = want + share[n][k] * expert_of(*mixture, x[n].unsqueeze(0), e)[0];
+    }
+    EXPECT_LT(off(y[n], want), 1e-5) << n;
+  }
+}
+
 TEST(LowRankMixture, TakesTheChosenInTheirOrderWhereTheyAreMadeOrthogonal) {
   auto mixture = low_rank(LowRankOptions().num_experts(4).top_k(2).orthogonal(true));
   const auto x = torch::randn({9, 12});

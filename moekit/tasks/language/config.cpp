@@ -45,6 +45,11 @@ void validate(const Config& config) {
   }
   MOEKIT_CHECK(!config.data.answers || config.data.documents,
                "data.answers: an answer is foretold by its own document; wants documents = true");
+  MOEKIT_CHECK(
+      !config.data.answers || config.train.loop.accumulate == 1,
+      "train.accumulate: parts of a batch have other numbers of answers, so that their mean "
+      "is not the batch's; with data.answers it must be 1; got ",
+      config.train.loop.accumulate);
   if (config.model.adapters.num_experts() > 0) {
     MOEKIT_CHECK(!config.init.dense_from.empty(),
                  "model.adapters: stand beside a model that was trained; wants init.dense_from");

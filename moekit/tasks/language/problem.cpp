@@ -54,6 +54,18 @@ class Taken {
   torch::Tensor index_;
 };
 
+/// Refuses windows in which no whole question is answered.
+void check_answers(const Config& config, const TextData& data) {
+  if (!data.answers) return;
+  for (size_t d = 0; d < data.domains.size(); ++d) {
+    const auto windows =
+        data.judged(d, config.data.validation_windows, config.model.context, config.data.documents);
+    MOEKIT_CHECK(windows.answer.any().item<bool>(), "data.answers: domain ", data.domains[d].name,
+                 " has no answer in its judged texts; model.context = ", config.model.context,
+                 " is to hold a whole question and its answer");
+  }
+}
+
 /// Which experts tokens have together, and where they go from one mixture to the next: counts.
 void add_routes(const std::vector<nn::LayerRouting>& layers, Judged& out) {
   const auto add = [](std::vector<torch::Tensor>& sums, size_t at, const torch::Tensor& counts) {
@@ -115,6 +127,7 @@ LanguageProblem::LanguageProblem(Config config, TextData data)
       model_(config_.model, data_.vocabulary_size()) {
   validate(config_);
   check_step_tokens(config_, *model_);
+  check_answers(config_, data_);
   initialize(*model_, config_, data_.tokenizer);
 }
 
@@ -140,8 +153,11 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
   train::StepResult result;
   result.loss = tensor::counted("head", [&] {
     const auto taken = Taken(windows.answer.defined() ? part(windows.answer) : windows.answer);
-    return nn::linear_cross_entropy(taken.rows_of(output.hidden), model_->head_weight(),
-                                    taken.values_of(ids.narrow(1, 1, length)));
+    const auto next = taken.values_of(ids.narrow(1, 1, length));
+    MOEKIT_CHECK(next.numel() > 0, "data.answers: no answer is in the texts of step ", key.step,
+                 "; wants more of them (train.batch_size = ", all,
+                 ") or longer ones (model.context = ", length, ")");
+    return nn::linear_cross_entropy(taken.rows_of(output.hidden), model_->head_weight(), next);
   });
   result.samples = end - begin;
   double dropped = 0;
@@ -197,8 +213,6 @@ Judged LanguageProblem::judge() {
       }
       add_routes(output.layers, out);
     }
-    MOEKIT_CHECK(tokens > 0, "data.answers: domain ", data_.domains[d].name,
-                 " has no answer in its judged windows");
     if (data_.answers) {
       out.accuracy.push_back(static_cast<double>(right) / static_cast<double>(tokens));
     }
@@ -419,7 +433,7 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   summary["operations_per_token"] = operations();
   const auto judged = judge();
   summary["test"] = figures_of(judged);
-  if (config_.model.routed_every > 0) summary["routes"] = routes_of(judged);
+  if (config_.model.routed_every > 0) write_json(folder / "routes.json", routes_of(judged));
   if (config_.model.adapters.num_experts() > 0) summary["expert_cosine"] = adapter_cosines();
   for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
   const auto lines = run::read_metrics(folder);

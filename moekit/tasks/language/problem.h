@@ -38,7 +38,7 @@ class LanguageProblem : public train::Problem {
   int64_t samples(const train::StepKey&) const override { return config_.train.loop.batch_size; }
   train::StepResult forward(const train::StepKey& key) override;
   Json evaluate(const train::LoopState& state) override;
-  /// Also writes tokenizer.json, and texts.json where the model has mixtures.
+  /// Also writes tokenizer.json, and texts.json and routes.json where the model has mixtures.
   Json finish(const train::LoopState& state, const std::filesystem::path& folder) override;
   Json describe() override;
   void restore(const Json& description, const std::string& where) override;

@@ -118,8 +118,7 @@ Json read_run_summary(const fs::path& run) {
   static const Schema kSchema = Schema::object({{"seed", Schema::count()},
                                                 {"parameters", Schema::count()},
                                                 {"causal", Schema::boolean()},
-                                                {"test", judged_schema()},
-                                                {"routes", routes_schema(), false}});
+                                                {"test", judged_schema()}});
   return run::read_summary(run, kSchema);
 }
 
@@ -143,7 +142,6 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
     auto map = domain_map(name, item);
     (--left == 0 ? section.overview_maps : section.heat_maps).push_back(std::move(map));
   }
-  add_routes(summary.value("routes", Json::object()), section);
   if (layers.empty()) {
     section.shows = "each chart shows how well the next token is foretold";
     section.overview_charts.push_back(
@@ -159,6 +157,14 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
   section.charts.push_back(run::chart_of("Bits per byte of each domain", "bits", lines,
                                          places(summary, "domains", "bits_per_byte")));
   if (layers.empty()) return section;
+  // Runs of older versions, and of adapters, have none.
+  if (fs::exists(run / "routes.json")) {
+    static const Schema kRoutes = routes_schema();
+    const fs::path file = run / "routes.json";
+    const Json routes = read_json(file);
+    kRoutes.check(routes, file.string());
+    add_routes(routes, section);
+  }
   const fs::path texts = run / "texts.json";
   section.texts = report::routed_texts_of(read_json(texts), texts.string());
   section.charts.push_back(run::chart_of("How far the fullest expert is above the mean", "MaxVio",

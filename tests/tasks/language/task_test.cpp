@@ -12,6 +12,7 @@
 #include "moekit/models/decoder_io.h"
 #include "moekit/run/report.h"
 #include "moekit/tasks/language/problem.h"
+#include "moekit/tasks/language/section.h"
 
 namespace moekit::language {
 namespace {
@@ -109,7 +110,8 @@ TEST_F(LanguageTest, ResumesToTheSameBytes) {
   }
   const InterruptGuard calm;
   task().run(recipe_, {folder_ / "parts", "", true, true});
-  for (const char* file : {"model/model.safetensors", "metrics.jsonl", "tokenizer.json"}) {
+  for (const char* file :
+       {"model/model.safetensors", "metrics.jsonl", "tokenizer.json", "routes.json"}) {
     EXPECT_TRUE(read_file(folder_ / "whole" / file) == read_file(folder_ / "parts" / file)) << file;
   }
 }
@@ -432,6 +434,49 @@ TEST_F(LanguageTest, SharedTensorsSitStepsOut) {
   EXPECT_NE(refusal({"train.shared_mask=0.5"}, true).find("train.shared_mask"), std::string::npos);
 }
 
+TEST_F(LanguageTest, TellsWhereTokensGoFromMixtureToMixture) {
+  trained("a");
+  const Json routes = read_json(folder_ / "a" / "routes.json");
+  ASSERT_EQ(routes["flow"].size(), 1U);
+  EXPECT_EQ(routes["flow"][0]["from"], "layer0");
+  EXPECT_EQ(routes["flow"][0]["to"], "layer1");
+  // Anew, from the model's own routing of the judged windows.
+  const auto data = load_text_data(config());
+  auto model = models::load_decoder(folder_ / "a" / "model");
+  const torch::NoGradGuard no_grad;
+  auto flow = torch::zeros({4, 4}, torch::kFloat64);
+  auto both = torch::zeros({4, 4}, torch::kFloat64);
+  for (size_t d = 0; d < 2; ++d) {
+    const auto windows = data.judged(d, 4, 24, true);
+    const auto output =
+        model->forward(windows.ids.narrow(1, 0, 24).contiguous(), {}, windows.first);
+    const auto& first = output.layers[0].routing;
+    const auto from = nn::top1_expert(first);
+    const auto to = nn::top1_expert(output.layers[1].routing);
+    for (int64_t n = 0; n < from.numel(); ++n) {
+      flow[from[n].item<int64_t>()][to[n].item<int64_t>()] += 1;
+      for (int64_t i = 0; i < 2; ++i) {
+        for (int64_t j = 0; j < 2; ++j) {
+          both[first.expert_index[n][i].item<int64_t>()]
+              [first.expert_index[n][j].item<int64_t>()] += 1;
+        }
+      }
+    }
+  }
+  for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t j = 0; j < 4; ++j) {
+      const auto at = [&](const Json& table) {
+        return table[static_cast<size_t>(i)][static_cast<size_t>(j)].get<double>();
+      };
+      EXPECT_NEAR(at(routes["flow"][0]["shares"]),
+                  (flow[i][j] / flow[i].sum().clamp_min(1)).item<double>(), 1e-12);
+      EXPECT_NEAR(at(routes["coactivation"][0]["shares"]),
+                  (both[i][j] / both[i][i].clamp_min(1)).item<double>(), 1e-12);
+    }
+  }
+  EXPECT_EQ(make_section("a", folder_ / "a").heat_maps.size(), 1U + 1U + 2U);
+}
+
 class AdapterTest : public LanguageTest {
  protected:
   std::vector<std::string> tasks(const std::string& names, std::vector<std::string> more = {}) {
@@ -550,6 +595,11 @@ TEST_F(AdapterTest, RefuseWhatDoesNotFit) {
   says({"data.corpus=/tmp"}, "data.generated");
   says({"data.generated=[]"}, "data.generated_documents");
   says({"data.documents=false"}, "data.answers");
+  says({"train.accumulate=2"}, "train.accumulate");
+  // A window that no question fits in.
+  EXPECT_NE(refusal(tasks(R"(["copy"])", {"model.context=8", "data.generated_digits=12"}), true)
+                .find("data.answers"),
+            std::string::npos);
   says({"model.adapters={ num_experts = 2 }"}, "init.dense_from");
   says({"model.adapters={ num_experts = 2, top_k = 1 }"}, "model.adapters.top_k");
   says({"model.adapters={ rank = 2 }"}, "model.adapters");
