@@ -10,16 +10,21 @@ namespace moekit::cli {
 
 int run(const GenerateFlags& flags) {
   note_unchecked(flags.run);
+  bool begun = false;
   const auto write = [&](std::string_view piece) {
     if (flags.json) return;
+    // Not before the model is there and takes it.
+    if (!begun) fmt::print("{}", flags.options.prompt);
+    begun = true;
     fmt::print("{}", piece);
     std::fflush(stdout);  // as it comes
   };
-  if (!flags.json) write(flags.options.prompt);
-  const Json made = tasks::of_run(flags.run).generate(flags.run, flags.options, flags.weights, write);
+  const Json made =
+      tasks::of_run(flags.run).generate(flags.run, flags.options, flags.weights, write);
   if (flags.json) {
     fmt::print("{}\n", dump_text(made, 2));
   } else {
+    write("");  // where nothing came
     fmt::print("\n");
   }
   return 0;

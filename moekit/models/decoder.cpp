@@ -1,5 +1,6 @@
 #include "moekit/models/decoder.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -77,6 +78,29 @@ DecoderConfig::DecoderConfig() {
   router->as<nn::LinearRouterConfig>().router.top_k(2).bias(false);
 }
 
+namespace {
+
+/// With adapters the maps of a dense network run one by one, in float.
+void check_adapted(const DecoderConfig& config, const std::string& where) {
+  const auto& dense = config.dense;
+  const nn::MlpExpertsOptions usual;
+  MOEKIT_CHECK(dense.weights() == nn::WeightLevels::kFloat, where,
+               ".adapters stand beside float maps: wants dense.weights = \"float\"; got \"",
+               enum_name(dense.weights()), "\"");
+  MOEKIT_CHECK(dense.compute() == usual.compute() &&
+                   dense.keep_activations() == usual.keep_activations() &&
+                   dense.init() == usual.init(),
+               where, ".dense: compute, keep_activations and init have no effect with adapters");
+  const int64_t least = std::min(
+      {config.hidden_size, dense.intermediate_size(), config.kv_heads() * config.dim_of_head()});
+  MOEKIT_CHECK(!config.adapters.orthogonal() || config.adapters.num_experts() <= least, where,
+               ".adapters.num_experts must be at most ", least,
+               ", the size of a map's outputs, where they are made orthogonal; got ",
+               config.adapters.num_experts());
+}
+
+}  // namespace
+
 void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const std::string& where) {
   MOEKIT_CHECK(vocabulary_size >= 1, where, ": the vocabulary is empty");
   MOEKIT_CHECK(config.head_size > 0 || config.hidden_size % config.num_heads == 0, where,
@@ -94,6 +118,7 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   MOEKIT_CHECK(config.adapters.num_experts() == 0 || config.routed_every == 0, where,
                ".adapters stand beside the maps of dense networks: wants routed_every = 0; got ",
                config.routed_every);
+  if (config.adapters.num_experts() > 0) check_adapted(config, where);
   int64_t routed = 0;
   for (int64_t l = 0; l < config.num_layers; ++l) routed += config.routed(l) ? 1 : 0;
   MOEKIT_CHECK(routed > 0 || config.routed_every == 0, where,
@@ -101,6 +126,7 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
                config.first_routed, "; routed_every = 0 makes a model without mixtures");
   MOEKIT_CHECK(routed > 0 || !config.multi_head.any(), where,
                ".token_heads, head_layer and merge_layer have no effect without mixtures");
+  if (routed < config.num_layers) about(where + ".dense", [&] { make_dense(config); });
   if (routed == 0) return;
   auto site = site_of(config, vocabulary_size);
   if (routed > 1) site.previous_experts = config.num_experts;
@@ -204,8 +230,10 @@ class DecoderBlockImpl : public torch::nn::Cloneable<DecoderBlockImpl> {
                         const BlockPass& pass) {
     if (adapters_.empty()) return y;
     const auto at = static_cast<size_t>(map);
-    return y + adapters_[at]->forward(x, pass.context, concat(pass.name, ".", kMapNames[at]),
-                                      pass.layers);
+    return y + tensor::counted("mixture", [&] {
+             return adapters_[at]->forward(x, pass.context, concat(pass.name, ".", kMapNames[at]),
+                                           pass.layers);
+           });
   }
 
   torch::Tensor run_adapted(const torch::Tensor& x, const BlockPass& pass) {

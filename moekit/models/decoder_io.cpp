@@ -34,6 +34,9 @@ const std::set<std::string> kOfMixtures = {"dense",
                                            "init_std",
                                            "context"};
 
+/// Keys of a feed-forward network that change nothing it computes.
+const std::set<std::string> kOfTraining = {"init", "compute", "keep_activations"};
+
 void check_like(const DecoderImpl& model, const DecoderImpl& dense) {
   MOEKIT_CHECK(model.vocabulary_size() == dense.vocabulary_size(), "the vocabulary has ",
                model.vocabulary_size(), " tokens here and ", dense.vocabulary_size(),
@@ -45,6 +48,19 @@ void check_like(const DecoderImpl& model, const DecoderImpl& dense) {
   MOEKIT_CHECK(!model.config().multi_head.any(),
                "model.token_heads must be 1, head_layer and merge_layer false: a network of whole "
                "tokens cannot be one of their parts");
+  MOEKIT_CHECK(dense.config().adapters.num_experts() == 0,
+               "it has adapters itself, which would be lost; wants the model beneath them");
+  bool has_dense = false;
+  for (int64_t l = 0; l < model.config().num_layers; ++l) {
+    has_dense = has_dense || !model.config().routed(l);
+  }
+  const Json own = to_json(model.config().dense);
+  const Json other = to_json(dense.config().dense);
+  for (const auto& [key, value] : own.items()) {
+    MOEKIT_CHECK(!has_dense || kOfTraining.count(key) > 0 || other[key] == value, "model.dense.",
+                 key, " is ", value.dump(), " here and ", other[key].dump(),
+                 " in the dense model, whose blocks without a mixture are taken as they are");
+  }
   const Json ours = to_json(model.config());
   const Json theirs = to_json(dense.config());
   for (const auto& [key, value] : ours.items()) {

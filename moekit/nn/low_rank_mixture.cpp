@@ -2,6 +2,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/token_rows.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -102,7 +103,8 @@ torch::Tensor LowRankMixtureImpl::forward(const torch::Tensor& x, const RouterCo
   TokenRows rows(x, context, 1);
   rows.context.training = is_training();
   if (!router) return rows.restore(expert_outputs(rows.tokens, {}).after.squeeze(1));
-  auto routing = router->forward(rows.tokens, rows.context);
+  auto routing =
+      tensor::counted("router", [&] { return router->forward(rows.tokens, rows.context); });
   torch::Tensor index;
   auto weight = routing.weight.view_as(routing.expert_index);
   torch::Tensor values;

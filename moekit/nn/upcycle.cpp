@@ -51,9 +51,12 @@ void check_fit(const MlpExpertsImpl& dense, const ExpertsImpl& experts, const Ro
   MOEKIT_CHECK(a.intermediate_size() == b.intermediate_size() * o.granularity(),
                "upcycle: granularity = ", o.granularity(), " experts of intermediate_size ",
                b.intermediate_size(), " do not make up the network's ", a.intermediate_size());
-  MOEKIT_CHECK(
-      a.activation() == b.activation() && a.bias() == b.bias() && a.weights() == b.weights(),
-      "upcycle: network and experts differ in activation, bias or weights");
+  MOEKIT_CHECK(a.activation() == b.activation(), "upcycle: the network's activation is ",
+               enum_name(a.activation()), ", the experts' ", enum_name(b.activation()));
+  MOEKIT_CHECK(a.bias() == b.bias(), "upcycle: the network has ", a.bias() ? "biases" : "no biases",
+               ", the experts have ", b.bias() ? "some" : "none");
+  MOEKIT_CHECK(a.weights() == b.weights(), "upcycle: the network's weights are ",
+               enum_name(a.weights()), ", the experts' ", enum_name(b.weights()));
   MOEKIT_CHECK(b.num_experts() % o.granularity() == 0, "upcycle: granularity = ", o.granularity(),
                " does not divide the ", b.num_experts(), " experts");
   const int64_t top_k = router.traits().top_k;

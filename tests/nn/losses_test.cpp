@@ -168,6 +168,7 @@ TEST(EntropyLoss, IsLogEForUniformLogitsAndFiniteForInfiniteOnes) {
   EXPECT_NEAR(value(entropy_loss(torch::zeros({2, 8}))), std::log(8.0), 1e-6);
   const auto hard = torch::tensor({{0.0F, -std::numeric_limits<float>::infinity()}});
   EXPECT_EQ(value(entropy_loss(hard)), 0);
+  EXPECT_EQ(value(entropy_loss(torch::zeros({0, 4}))), 0);  // of no token
 }
 
 TEST(LoadLoss, IsZeroForEqualLogitsAndRefusesARouterWithoutNoise) {

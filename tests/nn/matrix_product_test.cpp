@@ -286,6 +286,9 @@ TEST(MatrixProductExperts, RefuseFactorsThatMakeUpOtherSizes) {
   EXPECT_NE(refusal(options).find("4 factors"), std::string::npos);
   options.hidden_factors({2, 3, 4}).mlp.weights(WeightLevels::kTernary);
   EXPECT_NE(refusal(options).find("weights"), std::string::npos);
+  options.mlp.weights(WeightLevels::kFloat).init(ExpertInit::kZeroOutput);
+  EXPECT_NE(refusal(options).find("model.expert.init"), std::string::npos);
+  options.mlp.init(ExpertInit::kDefault);
   site.output_size = 8;
   options.mlp.weights(WeightLevels::kFloat);
   EXPECT_NE(refusal(options).find("outputs"), std::string::npos);

@@ -142,6 +142,12 @@ TEST(BalanceTau, WeighsTheTermsOfExpertsThatComputeNothing) {
   auto plain = std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(5, 7, 6));
   MoE other(router, plain);
   EXPECT_THROW(check_balance_loss(options, {routed_layers(*other)}, "loss"), ArgumentError);
+  auto of_logits = options;
+  of_logits.balance_of = BalanceOf::kLogits;
+  EXPECT_THROW(check_balance_loss(of_logits, site, "loss"), ArgumentError);
+  auto within = options;
+  within.per_sequence = true;
+  EXPECT_THROW(check_balance_loss(within, site, "loss"), ArgumentError);
   options.balance = 0;
   EXPECT_THROW(check_balance_loss(options, site, "loss"), ArgumentError);
 }

@@ -29,6 +29,9 @@ void check_network(const MatrixProductOptions& o, const std::string& where) {
   MOEKIT_CHECK(o.mlp.weights() == WeightLevels::kFloat, where,
                "weights must be \"float\": products of rounded tensors are not rounded; got \"",
                enum_name(o.mlp.weights()), "\"");
+  MOEKIT_CHECK(o.mlp.init() == ExpertInit::kDefault, where,
+               "init must be \"default\": tensors of a matrix of zeros have no gradient; got \"",
+               enum_name(o.mlp.init()), "\"");
   MOEKIT_CHECK(o.mlp.hidden_size() == o.mlp.output_size(), where,
                "outputs must have the tokens' size ", o.mlp.hidden_size(), "; got ",
                o.mlp.output_size());

@@ -42,6 +42,15 @@ void validate(const Config& config) {
     MOEKIT_CHECK(config.data.corpus.empty() && config.data.tokens.empty(),
                  "data.generated: corpus and tokens have no effect beside it");
     about("data.generated", [&] { data::sequence_tasks(config.data.generated, 1, 1, 1); });
+    // Texts are held in memory; the numbers of both keys are small enough to be multiplied.
+    constexpr double kMostDigits = 1e8;
+    const double digits = static_cast<double>(config.data.generated.size()) *
+                          static_cast<double>(config.data.generated_documents) *
+                          static_cast<double>(config.data.generated_digits);
+    MOEKIT_CHECK(digits <= kMostDigits,
+                 "data.generated_documents, generated_digits: ", config.data.generated.size(),
+                 " x ", config.data.generated_documents, " x ", config.data.generated_digits,
+                 " digits are more than 1e8");
   }
   MOEKIT_CHECK(!config.data.answers || config.data.documents,
                "data.answers: an answer is foretold by its own document; wants documents = true");
@@ -51,6 +60,11 @@ void validate(const Config& config) {
       "is not the batch's; with data.answers it must be 1; got ",
       config.train.loop.accumulate);
   if (config.model.adapters.num_experts() > 0) {
+    MOEKIT_CHECK(
+        config.packed.empty(),
+        "packed: feed-forward networks with model.adapters beside their maps do not run on "
+        "the inference kernels; got ",
+        to_json(config.packed).dump());
     MOEKIT_CHECK(!config.init.dense_from.empty(),
                  "model.adapters: stand beside a model that was trained; wants init.dense_from");
     MOEKIT_CHECK(to_json(config.init.upcycle) == to_json(nn::UpcycleOptions{}),

@@ -128,6 +128,13 @@ LanguageProblem::LanguageProblem(Config config, TextData data)
   validate(config_);
   check_step_tokens(config_, *model_);
   check_answers(config_, data_);
+  // Now, and not after hours of training.
+  for (const auto& format : config_.packed) {
+    about(concat("packed = \"", format, "\""), [&] {
+      nn::pack_networks(*model_, kernels::parse_weight_format(format));
+      nn::unpack_networks(*model_);
+    });
+  }
   initialize(*model_, config_, data_.tokenizer);
 }
 
@@ -172,9 +179,11 @@ Judged LanguageProblem::judge() {
   model_->eval();
   const int64_t length = config_.model.context;
   Judged out;
+  int64_t seen = 0;  // by routers: also tokens that foretell no answer
   for (size_t d = 0; d < data_.domains.size(); ++d) {
     const auto windows =
         data_.judged(d, config_.data.validation_windows, length, config_.data.documents);
+    seen += windows.ids.size(0) * length;
     double loss = 0;
     double bytes = 0;
     int64_t tokens = 0;
@@ -222,10 +231,9 @@ Judged LanguageProblem::judge() {
   }
   double assignments = 0;
   for (const auto& load : out.load) assignments += load.sum().item<double>();
-  const auto tokens = std::accumulate(out.tokens.begin(), out.tokens.end(), int64_t{0});
   if (!out.load.empty()) {
     out.experts_per_token =
-        assignments / static_cast<double>(tokens * static_cast<int64_t>(out.load.size()));
+        assignments / static_cast<double>(seen * static_cast<int64_t>(out.load.size()));
   }
   return out;
 }

@@ -214,6 +214,16 @@ TextData cut_texts(const DataConfig& options) {
 
 }  // namespace
 
+namespace {
+
+/// The key that says which texts a run has.
+const char* source_key(const DataConfig& options) {
+  if (!options.generated.empty()) return "data.generated_documents";
+  return options.tokens.empty() ? "data.corpus" : "data.tokens";
+}
+
+}  // namespace
+
 TextData load_text_data(const Config& config) {
   const auto& options = config.data;
   auto out = options.tokens.empty() ? cut_texts(options)
@@ -221,8 +231,7 @@ TextData load_text_data(const Config& config) {
   for (const auto& made : out.domains) {
     const int64_t least = config.model.context + 1;
     const int64_t judged = made.tokens->size() - made.train;
-    MOEKIT_CHECK(made.train > least && judged >= least,
-                 options.tokens.empty() ? "data.corpus" : "data.tokens", ": domain ", made.name,
+    MOEKIT_CHECK(made.train > least && judged >= least, source_key(options), ": domain ", made.name,
                  " has ", made.train, " tokens to train on and ", judged,
                  " to be judged; a window of model.context = ", config.model.context, " takes ",
                  least);

@@ -548,6 +548,51 @@ TEST_F(AdapterTest, LearnBesideAFrozenModel) {
   }
 }
 
+TEST_F(AdapterTest, RefuseAModelThatIsAnotherOrHasAdaptersItself) {
+  trained("base", tasks(R"(["copy"])"));
+  const std::string two = "model.adapters={ num_experts = 2 }";
+  trained("adapted", tasks(R"(["copy"])", {from_base(), two}));
+  const auto says = [&](std::vector<std::string> more, const char* wanted) {
+    const auto message = refusal(tasks(R"(["copy"])", std::move(more)), true);
+    EXPECT_NE(message.find(wanted), std::string::npos) << message;
+  };
+  says({two, from_base(), "model.dense={ intermediate_size = 24, activation = \"geglu\" }"},
+       "model.dense.activation");
+  says({two, from_base(), "model.dense={ intermediate_size = 24, bias = true }"},
+       "model.dense.bias");
+  says({two, concat("init.dense_from=\"", (folder_ / "adapted").string(), "\"")}, "adapters");
+  // As of the blocks that stay dense beside mixtures.
+  says({from_base(), "model.routed_every=2", "model.expert.intermediate_size=24",
+        "model.dense={ intermediate_size = 24, weights = \"binary\" }"},
+       "model.dense.weights");
+}
+
+TEST_F(AdapterTest, CountTheirOperationsAndWholeTextsTokens) {
+  trained("base", tasks(R"(["copy"])"));
+  const Json plain = run::read_summary(folder_ / "base", Schema::any());
+  const Json summary =
+      trained("with", tasks(R"(["copy"])", {from_base(), "model.adapters={ num_experts = 3 }"}));
+  const double d = 16, f = 24, n = 3, r = 4;
+  const double routers = 2 * 2 * n * (6 * d + f);  // two blocks, two operations a multiply-add
+  const double experts = 2 * 2 * n * r * (4 * 2 * d + 2 * (d + f) + (d + f));
+  EXPECT_DOUBLE_EQ(summary["operations_per_token"]["routers"].get<double>(), routers);
+  EXPECT_DOUBLE_EQ(summary["operations_per_token"]["experts"].get<double>(), experts);
+  EXPECT_DOUBLE_EQ(summary["operations_per_token"]["all"].get<double>(),
+                   plain["operations_per_token"]["all"].get<double>() + routers + experts);
+  EXPECT_EQ(summary["test"]["experts_per_token"], 3.0);
+}
+
+TEST_F(LanguageTest, RefusesToPackWhatCannotBeBeforeTraining) {
+  const auto says = [&](std::vector<std::string> set, const char* wanted) {
+    const auto message = refusal(set, true);
+    EXPECT_EQ(message.rfind("packed = ", 0), 0U) << message;
+    EXPECT_NE(message.find(wanted), std::string::npos) << message;
+  };
+  says({"model.expert.activation=tanh", "packed=[\"int8\"]"}, "int8");
+  says({"model.expert={ kind = \"linear\" }", "packed=[\"f32\"]"}, "no feed-forward networks");
+  says({"model.expert.weights=ternary", "packed=[\"ternary\", \"int8\"]"}, "\"int8\"");
+}
+
 TEST_F(AdapterTest, BeginAsTheModelTheyStandBeside) {
   const double base = trained("base", tasks(R"(["copy"])"))["test"]["loss"];
   int number = 0;
@@ -596,6 +641,20 @@ TEST_F(AdapterTest, RefuseWhatDoesNotFit) {
   says({"data.generated=[]"}, "data.generated_documents");
   says({"data.documents=false"}, "data.answers");
   says({"train.accumulate=2"}, "train.accumulate");
+  says({"data.generated_documents=1000000000"}, "data.generated_documents");
+  says({"data.generated_digits=100000000"}, "data.generated_documents");
+  EXPECT_NE(refusal(tasks(R"(["copy"])", {"data.generated_documents=2"}), true)
+                .find("data.generated_documents"),
+            std::string::npos);
+  const std::string two = "model.adapters={ num_experts = 2 }";
+  for (const char* dense : {"weights = \"ternary\"", "compute = \"bf16\"",
+                            "keep_activations = false", "init = \"zero_output\""}) {
+    says({two, from_base(), concat("model.dense={ intermediate_size = 24, ", dense, " }")},
+         "model");
+  }
+  says({"model.adapters={ num_experts = 20, orthogonal = true }", from_base()},
+       "model.adapters.num_experts");
+  says({two, from_base(), "packed=[\"int8\"]"}, "packed");
   // A window that no question fits in.
   EXPECT_NE(refusal(tasks(R"(["copy"])", {"model.context=8", "data.generated_digits=12"}), true)
                 .find("data.answers"),
