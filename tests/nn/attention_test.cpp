@@ -189,6 +189,17 @@ TEST(Rotary, TurnsPairsAndKeepsProductsByDistance) {
               flat[5].item<double>() * std::cos(angle) + flat[1].item<double>() * std::sin(angle),
               1e-5);
   EXPECT_THROW(rotary_table(4, 3, 100), ArgumentError);
+  try {
+    apply_rotary(torch::zeros({1, 2, 3, 6}), table, 0);
+    ADD_FAILURE() << "took heads of 6 for positions that turn 8";
+  } catch (const ArgumentError& error) {
+    EXPECT_STREQ(error.what(),
+                 "apply_rotary: x must be [B, T, H, d], with d >= 8 and positions up to 50; got "
+                 "[1, 2, 3, 6] from position 0");
+  }
+  EXPECT_THROW(apply_rotary(torch::zeros({2, 3, 8}), table, 0), ArgumentError);
+  EXPECT_THROW(apply_rotary(torch::zeros({1, 2, 3, 8}), table, 49), ArgumentError);
+  EXPECT_THROW(apply_rotary(torch::zeros({1, 2, 3, 8}), table, -1), ArgumentError);
   EXPECT_THROW(at(x, 50), ArgumentError);
 }
 
