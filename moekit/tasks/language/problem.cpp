@@ -408,10 +408,12 @@ Json LanguageProblem::evaluate(const train::LoopState& state) {
 
 Json LanguageProblem::finish(const train::LoopState& state, const std::filesystem::path& folder) {
   data_.tokenizer.save(folder / "tokenizer.json");
-  const auto texts =
-      route_texts(*model_, data_, std::min(kShownWindows, config_.data.validation_windows),
-                  config_.model.context, config_.data.documents);
-  if (!texts.layers.empty()) write_json(folder / "texts.json", report::to_json(texts));
+  if (config_.model.routed_every > 0) {
+    const auto texts =
+        route_texts(*model_, data_, std::min(kShownWindows, config_.data.validation_windows),
+                    config_.model.context, config_.data.documents);
+    write_json(folder / "texts.json", report::to_json(texts));
+  }
   int64_t parameters = 0;
   int64_t trained = 0;
   for (const auto& parameter : model_->parameters()) {

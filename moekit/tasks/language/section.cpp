@@ -14,7 +14,8 @@ namespace {
 Schema judged_schema() {
   const auto domain = Schema::object({{"loss", Schema::figure(0)},
                                       {"bits_per_byte", Schema::figure(0)},
-                                      {"tokens", Schema::count()}});
+                                      {"tokens", Schema::count()},
+                                      {"accuracy", Schema::figure(0), false}});
   const auto layer = Schema::object({{"usage", Schema::list(Schema::figure(0))},
                                      {"usage_entropy", Schema::figure(0)},
                                      {"max_violation", Schema::figure()},
@@ -136,7 +137,9 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
   section.place = fmt::format("seed {}, {}", summary["seed"].get<int64_t>(), run.string());
   section.shows = "each map shows which expert of the last mixture gets which domain's tokens";
   section.recipe = read_file(run / "config.toml", 1 << 24);
-  const Json& layers = summary["test"]["layers"];
+  // Of adapters a token has most often all: who gets what says nothing.
+  const bool has_adapters = summary.contains("expert_cosine");
+  const Json layers = has_adapters ? Json::object() : summary["test"]["layers"];
   size_t left = layers.size();
   for (const auto& [name, item] : layers.items()) {
     auto map = domain_map(name, item);
@@ -156,6 +159,10 @@ report::ModelSection make_section(const std::string& title, const fs::path& run)
                                          {{"training", "/train_loss"}, {"judged", "/test/loss"}}));
   section.charts.push_back(run::chart_of("Bits per byte of each domain", "bits", lines,
                                          places(summary, "domains", "bits_per_byte")));
+  if (summary["test"].contains("accuracy")) {
+    section.charts.push_back(run::chart_of("Accuracy of each domain's answers", "share", lines,
+                                           places(summary, "domains", "accuracy")));
+  }
   if (layers.empty()) return section;
   // Runs of older versions, and of adapters, have none.
   if (fs::exists(run / "routes.json")) {

@@ -528,6 +528,10 @@ TEST_F(AdapterTest, LearnBesideAFrozenModel) {
                summary["test"]["domains"]["sum"]["accuracy"].get<double>()) /
                   2,
               1e-12);
+  const auto section = make_section("a", folder_ / "adapted");
+  EXPECT_TRUE(section.heat_maps.empty() && section.overview_maps.empty());
+  EXPECT_EQ(section.overview_charts.size(), 1U);
+  EXPECT_FALSE(fs::exists(folder_ / "adapted" / "texts.json"));
   // The base's weights are as they were, and the run goes on to the same bytes.
   auto base = models::load_decoder(folder_ / "base" / "model");
   auto adapted = models::load_decoder(folder_ / "adapted" / "model");
