@@ -221,6 +221,7 @@ TEST(MakeImageSet, RefusesWhatDoesNotGoTogether) {
     return refusal<FormatError>([&] { make_image_set(pixels, labels, 4, "f"); });
   };
   EXPECT_EQ(told(images, torch::tensor({0, -100})), "f: label -100; there are 4 classes");
+  EXPECT_EQ(told(images, torch::tensor({0, -1})), "f: label -1; there are 4 classes");
   EXPECT_EQ(told(images, torch::tensor({0, 4})), "f: label 4; there are 4 classes");
   EXPECT_EQ(told(images, torch::tensor({0})), "f: 2 images but 1 labels");
   EXPECT_NE(told(images[0], torch::tensor({0})).find("[N, C, H, W]"), std::string::npos);
