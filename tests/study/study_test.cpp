@@ -290,12 +290,32 @@ TEST_F(StudyTest, APageShowsTheFiguresOfRowsThatWereRun) {
   EXPECT_EQ(table.header, (std::vector<std::string>{"recipe", "n", "test error"}));
   ASSERT_EQ(table.rows.size(), 1U);
   EXPECT_EQ(table.rows[0], (std::vector<std::string>{"g/a", "1 of 2", "0.2500 [0.5000]"}));
+  // A run that tells nothing has an empty place, no number.
+  summary("g/b", 1, nullptr);
+  outcome.rows = {gather(study, "g/b", 1)};
+  judge_all(study, outcome);
+  const auto told = to_markdown(study, outcome);
+  EXPECT_NE(told.find("|  | 0 of 1 |"), std::string::npos) << told;
+  outcome.rows = {gather(study, "g/a", 2), gather(study, "g/b", 2)};
+  judge_all(study, outcome);
   const auto plots = seed_plots(study, outcome);
   ASSERT_EQ(plots.size(), 1U);
   ASSERT_EQ(plots[0].strips.size(), 1U);
   EXPECT_EQ(plots[0].strips[0].values, std::vector<double>{0.25});
   EXPECT_EQ(*plots[0].strips[0].paper, 0.5);
   EXPECT_TRUE(claim_plot(outcome).rows.empty());  // not tested
+}
+
+TEST(ParseReference, TakesRowAndFigureApart) {
+  const auto reference = parse_reference("g/a.b.error", "claim");
+  EXPECT_EQ(reference.row, "g/a.b");
+  EXPECT_EQ(reference.figure, "error");
+  try {
+    parse_reference("error", "claim 3");
+    ADD_FAILURE() << "took a figure of no row";
+  } catch (const ArgumentError& error) {
+    EXPECT_STREQ(error.what(), "claim 3: \"error\" is no row.figure");
+  }
 }
 
 TEST_F(StudyTest, RefusesUnknownRowsFiguresAndOperators) {
