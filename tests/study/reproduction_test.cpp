@@ -207,6 +207,29 @@ TEST_F(ReproductionTest, ARunThatStartsFromOneThatIsMadeAnewIsLookedAtAgain) {
   EXPECT_EQ(started.find("g/c/seed3"), std::string::npos) << started;
 }
 
+TEST(CommandOf, SaysAllThatWasAskedFor) {
+  Request request;
+  request.paper = "x";
+  request.tier = "quick";
+  EXPECT_EQ(command_of(request, 5), "moekit reproduce x --quick --seeds 5");
+  request.rows = "a/*";
+  request.set = {"train.lr=1e-3", "data.name=two words"};
+  request.data = true;
+  request.allow_missing = true;
+  EXPECT_EQ(command_of(request, 3),
+            "moekit reproduce x --quick --seeds 3 --rows 'a/*' --set train.lr=1e-3 --set "
+            "'data.name=two words' --data DATA --allow-missing");
+  Request more;
+  more.paper = "x";
+  more.tier = "full";
+  more.until_decided = true;
+  more.max_seeds = 9;
+  EXPECT_EQ(command_of(more, 7), "moekit reproduce x --full --until-decided --max-seeds 9");
+  more.seeds = 4;
+  EXPECT_EQ(command_of(more, 7),
+            "moekit reproduce x --full --seeds 4 --until-decided --max-seeds 9");
+}
+
 TEST_F(ReproductionTest, OneStudyAFolderAtATime) {
   const Study study = read(kTwoRows);
   fs::create_directories(folder_ / "out");

@@ -78,6 +78,16 @@ TEST(SoftRouted, StepsStayOnTheSphereAndGoDown) {
   EXPECT_LT(soft_loss(student, teacher, x), before);
 }
 
+TEST(SoftRouted, AnOverlapNeedsRoomBesideTheTeacher) {
+  // Both vectors of each pair and one direction more.
+  const auto of = [](int64_t pairs, int64_t dim) {
+    return make_overlapping_student(make_teacher(pairs, dim, SoftGate::kSigmoid, make_generator(1)),
+                                    make_generator(2));
+  };
+  EXPECT_EQ(of(3, 7).size(), 3);
+  EXPECT_THROW(of(3, 6), ArgumentError);
+}
+
 TEST(SoftRouted, PruningTakesOutTheCancellingPairAlone) {
   const auto teacher = make_teacher(2, 8, SoftGate::kSigmoid, make_generator(1));
   const auto extra = make_student(1, 8, SoftGate::kSigmoid, make_generator(9));
