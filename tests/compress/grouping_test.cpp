@@ -43,6 +43,8 @@ TEST(Grouping, TiesGoToTheLowestAndPairsWithoutAValueComeLast) {
 
 TEST(Grouping, RefusesWhatIsNoGrouping) {
   EXPECT_THROW(group_experts(torch::ones({2, 3}), 1, Linkage::kAverage), ArgumentError);
+  EXPECT_THROW(group_experts(torch::ones({3, 3, 1}), 1, Linkage::kAverage), ArgumentError);
+  EXPECT_THROW(group_experts(torch::ones({3}), 1, Linkage::kAverage), ArgumentError);
   EXPECT_THROW(group_experts(torch::ones({3, 3}), 0, Linkage::kAverage), ArgumentError);
   EXPECT_THROW(group_experts(torch::ones({3, 3}), 4, Linkage::kAverage), ArgumentError);
 }

@@ -5,8 +5,10 @@
 
 #include "moekit/compress/layer_error.h"
 #include "moekit/compress/similarity.h"
+#include "moekit/core/error.h"
 #include "moekit/merge/average.h"
 #include "moekit/merge/merge_experts.h"
+#include "moekit/nn/experts/expert_list.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
@@ -114,6 +116,25 @@ TEST(ExpertSimilarity, FindsPlantedCopies) {
   const auto outputs = at(Similarity::kOutputCka, false);
   EXPECT_NEAR(outputs[0][2].item<double>(), 1, 1e-4);
   EXPECT_LT(outputs[0][1].item<double>(), 0.9);
+}
+
+TEST(ExpertSimilarity, RefusesExpertsOfOtherSizes) {
+  const auto expert = [](bool bias) {
+    return torch::nn::AnyModule(
+        torch::nn::Linear(torch::nn::LinearOptions(kSize, kSize).bias(bias)));
+  };
+  nn::RoutedLayer layer;
+  layer.name = "moe";
+  layer.experts = std::make_shared<nn::ExpertListImpl>(
+      std::vector<torch::nn::AnyModule>{expert(true), expert(true), expert(false)}, kSize);
+  try {
+    LayerStatistics statistics;
+    statistics.hard = {0, 0, 0};
+    expert_similarity(Similarity::kWeights, layer, statistics, false);
+    ADD_FAILURE() << "compared experts of other sizes";
+  } catch (const ArgumentError& error) {
+    EXPECT_STREQ(error.what(), "layer \"moe\": expert 2 has 36 weights, expert 0 42");
+  }
 }
 
 TEST(ExpertSimilarity, OfTheRouterIsTheCosineOfItsLogits) {

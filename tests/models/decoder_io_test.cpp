@@ -87,7 +87,7 @@ TEST(UpcycleDecoder, RefusesAnotherShapeAndChangesNothing) {
   names(refusal(dense_config(), config), "24");
   auto other = dense_config();
   other.dense.intermediate_size(20);
-  names(refusal(other, mixture_config()), "layer0.mlp");
+  names(refusal(other, mixture_config()), "model.dense.intermediate_size is 24 here and 20");
 }
 
 }  // namespace
