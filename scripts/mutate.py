@@ -30,7 +30,7 @@ MODULES = {
     "models": ("moekit/models", ["models_test"]),
     "report": ("moekit/report", ["report_test"]),
     "events": ("moekit/events", ["events_test"]),
-    "kernels": ("moekit/kernels", ["kernels_test"]),
+    "kernels": ("moekit/kernels", ["kernels_test", "nn_test"]),
     "nn": ("moekit/nn", ["nn_test", "models_test", "merge_test"]),
     "metrics": ("moekit/metrics", ["metrics_test"]),
     "data": ("moekit/data", ["data_test"]),
