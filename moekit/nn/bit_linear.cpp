@@ -39,15 +39,6 @@ torch::Tensor scale_rows(const torch::Tensor& product, const torch::Tensor& of_r
   return product * (of_row * of_expert.flatten().index_select(0, expert).unsqueeze(1));
 }
 
-/// Which expert each row is of, [R] int64.
-torch::Tensor expert_of_rows(const std::vector<int64_t>& offsets) {
-  auto expert = torch::empty({offsets.back()}, torch::kLong);
-  for (size_t e = 0; e + 1 < offsets.size(); ++e) {
-    expert.narrow(0, offsets[e], offsets[e + 1] - offsets[e]).fill_(static_cast<int64_t>(e));
-  }
-  return expert;
-}
-
 }  // namespace
 
 Codes weight_codes(const torch::Tensor& weight, WeightLevels levels) {

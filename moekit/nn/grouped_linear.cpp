@@ -122,6 +122,14 @@ torch::Tensor grouped_linear(const torch::Tensor& x, const torch::Tensor& weight
                               offsets);
 }
 
+torch::Tensor expert_of_rows(const std::vector<int64_t>& offsets) {
+  auto expert = torch::empty({offsets.back()}, torch::kLong);
+  for (size_t e = 0; e + 1 < offsets.size(); ++e) {
+    expert.narrow(0, offsets[e], offsets[e + 1] - offsets[e]).fill_(static_cast<int64_t>(e));
+  }
+  return expert;
+}
+
 torch::Tensor stacked_linear(const torch::Tensor& x, const torch::Tensor& weight,
                              const torch::Tensor& bias) {
   MOEKIT_CHECK(x.dim() == 2 || (x.dim() == 3 && x.size(0) == weight.size(0)),

@@ -19,6 +19,9 @@ namespace moekit::nn {
 torch::Tensor grouped_linear(const torch::Tensor& x, const torch::Tensor& weight,
                              const torch::Tensor& bias, const std::vector<int64_t>& offsets);
 
+/// Which expert each of such rows is of, [A] int64.
+torch::Tensor expert_of_rows(const std::vector<int64_t>& offsets);
+
 /// All experts on all tokens: y[e] = x[e] weight[e]' + bias[e].
 /// @param x  [N, D], shared by all experts, or [E, N, D]
 /// @return [E, N, O]

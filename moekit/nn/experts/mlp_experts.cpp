@@ -2,6 +2,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/flat_experts.h"
+#include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
 namespace {
@@ -84,13 +85,7 @@ ExpertOutput MlpExpertsImpl::forward_all(const torch::Tensor& tokens) {
 }
 
 torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const RoutingPlan& plan) {
-  if (packed_) {
-    auto expert = torch::empty({rows.size(0)}, torch::kLong);
-    for (int64_t e = 0; e < num_experts(); ++e) {
-      expert.narrow(0, plan.offsets[static_cast<size_t>(e)], plan.count(e)).fill_(e);
-    }
-    return forward_each(*this, rows, expert);
-  }
+  if (packed_) return forward_each(*this, rows, expert_of_rows(plan.offsets));
   if (options.weights() != WeightLevels::kFloat) {
     return bit_ffn(rows, parameters_of(*this), options.activation(), options.weights(),
                    plan.offsets)

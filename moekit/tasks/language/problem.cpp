@@ -174,7 +174,7 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
   return result;
 }
 
-Judged LanguageProblem::judge() {
+Judged LanguageProblem::judge(bool with_routes) {
   const torch::NoGradGuard no_grad;
   model_->eval();
   const int64_t length = config_.model.context;
@@ -220,7 +220,7 @@ Judged LanguageProblem::judge() {
         out.load[l][static_cast<int64_t>(d)].add_(
             metrics::expert_load(layer.routing.expert, layer.routing.num_experts()));
       }
-      add_routes(output.layers, out);
+      if (with_routes) add_routes(output.layers, out);
     }
     if (data_.answers) {
       out.accuracy.push_back(static_cast<double>(right) / static_cast<double>(tokens));
@@ -441,9 +441,10 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   summary["causal"] = causal && leaked < kRounding;
   summary["leak"] = leaked;
   summary["operations_per_token"] = operations();
-  const auto judged = judge();
+  const bool has_mixtures = config_.model.routed_every > 0;
+  const auto judged = judge(has_mixtures);
   summary["test"] = figures_of(judged);
-  if (config_.model.routed_every > 0) write_json(folder / "routes.json", routes_of(judged));
+  if (has_mixtures) write_json(folder / "routes.json", routes_of(judged));
   if (config_.model.adapters.num_experts() > 0) summary["expert_cosine"] = adapter_cosines();
   for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
   const auto lines = run::read_metrics(folder);

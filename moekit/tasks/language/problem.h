@@ -17,12 +17,13 @@ struct Judged {
   std::vector<int64_t> tokens;        ///< of a domain
   std::vector<std::string> layers;    ///< mixtures by name
   std::vector<torch::Tensor> load;    ///< of each mixture: [domains, E], assignments, float64
-  /// Of each mixture but the last, where tokens go next: [E, E of the next], first choices, float64.
+  /// Of each mixture but the last, where tokens go next: [E, E of the next], first choices,
+  /// float64.
   std::vector<torch::Tensor> flow;
   /// Of each mixture, mean over domains' tokens: [E, E], see metrics::coactivation()
   std::vector<torch::Tensor> together;
-  double experts_per_token = 0;       ///< that were chosen, over all mixtures
-  double mean_loss() const;           ///< over all tokens
+  double experts_per_token = 0;  ///< that were chosen, over all mixtures
+  double mean_loss() const;      ///< over all tokens
 };
 
 /// A decoder that learns to foretell the next token. An epoch is `train.epoch_steps` steps.
@@ -47,7 +48,8 @@ class LanguageProblem : public train::Problem {
   const TextData& data() const { return data_; }
 
  private:
-  Judged judge();
+  /// @param with_routes  also fill in `flow` and `together`
+  Judged judge(bool with_routes = false);
   /// Of a forward pass over a judged window, a token, two a multiply-add: "all", "experts" (of
   /// mixtures: what is neither router nor attention), "routers".
   Json operations();
