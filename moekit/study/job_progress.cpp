@@ -62,6 +62,11 @@ std::optional<double> time_left(const std::vector<JobView>& jobs, int64_t parall
   return std::max(sum / static_cast<double>(parallel), longest);
 }
 
+std::size_t turn_at(double seconds) {
+  constexpr double kTurnSeconds = 3;  // long enough to read a line
+  return static_cast<std::size_t>(seconds / kTurnSeconds);
+}
+
 std::string describe(const std::vector<JobView>& jobs, int64_t failed, int64_t parallel,
                      std::size_t columns, std::size_t turn) {
   std::vector<const JobView*> running;

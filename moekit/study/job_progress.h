@@ -21,6 +21,10 @@ struct JobView {
 /// run, and for those that wait from others of their kind, or of any. None while nothing is known.
 std::optional<double> time_left(const std::vector<JobView>& jobs, int64_t parallel);
 
+/// Which running job is shown first at that second of a steady clock; `describe` takes it modulo
+/// their number.
+std::size_t turn_at(double seconds);
+
 /// "runs: 3/24, 12 min 4 s left | mnist/original/seed1: epoch 3/20, 2.1 s/epoch, loss 0.31 | ...".
 /// @param failed  of the ended ones. @param columns  0: no limit; else as many running jobs as fit,
 ///                from the `turn`-th on, so that each has its turn

@@ -20,8 +20,6 @@
 namespace moekit::study {
 namespace {
 
-constexpr double kTurnSeconds = 3;  // before other running jobs are shown where not all fit
-
 pid_t start(const Job& job) {
   create_folders(job.log.parent_path());
   posix_spawn_file_actions_t actions;
@@ -164,9 +162,8 @@ class JobRunner {
   void show_progress() {
     if (!line_.is_due()) return;
     for (const auto& [pid, job] : running_) look_at(job);
-    const auto turn = static_cast<size_t>(steady_seconds() / kTurnSeconds);
     line_.show(describe(views_, static_cast<int64_t>(failures_.size()),
-                        static_cast<int64_t>(parallel_), line_.width(), turn));
+                        static_cast<int64_t>(parallel_), line_.width(), turn_at(steady_seconds())));
   }
 
   const std::vector<Job>& jobs_;

@@ -36,11 +36,15 @@ std::string value_text(const Cell& cell, const Figure& figure) {
   return figure.statistic == Statistic::kMedian ? value + " (median)" : value;
 }
 
+/// The same with its spread, which a share of seeds has none of.
+std::string spread_text(const Cell& cell, const Figure& figure) {
+  const std::string text = value_text(cell, figure);
+  if (cell.ours.count < 2 || figure.statistic == Statistic::kProportion) return text;
+  return text + " ± " + short_number(cell.ours.std_dev);
+}
+
 std::string ours_text(const Cell& cell, const Figure& figure) {
-  std::string text = value_text(cell, figure);
-  if (cell.ours.count > 1 && figure.statistic != Statistic::kProportion) {
-    text += " ± " + short_number(cell.ours.std_dev);
-  }
+  const std::string text = spread_text(cell, figure);
   const std::string interval = interval_text(cell.estimate.interval);
   return interval.empty() ? text : text + " " + interval;
 }
@@ -280,7 +284,7 @@ report::Table figure_table(const Study& study, const Outcome& outcome) {
                                     : fmt::format("{} of {}", count, row.runs.seeds.size())});
     for (const auto* figure : shown) {
       const auto& cell = row.cells.at(figure->name);
-      std::string text = report::figure_text(cell.ours);
+      std::string text = spread_text(cell, *figure);
       if (cell.paper && !text.empty()) text += " [" + short_number(*cell.paper) + "]";
       table.rows.back().push_back(std::move(text));
     }

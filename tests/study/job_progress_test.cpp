@@ -49,5 +49,35 @@ TEST(JobProgress, ShowsEpochRateAndLossOfWhatRunsAsFarAsItFits) {
   EXPECT_EQ(describe(in_steps, 0, 2, 80, 1), "runs: 1/4, 19 s left | " + second);
 }
 
+TEST(TimeLeft, OfShortEpochsAndWithoutAnyOfSteps) {
+  std::vector<JobView> jobs = {{"a/seed1", "a", State::kEnded, {}},
+                               {"a/seed2", "a", State::kWaiting, {}}};
+  jobs[0].status = WorkStatus{10, 10, 100, 100, 0.5, 0.01, 0.25, 0};
+  EXPECT_DOUBLE_EQ(*time_left(jobs, 1), 2.5);
+  jobs[0].status = WorkStatus{0, 10, 5, 100, 0.5, 0.01, 0, 0};
+  EXPECT_DOUBLE_EQ(*time_left(jobs, 1), 1);
+  jobs[0].status = WorkStatus{0, 10, 0, 100, 0.5, 0, 0, 0};  // nothing is known yet
+  EXPECT_FALSE(time_left(jobs, 1));
+}
+
+TEST(JobProgress, ShowsWhatIsKnownOfAJobThatBegins) {
+  std::vector<JobView> jobs = {{"a", "a", State::kRunning, {}}};
+  EXPECT_EQ(describe(jobs, 0, 1, 0, 0), "runs: 0/1 | a");
+  jobs[0].status = WorkStatus{0, 3, 0, 30, 0.5, 0, 0, 0};
+  EXPECT_EQ(describe(jobs, 0, 1, 0, 0), "runs: 0/1 | a: epoch 1/3, loss 0.5");
+  jobs[0].status = WorkStatus{3, 3, 30, 30, 0.5, 0, 0.5, 0};  // saves its model
+  EXPECT_EQ(describe(jobs, 2, 1, 0, 0),
+            "runs: 0/1, 2 failed, 0 s left | a: epoch 3/3, 2.0 epochs/s, loss 0.5");
+  jobs[0].state = State::kEnded;
+  EXPECT_EQ(describe(jobs, 0, 1, 0, 3), "runs: 1/1, 0 s left");
+}
+
+TEST(JobProgress, AJobIsShownForThreeSeconds) {
+  EXPECT_EQ(turn_at(0), 0U);
+  EXPECT_EQ(turn_at(2.9), 0U);
+  EXPECT_EQ(turn_at(3), 1U);
+  EXPECT_EQ(turn_at(10), 3U);
+}
+
 }  // namespace
 }  // namespace moekit::study

@@ -116,8 +116,19 @@ TEST_F(PlanTest, RefusesMoreRunsThanAnyoneWants) {
   for (const int64_t seeds : {int64_t{0}, int64_t{10'001}, int64_t{1} << 62}) {
     EXPECT_THROW(make_plan({row("a")}, options(seeds), check), ArgumentError) << seeds;
   }
-  std::vector<Row> rows(11, row("a"));
-  EXPECT_THROW(make_plan(rows, options(10'000), check), ArgumentError);
+  const auto refusal = [&](size_t count, int64_t seeds) -> std::string {
+    try {
+      make_plan(std::vector<Row>(count, row("a")), options(seeds), check);
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const std::string taken = "; at most 10000 seeds and 100000 runs are taken";
+  EXPECT_EQ(refusal(11, 10'000), folder_.string() + ": a plan of 11 rows with 10000 seeds" + taken);
+  EXPECT_EQ(refusal(1, 10'001), folder_.string() + ": a plan of 1 rows with 10001 seeds" + taken);
+  EXPECT_EQ(refusal(1, 0), folder_.string() + ": a plan of 1 rows with 0 seeds" + taken);
+  EXPECT_EQ(refusal(2, 1), "no error");
 }
 
 TEST_F(PlanTest, TellsWhereDataAreNotThoseOfTheKnownValues) {
@@ -145,6 +156,36 @@ TEST_F(PlanTest, ARecipeIsAskedForAsTheJobRunsIt) {
   EXPECT_EQ(recipe["seed_of"], "x");
   EXPECT_EQ(recipe["seed"], 2);
   EXPECT_EQ(recipe["threads"], 1);
+}
+
+TEST(TomlValue, WritesWhatAnOverrideReads) {
+  EXPECT_EQ(toml_value(0.1), "0.1");
+  EXPECT_EQ(toml_value(7), "7");
+  EXPECT_EQ(toml_value(true), "true");
+  EXPECT_EQ(toml_value("two words"), "'two words'");
+  EXPECT_EQ(toml_value(Json::array({1, 2})), "[1, 2]");
+}
+
+TEST_F(PlanTest, APathThatNoOverrideCanHoldIsRefused) {
+  auto common = options(1);
+  common.out = "/out\xff";
+  try {
+    make_plan({row("a"), row("b", "quick", {{"init.from", "a"}})}, common, check);
+    ADD_FAILURE();
+  } catch (const ArgumentError& error) {
+    EXPECT_NE(std::string(error.what()).find(": the path is not UTF-8, which --set needs"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+TEST_F(PlanTest, JobsOfARowAreOfAKindAndHaveFilesOfTheirOwn) {
+  const auto plan = make_plan({row("g/a")}, options(1), check);
+  EXPECT_EQ(plan.jobs[0].kind, "g/a");
+  EXPECT_EQ(plan.jobs[0].status, "/out/logs/g/a/seed1.status");
+  EXPECT_FALSE(plan.jobs[0].done);
+  EXPECT_EQ(plan.data.at("g/a"), "here");
+  EXPECT_TRUE(plan.usual_data.empty());
 }
 
 TEST_F(PlanTest, SeedsMayBeginElsewhere) {

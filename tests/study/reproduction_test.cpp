@@ -1,6 +1,10 @@
 #include "moekit/study/reproduction.h"
 
+#include <algorithm>
+#include <map>
+
 #include "moekit/core/file_lock.h"
+#include "moekit/core/schema.h"
 #include "moekit/study/check_tables.h"
 #include "moekit/study/record.h"
 #include "tests/study/study_fixture.h"
@@ -175,8 +179,10 @@ TEST_F(ReproductionTest, WhatTheStudySetsIsNotTheUsers) {
     return "";
   };
   EXPECT_EQ(refused("k=3"), "--set: k is what the study searches for row g/a");
-  EXPECT_NE(refused("seed=4").find("seed is set by the study"), std::string::npos);
-  EXPECT_NE(refused("threads=2").find("threads is set by the study"), std::string::npos);
+  EXPECT_EQ(refused("seed=4"),
+            "--set: seed is set by the study in every run; seeds are chosen with --seeds");
+  EXPECT_EQ(refused("threads=2"),
+            "--set: threads is set by the study in every run; seeds are chosen with --seeds");
   EXPECT_FALSE(fs::exists(folder_ / "started"));
   EXPECT_EQ(refused("other=3"), "");
 }
@@ -187,9 +193,8 @@ TEST_F(ReproductionTest, ARowWhoseSearchFoundNothingIsMissingAndTheOthersStand) 
                                   "\"validation_error\"\nseeds = 2\n"));
   write_file_atomic(folder_ / "fail-10002", "");
   const Outcome outcome = reproduce(study, options(5), recipes());
-  EXPECT_NE(outcome.rows[0].what_is_missing().find("no point of its search is finished"),
-            std::string::npos)
-      << outcome.rows[0].what_is_missing();
+  EXPECT_EQ(outcome.rows[0].what_is_missing(),
+            "no point of its search is finished: seed 10002: failed: broke at seed 10002");
   EXPECT_EQ(outcome.rows[1].folders().size(), 5U);
   EXPECT_EQ(outcome.claims[0].verdict, Verdict::kNotTested);
 }
@@ -238,7 +243,9 @@ TEST_F(ReproductionTest, OneStudyAFolderAtATime) {
     reproduce(study, options(5), recipes());
     ADD_FAILURE() << "two studies in one folder";
   } catch (const IoError& error) {
-    EXPECT_NE(std::string(error.what()).find("a study in"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("a study in " + (folder_ / "out").string()),
+              std::string::npos)
+        << error.what();
   }
 }
 
@@ -251,7 +258,18 @@ TEST_F(ReproductionTest, SeedsAreAddedOnlyWhereTheyCanDecide) {
   adding.max_seeds = 40;
   EXPECT_EQ(reproduce(capped, adding, recipes()).looks, 1U);
   adding.max_seeds = 4;
-  EXPECT_THROW(reproduce(study, adding, recipes()), ArgumentError);
+  const auto refused = [&](const ReproductionOptions& wrong) -> std::string {
+    try {
+      reproduce(study, wrong, recipes());
+    } catch (const ArgumentError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(refused(adding), "reproduce: --max-seeds 4 is below the 5 seeds to begin with");
+  auto none = options(5);
+  none.pattern = "x*";
+  EXPECT_EQ(refused(none), "reproduce: --rows \"x*\" fits no row of tier quick");
 }
 
 class RecordTest : public ReproductionTest {
@@ -294,7 +312,10 @@ TEST_F(RecordTest, ATableThatWasEditedIsNotSound) {
   write_file_atomic(folder_ / "results.md", text);
   const TableCheck found = check(study);
   EXPECT_FALSE(found.sound());
-  EXPECT_NE(found.trouble.find("0.9000"), std::string::npos) << found.trouble;
+  EXPECT_EQ(
+      found.trouble,
+      "line 20 is \"| g/a | 0.5000 | - | 0.9000 ± 0.1581 [0.1037, 0.4963] | 5 | differs |\", its "
+      "record gives \"| g/a | 0.5000 | - | 0.3000 ± 0.1581 [0.1037, 0.4963] | 5 | differs |\"");
 }
 
 TEST_F(RecordTest, ARunThatGivesOtherFiguresIsNotSound) {
@@ -304,11 +325,44 @@ TEST_F(RecordTest, ARunThatGivesOtherFiguresIsNotSound) {
   ASSERT_FALSE(found.sound());
   EXPECT_EQ(found.deviations.size(), 4U);
   EXPECT_NEAR(found.deviations[0].found - found.deviations[0].recorded, 0.01, 1e-9);
+  EXPECT_EQ(found.deviations[0].figure, "test_error");
+  EXPECT_EQ(found.deviations[0].run, found.repeated[0]);
+  EXPECT_NEAR(found.deviations[0].allowed, 1e-4, 2e-4);
+  EXPECT_EQ(found.maker,
+            "made by moekit 1, libtorch 2, on m1, command moekit reproduce x --quick "
+            "--seeds 5");
   // Elsewhere two standard errors are allowed: 2 * 0.158 / sqrt(5) = 0.14 for row a.
   write_file_atomic(folder_ / "machine", "m2");
   EXPECT_TRUE(check(study, 10).sound());
   write_file_atomic(folder_ / "shift", "5");
   EXPECT_EQ(check(study, 10).deviations.size(), 10U);
+}
+
+TEST_F(RecordTest, ARunThatFailsIsNotSound) {
+  const Study study = commit();
+  write_file_atomic(folder_ / "fail-2", "");
+  const TableCheck found = check(study, 10);
+  EXPECT_FALSE(found.sound());
+  EXPECT_TRUE(found.deviations.empty());
+  std::vector<std::string> failed = found.failed;
+  std::sort(failed.begin(), failed.end());
+  EXPECT_EQ(failed, (std::vector<std::string>{"g/a/seed2: seed 2: failed: broke at seed 2",
+                                              "g/b/seed2: seed 2: failed: broke at seed 2"}));
+}
+
+TEST_F(RecordTest, TellsTheFirstLineThatDiffers) {
+  const Study study = commit();
+  const std::string text = read_text("results.md");
+  const auto trouble_of = [&](const std::string& edited) {
+    write_file_atomic(folder_ / "results.md", edited);
+    return check(study, 1).trouble;
+  };
+  EXPECT_EQ(trouble_of(text), "");
+  EXPECT_EQ(trouble_of("x" + text), "line 1 is \"x# t\", its record gives \"# t\"");
+  EXPECT_EQ(trouble_of(text.substr(0, 4)), "line 2 is nothing, its record gives \"\"");
+  const std::string more = text + "more\n";
+  const auto lines = std::count(text.begin(), text.end(), '\n');
+  EXPECT_EQ(trouble_of(more), concat("line ", lines + 1, " is \"more\", its record gives nothing"));
 }
 
 TEST_F(RecordTest, WhatACheckBeforeHasTrainedIsNotTakenForARepetition) {
@@ -328,15 +382,24 @@ TEST_F(RecordTest, RunsOfTwoMachinesMakeNoTable) {
   fs::remove_all(folder_ / "out/g/b/seed2");
   Outcome outcome = reproduce(study, options(3), recipes());
   EXPECT_EQ(makers_of(outcome.rows).size(), 2U);
-  EXPECT_THROW(to_record(outcome), ArgumentError);
+  const std::string both = "moekit 1, libtorch 2, on m1; moekit 1, libtorch 2, on m2";
+  try {
+    to_record(outcome);
+    ADD_FAILURE();
+  } catch (const ArgumentError& error) {
+    EXPECT_EQ(error.what(), "the runs were not made by one version on one machine (" + both +
+                                "): no table is written of them; run them again in another --out");
+  }
   // Whoever writes no table is told, too.
-  ASSERT_FALSE(outcome.notes.empty());
-  EXPECT_NE(outcome.notes.back().find("on m2"), std::string::npos) << outcome.notes.back();
+  EXPECT_EQ(outcome.notes,
+            std::vector<std::string>{"Runs of several versions or machines stand together (" +
+                                     both + "): verdicts may rest on that difference."});
 }
 
 TEST_F(RecordTest, DamagedRecordsAreRefusedWithFileAndKey) {
   const Study study = commit();
-  const Json good = read_json(folder_ / "results.json");
+  const std::string file = (folder_ / "results.json").string();
+  const Json good = read_json(file);
   const auto refused = [&](const Json& json) -> std::string {
     write_json(folder_ / "results.json", json);
     try {
@@ -351,33 +414,88 @@ TEST_F(RecordTest, DamagedRecordsAreRefusedWithFileAndKey) {
                           "/maker/machine", "/looks", "/trials"}) {
     Json damaged = good;
     damaged[Json::json_pointer(key)] = -1;
-    EXPECT_NE(refused(damaged).find("results.json"), std::string::npos) << key;
+    EXPECT_EQ(refused(damaged).rfind(file, 0), 0U) << key;
   }
   Json longer = good;
   longer["rows"]["g/a"]["values"]["test_error"].push_back(1);
-  EXPECT_NE(refused(longer).find("6 numbers for 5 seeds"), std::string::npos);
+  EXPECT_EQ(refused(longer), file + ": row g/a: values.test_error has 6 numbers for 5 seeds");
   Json foreign = good;
   foreign["rows"]["g/x"] = good["rows"]["g/a"];
-  EXPECT_NE(refused(foreign).find("rows that the study does not have"), std::string::npos);
+  EXPECT_EQ(refused(foreign), file + ": tells of rows that the study does not have");
   // What another command would have given, or a choice among the results.
-  const auto with = [&](const char* pointer, const Json& value) {
+  const auto with = [&](const std::map<const char*, Json>& values) {
     Json changed = good;
-    changed[Json::json_pointer(pointer)] = value;
+    for (const auto& [pointer, value] : values) changed[Json::json_pointer(pointer)] = value;
     return refused(changed);
   };
-  EXPECT_NE(with("/command", "moekit reproduce x --full --seeds 500").find("its request gives"),
-            std::string::npos);
-  EXPECT_NE(with("/request/rows", "g/a").find("its request gives"), std::string::npos);
-  EXPECT_NE(with("/seeds", 4).find("its request gives"), std::string::npos);
-  EXPECT_NE(with("/rows/g~1a/seeds", {1, 1, 2, 3, 4}).find("row g/a: seed 1 stands at place 2"),
-            std::string::npos);
+  const std::string usual = "moekit reproduce x --quick --seeds 5";
+  const std::string other = "moekit reproduce x --full --seeds 500";
+  EXPECT_EQ(with({{"/command", other}}),
+            file + ": command is \"" + other + "\", its request gives \"" + usual + "\"");
+  EXPECT_EQ(with({{"/request/rows", "g/a"}}), file + ": command is \"" + usual +
+                                                  "\", its request gives \"moekit reproduce x "
+                                                  "--quick --seeds 5 --rows g/a\"");
+  EXPECT_EQ(with({{"/tier", "full"}}), file + ": request is not of these tables");
+  EXPECT_EQ(with({{"/allow_missing", true}}), file + ": request is not of these tables");
+  EXPECT_EQ(with({{"/request/set", {"k=3"}}, {"/command", usual + " --set k=3"}}),
+            file + ": set does not end with the overrides of the request");
+  EXPECT_EQ(with({{"/request/set", {"k=3"}},
+                  {"/set", {"k=3", "k=4"}},
+                  {"/command", usual + " --set k=3"}}),
+            file + ": set does not end with the overrides of the request");
+  EXPECT_EQ(with({{"/request/set", {"k=3"}},
+                  {"/set", {"k=4", "k=3"}},
+                  {"/command", usual + " --set k=3"}}),
+            "");
+  EXPECT_EQ(with({{"/seeds", 4}, {"/command", "moekit reproduce x --quick --seeds 4"}}),
+            file + ": seeds is 4; the request asks for 5");
+  EXPECT_EQ(with({{"/rows/g~1a/seeds", {1, 1, 2, 3, 4}}}),
+            file + ": row g/a: seed 1 stands at place 2");
   Json fewer = good;
   fewer["rows"].erase("g/b");
-  EXPECT_NE(refused(fewer).find("rows lacks g/b"), std::string::npos);
+  EXPECT_EQ(refused(fewer), file + ": rows lacks g/b, which the command runs");
   Json chosen = good;
   chosen["rows"]["g/a"]["seeds"].erase(4);
   chosen["rows"]["g/a"]["values"]["test_error"].erase(4);
-  EXPECT_NE(refused(chosen).find("row g/a has 4 seeds, the command runs 5"), std::string::npos);
+  EXPECT_EQ(refused(chosen), file + ": row g/a has 4 seeds, the command runs 5");
+}
+
+TEST_F(RecordTest, SeedsThatWereAddedStayWithinWhatWasAskedFor) {
+  const Study study = commit();
+  const std::string file = (folder_ / "results.json").string();
+  const Json good = read_json(file);
+  const auto with_bounds = [&](int64_t least, int64_t most) -> std::string {
+    Json changed = good;
+    changed["request"]["until_decided"] = true;
+    changed["request"]["seeds"] = least;
+    changed["request"]["max_seeds"] = most;
+    Request request;
+    bind_state(changed["request"], "request", request);
+    changed["command"] = command_of(request, 5);
+    write_json(file, changed);
+    try {
+      read_record(study, file);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(with_bounds(5, 5), "");
+  EXPECT_EQ(with_bounds(2, 9), "");
+  EXPECT_EQ(with_bounds(6, 9), file + ": seeds is 5; the request asks for 6");
+  EXPECT_EQ(with_bounds(2, 4), file + ": seeds is 5; the request asks for 2");
+}
+
+TEST_F(RecordTest, ARowThatTheStudyGivesFewerSeedsHasThem) {
+  Study study = commit();
+  study.row[1].seeds = 3;
+  const std::string file = (folder_ / "results.json").string();
+  EXPECT_THROW(read_record(study, file), FormatError);
+  Json changed = read_json(file);
+  changed["rows"]["g/b"]["seeds"] = {1, 2, 3};
+  changed["rows"]["g/b"]["values"]["test_error"] = {1, 2, 3};
+  write_json(file, changed);
+  EXPECT_EQ(read_record(study, file).rows[1].runs.seeds.size(), 3U);
 }
 
 }  // namespace

@@ -193,30 +193,119 @@ TEST_F(StudyTest, RefusesWhatCannotBeRunWithFileAndLine) {
             file + ":1: row a: the value of test_error must be a number; got null");
 }
 
-TEST_F(StudyTest, RefusesFiguresThatDoNotExistAndComparisonsOfTwoKinds) {
-  const auto refusal = [&](const std::string& toml) -> std::string {
+TEST_F(StudyTest, RefusesEachThingThatMakesNoSenseInAWholeSentence) {
+  const std::string figures =
+      "figure = [{ name = \"e\", pointer = \"/validation/e\", better = \"lower\" }, "
+      "{ name = \"p\", pointer = \"/p\", statistic = \"proportion\" }, "
+      "{ name = \"t\", pointer = \"/t\", better = \"higher\" }]\n";
+  const std::string row = "[[row]]\nname = \"a\"\ntier = \"quick\"\nrecipe = \"a.toml\"\n";
+  const std::string second = "[[row]]\nname = \"b\"\ntier = \"full\"\nrecipe = \"a.toml\"\n";
+  const auto claim = [&](const std::string& check) {
+    return figures + row + "[[claim]]\ntext = \"c\"\nsource = \"s\"\ntier = \"quick\"\ncheck = [" +
+           check + "]\n";
+  };
+  const auto tune = [&](const std::string& fields) {
+    return figures + row + second + "needs = { k = \"a\" }\n[[tune]]\n" + fields;
+  };
+  const std::string grid = "grid = { k = [1] }\n";
+  std::string thousand = "[0";
+  for (int i = 1; i < 1000; ++i) thousand += concat(", ", i);
+  thousand += "]";
+  const std::pair<std::string, const char*> wrong[] = {
+      {"figure = [{ name = \"\", pointer = \"/x\" }]",
+       ":1: a figure wants a name and a pointer \"/...\"; got \"\", \"/x\""},
+      {"figure = [{ name = \"x\", pointer = \"x\" }]",
+       ":1: a figure wants a name and a pointer \"/...\"; got \"x\", \"x\""},
+      {"figure = [{ name = \"x\" }]",
+       ":1: a figure wants a name and a pointer \"/...\"; got \"x\", \"\""},
+      {"[[row]]\nname = \"a\"", ":1: a row lacks its name or recipe"},
+      {"[[row]]\nrecipe = \"a\"", ":1: a row lacks its name or recipe"},
+      {"[[row]]\nname = \"a\"\nrecipe = \"r\"\ntier = \"slow\"",
+       ":1: row a: tier must be quick or full; got \"slow\""},
+      {row + "needs = { k = 3 }", ":1: row a: needs.k must be the name of a row; got 3"},
+      {row + "cycle = { k = 3 }", ":1: row a: cycle.k must be a list"},
+      {row + "cycle = { k = [] }", ":1: row a: cycle.k must be a list"},
+      {row + "paper = { test_eror = 0.5 }", ":1: row a: there is no figure \"test_eror\""},
+      {row + "reference = { zzz = 1 }", ":1: row a: there is no figure \"zzz\""},
+      {row + "paper = { test_error = \"x\" }",
+       ":1: row a: the value of test_error must be a number; got \"x\""},
+      {claim(""), ":6: claim \"c\": has no check"},
+      {claim("{ left = \"a\", op = \"<\" }"), ":6: claim \"c\": \"a\" is no row.figure"},
+      {claim("{ left = \"x.e\", op = \"<\" }"), ":6: claim \"c\": there is no row \"x\""},
+      {claim("{ left = \"a.x\", op = \"<\" }"), ":6: claim \"c\": there is no figure \"x\""},
+      {claim("{ left = \"a.e\", op = \"<\", right = \"x.e\" }"),
+       ":6: claim \"c\": there is no row \"x\""},
+      {claim("{ left = \"a.p\", op = \"<=\", right = \"a.e\" }"),
+       ":6: claim \"c\": of a.p and a.e one is a proportion, the other is none"},
+      {claim("{ left = \"a.e\", op = \"==\" }"),
+       ":6: claim \"c\": op must be <, <=, > or >=; got \"==\""},
+      {tune(grid), ":11: tune: names no row"},
+      {tune("rows = [\"a\"]"), ":11: tune: grid must be a table of at least one key"},
+      {tune("rows = [\"a\"]\ngrid = { k = 1 }"), ":11: tune: grid.k must be a list"},
+      {tune("rows = [\"a\"]\ngrid = { k = [] }"), ":11: tune: grid.k must be a list"},
+      {tune("rows = [\"a\"]\ngrid = { a = [1, 2], b = " + thousand + " }"),
+       ":11: tune: the grid has more than 1000 points"},
+      {tune("rows = [\"a\"]\nseeds = 0\n" + grid), ":11: tune: seeds must be 1..10000; got 0"},
+      {tune("rows = [\"a\"]\nfigure = \"x\"\n" + grid), ":11: tune: there is no figure \"x\""},
+      {tune("rows = [\"a\"]\nfigure = \"p\"\n" + grid),
+       ":11: tune: figure p has no direction (better = \"lower\" or \"higher\") to choose by"},
+      {tune("rows = [\"a\"]\nfigure = \"t\"\n" + grid),
+       ":11: tune: figure t is \"/t\"; a setting is chosen by validation data: "
+       "\"/validation/...\""},
+      {tune("rows = [\"x\"]\nfigure = \"e\"\n" + grid), ":11: tune: there is no row \"x\""},
+      {tune("rows = [\"b\"]\nfigure = \"e\"\n" + grid),
+       ":11: tune: row b needs another row; it cannot be tuned"},
+      {tune("rows = [\"a\", \"a\"]\nfigure = \"e\"\n" + grid), ":11: tune: row a is tuned twice"},
+  };
+  const std::string file = (folder_ / "study.toml").string();
+  for (const auto& [toml, message] : wrong) {
+    SCOPED_TRACE(toml);
     try {
       read(toml);
+      ADD_FAILURE() << "nothing was thrown";
     } catch (const ArgumentError& error) {
-      return error.what();
+      EXPECT_EQ(std::string(error.what()), file + message);
     }
-    return "";
-  };
-  const std::string row = "[[row]]\nname = \"a\"\ntier = \"quick\"\nrecipe = \"a.toml\"\n";
-  EXPECT_NE(refusal(row + "paper = { test_eror = 0.5 }\n").find("there is no figure \"test_eror\""),
-            std::string::npos);
-  EXPECT_NE(refusal(row + "reference = { zzz = 1 }\n").find("there is no figure \"zzz\""),
-            std::string::npos);
-  EXPECT_NE(refusal(row + "[[claim]]\ntext = \"t\"\nsource = \"s\"\ntier = \"quick\"\ncheck = []\n")
-                .find(": has no check"),
-            std::string::npos);
-  EXPECT_NE(refusal("figure = [{ name = \"p\", pointer = \"/p\", statistic = \"proportion\" }, "
-                    "{ name = \"v\", pointer = \"/v\" }]\n" +
-                    row +
-                    "[[claim]]\ntext = \"t\"\nsource = \"s\"\ntier = \"quick\"\ncheck = [{ left = "
-                    "\"a.p\", op = \"<=\", right = \"a.v\" }]\n")
-                .find("of a.p and a.v one is a proportion"),
-            std::string::npos);
+  }
+  // As much as there may be.
+  EXPECT_EQ(
+      read(tune("rows = [\"a\"]\nfigure = \"e\"\nseeds = 10000\ngrid = { b = " + thousand + " }"))
+          .tune[0]
+          .seeds,
+      10000);
+}
+
+TEST_F(StudyTest, NamesOfRowsAreFolders) {
+  const std::string part(255, 'a');
+  EXPECT_TRUE(is_row_name(part));
+  EXPECT_FALSE(is_row_name(part + "a"));
+  std::string name = part + "/" + part + "/" + part + "/" + part;
+  EXPECT_TRUE(is_row_name(name));  // 1,023 bytes
+  EXPECT_FALSE(is_row_name(name + "/a"));
+  EXPECT_FALSE(is_row_name("a\x7f"));
+  EXPECT_FALSE(is_row_name("a\x1f"));
+  EXPECT_TRUE(is_row_name("a b"));
+  EXPECT_FALSE(is_row_name("seed12"));
+  EXPECT_TRUE(is_row_name("seedling"));
+  EXPECT_TRUE(is_row_name("g/logs"));  // only at the start
+  EXPECT_TRUE(is_row_name("g/tune/report.html"));
+  EXPECT_FALSE(is_row_name("tune"));
+}
+
+TEST_F(StudyTest, FindsFiguresAndSearchesByName) {
+  const Study study = read(std::string(R"(
+figure = [{ name = "test_error", pointer = "/e" },
+          { name = "v", pointer = "/validation/v", better = "lower" }]
+)") + kTwoRows + "[[tune]]\nrows = [\"g/a\"]\nfigure = \"v\"\ngrid = { k = [1] }\n");
+  EXPECT_EQ(&figure_of(study.figure, "v"), &study.figure[1]);
+  EXPECT_EQ(tune_of(study, "g/a"), &study.tune[0]);
+  EXPECT_EQ(tune_of(study, "g/b"), nullptr);
+  try {
+    figure_of(study.figure, "w");
+    ADD_FAILURE();
+  } catch (const ArgumentError& error) {
+    EXPECT_STREQ(error.what(), "there is no figure \"w\"");
+  }
 }
 
 TEST_F(StudyTest, CostsAsMuchAsThereAreRows) {
