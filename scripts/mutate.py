@@ -123,7 +123,9 @@ def mutants_of(program, tree, folder):
                     behind = before[number - 2].strip() if number > 1 else ""
                     dead = (new.strip() in ("break;", "continue;")
                             and behind.startswith(("break;", "continue;", "return", "throw")))
-                    if (not dead and not re.match(r"\s*(#|//|namespace|using)", old)
+                    # A set or a map has a key once or not at all.
+                    same = re.sub(r"(\.count\([^()]*(\([^()]*\))?[^()]*\)) >= 1", r"\1 == 1", new) == old
+                    if (not dead and not same and not re.match(r"\s*(#|//|namespace|using)", old)
                             and not old.endswith("{")):
                         found.append((source.relative_to(tree), number, old.strip(), new.strip(),
                                       text))
