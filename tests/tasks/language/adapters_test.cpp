@@ -9,7 +9,6 @@
 #include "moekit/core/interrupt.h"
 #include "moekit/models/decoder_io.h"
 #include "moekit/run/report.h"
-#include "moekit/tasks/language/problem.h"
 #include "moekit/tasks/language/section.h"
 #include "moekit/tasks/language/task.h"
 #include "tests/tasks/language/language_fixture.h"
