@@ -116,6 +116,7 @@ Outcome shown_outcome() {
   out.tier = out.request.tier = "quick";
   out.request.paper = "shown";
   out.request.set = {"a=1"};
+  out.request.seeds = 6;
   out.set = {"b=2", "a=1"};
   out.seeds = 6;
   out.looks = 3;
@@ -221,6 +222,19 @@ TEST(Tables, WithoutComparisonClaimsAndNotesThereIsLess) {
   judge_all(study, outcome);
   expect_file("study/expected/short.txt", to_text(study, outcome));
   expect_file("study/expected/short.md", to_markdown(study, outcome));
+}
+
+TEST(Record, GivesTheOutcomeAgain) {
+  const Outcome outcome = shown_outcome();
+  const auto file =
+      std::filesystem::temp_directory_path() / concat("moekit-record-", ::getpid(), ".json");
+  write_json(file, to_record(outcome));
+  const Outcome again = read_record(shown_study(), file);
+  EXPECT_EQ(to_record(again), to_record(outcome));
+  EXPECT_EQ(to_markdown(shown_study(), again), to_markdown(shown_study(), outcome));
+  EXPECT_EQ(to_text(shown_study(), again), to_text(shown_study(), outcome));
+  EXPECT_TRUE(again.rows[0].folders().empty());  // a record knows of none
+  std::filesystem::remove(file);
 }
 
 TEST(Record, IsWrittenAsBefore) {

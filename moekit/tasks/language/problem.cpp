@@ -11,6 +11,7 @@
 #include "moekit/run/run_folder.h"
 #include "moekit/tasks/language/initialize.h"
 #include "moekit/tasks/language/routed_texts.h"
+#include "moekit/tasks/language/saturation.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/tensor/operation_counter.h"
 #include "moekit/tensor/tensor_json.h"
@@ -444,7 +445,12 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   const bool has_mixtures = config_.model.routed_every > 0;
   const auto judged = judge(has_mixtures);
   summary["test"] = figures_of(judged);
-  if (has_mixtures) write_json(folder / "routes.json", routes_of(judged));
+  if (has_mixtures) {
+    Json routes = routes_of(judged);
+    const Json saturation = saturation_over_time(folder, *model_, data_, config_);
+    if (!saturation.empty()) routes["saturation"] = saturation;
+    write_json(folder / "routes.json", routes);
+  }
   if (config_.model.adapters.num_experts() > 0) summary["expert_cosine"] = adapter_cosines();
   for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
   const auto lines = run::read_metrics(folder);

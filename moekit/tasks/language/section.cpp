@@ -31,8 +31,12 @@ Schema routes_schema() {
   const auto flow =
       Schema::object({{"from", Schema::text()}, {"to", Schema::text()}, {"shares", shares}});
   const auto together = Schema::object({{"layer", Schema::text()}, {"shares", shares}});
-  return Schema::object(
-      {{"flow", Schema::list(flow), false}, {"coactivation", Schema::list(together), false}});
+  const auto point = Schema::object({{"step", Schema::count()}, {"value", Schema::figure(0)}});
+  const auto saturation = Schema::object(
+      {{"layer", Schema::text()}, {"random", Schema::figure(0)}, {"points", Schema::list(point)}});
+  return Schema::object({{"flow", Schema::list(flow), false},
+                         {"coactivation", Schema::list(together), false},
+                         {"saturation", Schema::list(saturation), false}});
 }
 
 /// metrics.jsonl, checked before anything is made of it.
@@ -97,7 +101,7 @@ report::HeatMap experts_map(const std::string& title, const std::string& columns
   return map;
 }
 
-/// Where tokens go from mixture to mixture, and which experts they have together.
+/// Where tokens go from mixture to mixture, which experts they have together, and since when.
 void add_routes(const Json& routes, report::ModelSection& section) {
   for (const auto& flow : routes.value("flow", Json::array())) {
     const auto from = flow["from"].get<std::string>();
@@ -111,6 +115,17 @@ void add_routes(const Json& routes, report::ModelSection& section) {
         "Which experts an expert's tokens have besides, " + layer["layer"].get<std::string>(),
         "expert", layer["shares"]));
   }
+  report::Chart chart{"Final choices that were already made", "step", {}, {}, false, "share"};
+  for (const auto& layer : routes.value("saturation", Json::array())) {
+    report::Series series{layer["layer"].get<std::string>(), {}};
+    chart.x.clear();  // the same of every mixture
+    for (const auto& point : layer["points"]) {
+      chart.x.push_back(point["step"].get<double>());
+      series.values.push_back(figure_value(point["value"]));
+    }
+    chart.series.push_back(std::move(series));
+  }
+  if (!chart.series.empty()) section.charts.push_back(std::move(chart));
 }
 
 }  // namespace

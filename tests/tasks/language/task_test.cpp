@@ -3,14 +3,17 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <set>
 
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/core/interrupt.h"
 #include "moekit/models/decoder_io.h"
 #include "moekit/run/report.h"
+#include "moekit/run/run_folder.h"
 #include "moekit/tasks/language/problem.h"
 #include "moekit/tasks/language/section.h"
 #include "tests/tasks/language/language_fixture.h"
@@ -394,6 +397,61 @@ TEST_F(LanguageTest, TellsWhereTokensGoFromMixtureToMixture) {
     }
   }
   EXPECT_EQ(make_section("a", folder_ / "a").heat_maps.size(), 1U + 1U + 2U);
+}
+
+TEST_F(LanguageTest, TellsSinceWhenAMixtureMakesItsFinalChoices) {
+  trained("a", {"train.keep_every=1"});
+  const Json saturation = read_json(folder_ / "a" / "routes.json")["saturation"];
+  ASSERT_EQ(saturation.size(), 2U);
+  const auto data = load_text_data(config());
+  const torch::NoGradGuard no_grad;
+  // Of the first checkpoint that was kept, with the experts of each token as sets.
+  const auto chosen = [&](const fs::path& folder, size_t layer) {
+    auto model = models::load_decoder(folder);
+    std::vector<std::set<int64_t>> out;
+    for (size_t d = 0; d < 2; ++d) {
+      const auto windows = data.judged(d, 4, 24, true);
+      const auto output =
+          model->forward(windows.ids.narrow(1, 0, 24).contiguous(), {}, windows.first);
+      const auto& index = output.layers[layer].routing.expert_index;
+      for (int64_t n = 0; n < index.size(0); ++n) {
+        out.push_back({index[n][0].item<int64_t>(), index[n][1].item<int64_t>()});
+      }
+    }
+    return out;
+  };
+  const auto checkpoints = run::list_checkpoints(folder_ / "a");
+  ASSERT_EQ(checkpoints.size(), 3U);
+  for (size_t l = 0; l < 2; ++l) {
+    EXPECT_EQ(saturation[l]["layer"], concat("layer", l));
+    EXPECT_EQ(saturation[l]["random"], 0.5);  // two of four
+    const auto& points = saturation[l]["points"];
+    ASSERT_EQ(points.size(), 3U);
+    size_t at = 0;
+    const auto last = chosen(folder_ / "a" / "model", l);
+    for (const auto& [step, folder] : checkpoints) {
+      const auto earlier = chosen(folder, l);
+      double kept = 0;
+      for (size_t n = 0; n < last.size(); ++n) {
+        for (const int64_t e : last[n]) kept += earlier[n].count(e) == 1 ? 0.5 : 0;
+      }
+      EXPECT_EQ(points[at]["step"], step);
+      EXPECT_NEAR(points[at++]["value"].get<double>(), kept / static_cast<double>(last.size()),
+                  1e-12);
+    }
+    EXPECT_EQ(points[2]["value"], 1.0);
+    EXPECT_LT(points[0]["value"], 1.0);
+  }
+  const auto section = make_section("a", folder_ / "a");
+  const auto chart = std::find_if(section.charts.begin(), section.charts.end(), [](const auto& c) {
+    return c.title == "Final choices that were already made";
+  });
+  ASSERT_NE(chart, section.charts.end());
+  EXPECT_EQ(chart->x, (std::vector<double>{5, 10, 15}));
+  EXPECT_EQ(chart->series.size(), 2U);
+  // Without kept checkpoints there is nothing to compare with.
+  trained("b");
+  EXPECT_FALSE(read_json(folder_ / "b" / "routes.json").contains("saturation"));
 }
 
 TEST_F(LanguageTest, RefusesToPackWhatCannotBeBeforeTraining) {
