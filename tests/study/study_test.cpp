@@ -360,6 +360,38 @@ figure = [{ name = "speed", pointer = "/speed" }, { name = "test_error", pointer
   EXPECT_EQ(own.figure[1].pointer, "/error");
 }
 
+TEST_F(StudyTest, AShareOfSeedsIsOfZerosAndOnes) {
+  Study study = read(kTwoRows);
+  study.figure[0].statistic = Statistic::kProportion;
+  study.row[0].paper = Json::object();
+  const Json values[] = {0, 1, 1, nullptr, 0.5};
+  for (int64_t seed = 1; seed <= 5; ++seed) summary("g/a", seed, values[seed - 1]);
+  const auto row = gather(study, "g/a", 5);
+  EXPECT_EQ(row.what_is_missing(),
+            "seed 5: summary.json: /test/error counts for a proportion and "
+            "must be 0 or 1; got 0.5");
+  EXPECT_EQ(row.cells.at("test_error").ours.count, 3U);
+  EXPECT_NEAR(row.cells.at("test_error").estimate.value, 2. / 3, 1e-12);
+}
+
+TEST_F(StudyTest, TellsWhatMadeARunAndWhatIsDamaged) {
+  const Study study = read(kTwoRows);
+  const auto missing = [&] { return gather(study, "g/a", 1).what_is_missing(); };
+  const auto run = folder_ / "g/a/seed1";
+  fs::create_directories(run);
+  EXPECT_EQ(missing(), "seed 1: not run");
+  write_file_atomic(run / "config.toml", "k = 1\n");
+  EXPECT_EQ(missing(), "seed 1: not finished");
+  write_file_atomic(run / "summary.json", "[1]");
+  EXPECT_EQ(missing().rfind("seed 1: damaged: " + (run / "summary.json").string(), 0), 0U);
+  summary("g/a", 1, 0.5);
+  EXPECT_EQ(missing(), "");
+  write_json(run / "run.json", {{"moekit", 3}, {"machine", "m"}});
+  EXPECT_EQ(text_of(read_maker(run)), "moekit unknown, libtorch unknown, on m");
+  write_file_atomic(run / "run.json", "3");
+  EXPECT_EQ(missing().rfind("seed 1: damaged: " + (run / "run.json").string(), 0), 0U);
+}
+
 TEST_F(StudyTest, TellsWhyARowHasNoRun) {
   const Study study = read(kTwoRows);
   summary("g/a", 1, 0.25);

@@ -230,7 +230,7 @@ TEST(Record, GivesTheOutcomeAgain) {
       std::filesystem::temp_directory_path() / concat("moekit-record-", ::getpid(), ".json");
   write_json(file, to_record(outcome));
   const Outcome again = read_record(shown_study(), file);
-  EXPECT_EQ(to_record(again), to_record(outcome));
+  EXPECT_EQ(to_record(again).dump(), to_record(outcome).dump());  // NaN is null there
   EXPECT_EQ(to_markdown(shown_study(), again), to_markdown(shown_study(), outcome));
   EXPECT_EQ(to_text(shown_study(), again), to_text(shown_study(), outcome));
   EXPECT_TRUE(again.rows[0].folders().empty());  // a record knows of none
