@@ -11,6 +11,7 @@
 #include "moekit/core/checksum.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
+#include "moekit/core/version.h"
 #include "tests/support/http_server.h"
 #include "tests/support/pack.h"
 #include "tests/support/refused.h"
@@ -276,6 +277,36 @@ TEST_F(FetchTest, TellsHowMuchOfHowMuchIsThere) {
                             [](const std::string&, int64_t, int64_t) { return false; });
             }).substr(0, server_.url().size() + 11),
             server_.url() + "a.bin: Oper");
+}
+
+TEST_F(FetchTest, SaysWhoItIsAndFollowsFiveRedirections) {
+  for (int i = 1; i <= 6; ++i) {
+    server_.redirects[concat("moved", i)] = i == 1 ? "/a.bin" : concat("/moved", i - 1);
+  }
+  create_folders(folder_);
+  download(server_.url() + "moved5", folder_ / "part");
+  EXPECT_EQ(read_file(folder_ / "part"), content_);
+  EXPECT_NE(server_.last_request.find(concat("User-Agent: moekit/", version(), "\r\n")),
+            std::string::npos)
+      << server_.last_request;
+  EXPECT_TRUE(refused([&] {
+                download(server_.url() + "moved6", folder_ / "other");
+              }).starts_with(server_.url() + "moved6: Number of redirects hit maximum"));
+  // No other kind of address.
+  EXPECT_TRUE(refused([&] {
+                download("file:///etc/hostname", folder_ / "other");
+              }).starts_with("file:///etc/hostname: Unsupported protocol"));
+}
+
+TEST_F(FetchTest, TakesNoMoreThanTwoGibibytes) {
+  create_folders(folder_);
+  const auto told = [&](size_t length) {
+    server_.claimed_length = length;
+    return refused([&] { download(server_.url() + "a.bin", folder_ / concat("part", length)); });
+  };
+  const std::string limit = server_.url() + "a.bin: Maximum file size exceeded";
+  EXPECT_EQ(told((size_t{1} << 31) + 1), limit);
+  EXPECT_FALSE(told(size_t{1} << 31).starts_with(limit));  // it hangs up too early
 }
 
 TEST_F(FetchTest, PackedFilesStayPackedAndAreCheckedUnpacked) {
