@@ -344,6 +344,7 @@ TEST(LossRules, SimilarityIsOfDistancesAndRefusesOtherShapes) {
     }
     EXPECT_EQ(number(distance[n][n]), 0);
   }
+  EXPECT_EQ(pairwise_distance(torch::zeros({0, 3})).sizes().vec(), (std::vector<int64_t>{0, 0}));
   EXPECT_EQ(pairwise_distance(samples.to(torch::kBFloat16)).scalar_type(), torch::kFloat32);
   const std::string wanted =
       "sample_similarity_loss: probs must be [N, E] and distance [N, N]; got ";
