@@ -495,5 +495,39 @@ TEST(ExpertRules, AreMadeForTheirSite) {
   expect(make_matrix_product_experts(product, LayerSite{{16}, 3, 16}), {16}, 3, 16);
 }
 
+TEST(ExpertRules, MatrixProductsKeepToTheirBond) {
+  MatrixProductOptions options;
+  options.mlp = MlpExpertsOptions(16, 24, 3).bias(false);
+  options.max_bond(2);
+  MatrixProductExperts experts(options);
+  for (const auto& item : experts->named_parameters()) {
+    EXPECT_LE(item.value().size(-1), 2) << item.key();
+    EXPECT_LE(item.value().size(-4), 2) << item.key();
+  }
+  EXPECT_EQ(experts->networks().up.sizes().vec(), (std::vector<int64_t>{3, 24, 16}));
+  std::vector<std::string> names;
+  for (const auto& item : experts->named_parameters()) names.push_back(item.key());
+  EXPECT_EQ(names, (std::vector<std::string>{"up_proj_0", "up_proj_1", "up_proj_shared",
+                                             "up_proj_3", "up_proj_4", "down_proj_0", "down_proj_1",
+                                             "down_proj_shared", "down_proj_3", "down_proj_4"}));
+}
+
+TEST(ExpertRules, ListsDrawTheExpertsThatCanBeDrawn) {
+  ExpertList list(
+      std::vector<torch::nn::AnyModule>{
+          torch::nn::AnyModule(ConvTrunk(ConvNetOptions(1, 1, 4).hidden({3}), false)),
+          torch::nn::AnyModule(ConvTrunk(ConvNetOptions(1, 1, 4).hidden({3}), false))},
+      3);
+  const auto x = experts_normal({5, 1, 1, 4}, 1);
+  const auto drawn = [&](uint64_t seed) {
+    list->reset_parameters(tensor::make_generator(seed));
+    return list->forward_all(x).values.detach();
+  };
+  const auto first = drawn(1);
+  EXPECT_FALSE(torch::equal(first[0], first[1]));
+  EXPECT_FALSE(torch::equal(drawn(2)[1], first[1]));
+  EXPECT_TRUE(torch::equal(drawn(1), first));
+}
+
 }  // namespace
 }  // namespace moekit::nn
