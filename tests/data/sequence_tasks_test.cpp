@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
 #include "moekit/core/error.h"
+#include "moekit/core/random.h"
 
 namespace moekit::data {
 namespace {
@@ -59,6 +61,25 @@ TEST(SequenceTasks, AreThoseOfTheirSeedAndOfAllDigits) {
   }
 }
 
+TEST(SequenceTasks, AreDrawnDigitByDigit) {
+  const auto domains = sequence_tasks({"majority", "sum"}, 3, 5, 8);
+  ASSERT_EQ(domains.size(), 2U);
+  EXPECT_EQ(domains[0].name, "majority");
+  EXPECT_EQ(domains[1].name, "sum");
+  for (const auto& domain : domains) {
+    const bool bits = domain.name == "majority";
+    std::mt19937_64 generator(derive_seed(8, domain.name));
+    ASSERT_EQ(domain.documents.size(), 3U);
+    for (const auto& document : domain.documents) {
+      const auto question = parts_of(document, bits ? 'm' : 's');
+      ASSERT_EQ(question.digits.size(), 5U);  // odd already
+      for (const char digit : question.digits) {
+        EXPECT_EQ(digit - '0', static_cast<int>(uniform_below(generator, bits ? 2 : 10)));
+      }
+    }
+  }
+}
+
 TEST(SequenceTasks, RefuseWhatThereIsNot) {
   const auto refusal = [](const std::vector<std::string>& names, int64_t documents,
                           int64_t digits) {
@@ -71,9 +92,11 @@ TEST(SequenceTasks, RefuseWhatThereIsNot) {
   };
   EXPECT_EQ(refusal({"sort"}, 1, 1),
             "there is no task \"sort\"; known: copy, reverse, sum, majority");
-  EXPECT_NE(refusal({"copy", "copy"}, 1, 1).find("twice"), std::string::npos);
-  EXPECT_NE(refusal({"copy"}, 0, 1), "");
-  EXPECT_NE(refusal({"copy"}, 1, 0), "");
+  EXPECT_EQ(refusal({"copy", "sum", "copy"}, 1, 1), "task \"copy\" is named twice");
+  const std::string begin = "sequence_tasks: documents and digits must be at least 1; got ";
+  EXPECT_EQ(refusal({"copy"}, 0, 1), begin + "0 and 1");
+  EXPECT_EQ(refusal({"copy"}, 1, 0), begin + "1 and 0");
+  EXPECT_EQ(refusal({"copy", "majority"}, 1, 1), "");
   EXPECT_EQ(refusal({}, 1, 1), "");
 }
 

@@ -38,6 +38,10 @@ class HttpServer {
   std::map<std::string, std::string> files;  ///< by path without '/'; set before the first request
   std::atomic<size_t> break_after{0};        ///< bytes of a body after which to hang up; 0: never
   std::atomic<bool> know_ranges{true};
+  /// Paths that send elsewhere, as `files`: where to.
+  std::map<std::string, std::string> redirects;
+  std::atomic<size_t> claimed_length{0};  ///< of a body, in place of its own; 0: its own
+  std::string last_request;               ///< head of the last one, to be read after its answer
   std::atomic<int> requests{0};
   std::atomic<size_t> last_start{0};  ///< first byte of the last answer
 
@@ -58,9 +62,14 @@ class HttpServer {
       if (got <= 0) return;
       request.append(buffer, static_cast<size_t>(got));
     }
+    last_request = request;
     ++requests;
     const auto begin = request.find('/') + 1;
     const std::string path = request.substr(begin, request.find(' ', begin) - begin);
+    if (const auto other = redirects.find(path); other != redirects.end()) {
+      return send(client, "HTTP/1.1 302 Found\r\nLocation: " + other->second +
+                              "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
     const auto found = files.find(path);
     if (found == files.end())
       return send(client, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
@@ -77,7 +86,8 @@ class HttpServer {
                                        std::to_string(found->second.size() - 1) + "/" +
                                        std::to_string(found->second.size()) + "\r\n"
                                  : "HTTP/1.1 200 OK\r\n";
-    head += "Content-Length: " + std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n";
+    const size_t length = claimed_length > 0 ? claimed_length.load() : body.size();
+    head += "Content-Length: " + std::to_string(length) + "\r\nConnection: close\r\n\r\n";
     if (break_after > 0) body.resize(std::min<size_t>(break_after, body.size()));
     send(client, head + body);
   }

@@ -6,8 +6,9 @@ namespace moekit::nn {
 
 torch::Tensor pairwise_distance(const torch::Tensor& samples) {
   const torch::NoGradGuard no_grad;
-  auto x = at_least_float(samples.detach()).reshape({samples.size(0), -1});
-  if (x.size(0) == 0) return x.new_zeros({0, 0});
+  auto x = at_least_float(samples.detach());
+  if (x.size(0) == 0) return x.new_zeros({0, 0});  // reshape() takes no -1 then
+  x = x.reshape({x.size(0), -1});
   // |a|^2 + |b|^2 - 2ab: 30 x faster than the sum of squared differences for 784 pixels. Taking
   // the mean off first keeps the three terms small against each other.
   x = x - x.mean(0);

@@ -45,6 +45,14 @@ class MnistTest : public testing::Test {
     write(part + "-images-idx3-ubyte", images(count, side));
     write(part + "-labels-idx1-ubyte", labels(count));
   }
+  void expect_told(const ImageDataset& set, const char* name, double mean, double deviation,
+                   const std::vector<std::string>& class_names) {
+    EXPECT_EQ(set.name, name);
+    EXPECT_EQ(set.source, folder_.string());
+    EXPECT_EQ(set.normalization.mean, std::vector<double>{mean});
+    EXPECT_EQ(set.normalization.std_dev, std::vector<double>{deviation});
+    EXPECT_EQ(set.class_names, class_names);
+  }
   std::string refusal() {
     try {
       read_mnist(folder_);
@@ -65,9 +73,17 @@ TEST_F(MnistTest, ReadsBothPartsWithTheClassesOfTheSet) {
   EXPECT_EQ(digits.train.images[259][0][27][27].item<int>(), 8);
   EXPECT_EQ(digits.test.size(), 10000);
   EXPECT_EQ(digits.test.labels[9998].item<int64_t>(), 8);
-  EXPECT_EQ(digits.class_names[9], "9");
-  EXPECT_EQ(read_fashion_mnist(folder_).class_names[9], "ankle boot");
-  EXPECT_EQ(read_kmnist(folder_).train.size(), 60000);
+  using Names = std::vector<std::string>;
+  const Names digit_names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+  expect_told(digits, "mnist", 0.1307, 0.3081, digit_names);
+  expect_told(read_fashion_mnist(folder_), "fashion-mnist", 0.2859, 0.3530,
+              {"T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
+               "bag", "ankle boot"});
+  const auto kmnist = read_kmnist(folder_);
+  EXPECT_EQ(kmnist.train.size(), 60000);
+  EXPECT_EQ(kmnist.test.size(), 10000);
+  expect_told(kmnist, "kmnist", 0.1918, 0.3483,
+              {"o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"});
   EXPECT_THROW(read_usps(folder_), IoError);  // its test files have other names
   // All of it through the table.
   EXPECT_EQ(load_images("mnist", {folder_.string()})->source, folder_.string());
@@ -80,13 +96,19 @@ TEST_F(MnistTest, KmnistTrainsOnFourFifthsOfTheTestPartWhereItIsAlone) {
   const auto set = read_kmnist(folder_);
   EXPECT_EQ(set.train.size(), 8000);
   EXPECT_EQ(set.test.size(), 2000);
+  EXPECT_EQ(set.train.images[7999][0][0][0].item<int>(), 7999 % 251);
+  EXPECT_EQ(set.test.images[0][0][0][0].item<int>(), 8000 % 251);
   EXPECT_EQ(set.test.images[1][0][0][0].item<int>(), 8001 % 251);
 }
 
 TEST_F(MnistTest, UspsIsOfItsOwnSize) {
   write_pair("train", 7291, 16);
   write_pair("test", 2007, 16);
-  EXPECT_EQ(read_usps(folder_).train.images.sizes().vec(), (std::vector<int64_t>{7291, 1, 16, 16}));
+  const auto set = read_usps(folder_);
+  EXPECT_EQ(set.train.images.sizes().vec(), (std::vector<int64_t>{7291, 1, 16, 16}));
+  EXPECT_EQ(set.test.images.sizes().vec(), (std::vector<int64_t>{2007, 1, 16, 16}));
+  EXPECT_EQ(set.test.labels[2006].item<int64_t>(), 6);
+  expect_told(set, "usps", 0.2469, 0.2989, {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"});
 }
 
 TEST_F(MnistTest, RefusesFilesThatHoldOtherThanTheSetIsKnownToHave) {
@@ -112,6 +134,29 @@ TEST_F(MnistTest, RefusesFilesThatHoldOtherThanTheSetIsKnownToHave) {
             "train-labels-idx1-ubyte.gz: label 10; there are 10 classes");
   EXPECT_EQ(with_labels(labels(60000, 1)),
             " mnist, training part: none of 60000 images is of class 1 (1)");
+  EXPECT_EQ(with_labels(labels(60000)), "no error");
+  write("t10k-labels-idx1-ubyte", labels(10000, 9));
+  EXPECT_EQ(refusal(), " mnist, test part: none of 10000 images is of class 9 (9)");
+}
+
+TEST_F(MnistTest, SixKindsOfClothesAndSixDigitsAreOneSet) {
+  const auto root = folder_;
+  for (const char* name : {"fashion-mnist", "mnist"}) {
+    folder_ = root / name;
+    fs::create_directories(folder_);
+    write_pair("train", 60000);
+    write_pair("t10k", 10000);
+  }
+  folder_ = root;
+  const auto set = load_images("fashion-mnist+mnist", {root.string()});
+  EXPECT_EQ(set->class_names,
+            (std::vector<std::string>{"T-shirt", "trouser", "pullover", "dress", "coat", "sandal",
+                                      "4", "5", "6", "7", "8", "9"}));
+  EXPECT_EQ(set->name, "fashion-mnist+mnist");
+  EXPECT_EQ(set->train.size(), 72000);  // six tenths of both
+  EXPECT_EQ(set->test.size(), 12000);
+  EXPECT_TRUE(torch::equal(set->train.labels.slice(0, 0, 12),
+                           torch::tensor({0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11})));
 }
 
 /// Normalised with its own constants, a training part has mean 0 and deviation 1.
