@@ -7,7 +7,7 @@
 #include "moekit/data/compressed.h"
 #include "moekit/data/corpora.h"
 #include "tests/support/pack.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -26,7 +26,7 @@ class DomainsTest : public testing::Test {
     write_file_atomic(folder_ / name, text);
   }
   std::string told(const fs::path& path) {
-    return refused([&] { read_corpus(path); });
+    return moekit::refusal([&] { read_corpus(path); });
   }
   fs::path folder_;
 };

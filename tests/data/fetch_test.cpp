@@ -14,7 +14,7 @@
 #include "moekit/core/version.h"
 #include "tests/support/http_server.h"
 #include "tests/support/pack.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -193,16 +193,17 @@ TEST_F(FetchTest, RefusesArchivesThatReachOutOrHoldNoPlainFiles) {
 }
 
 TEST_F(FetchTest, RefusesWhatItCannotFetchInWords) {
-  EXPECT_EQ(refused([&] { fetch_dataset(row_, folder_, "ftp://x"); }),
+  EXPECT_EQ(moekit::refusal([&] { fetch_dataset(row_, folder_, "ftp://x"); }),
             "--mirror must begin with http:// or https://; got \"ftp://x\"");
-  EXPECT_EQ(refused([&] { fetch_dataset(row_, folder_, "https://127.0.0.1:1"); }).substr(0, 28),
-            "https://127.0.0.1:1/a.bin: C");  // tried, and nobody there
+  EXPECT_EQ(
+      moekit::refusal([&] { fetch_dataset(row_, folder_, "https://127.0.0.1:1"); }).substr(0, 28),
+      "https://127.0.0.1:1/a.bin: C");  // tried, and nobody there
   auto row = row_;
   row.files.clear();
-  EXPECT_EQ(refused([&] { fetch_dataset(row, folder_); }),
+  EXPECT_EQ(moekit::refusal([&] { fetch_dataset(row, folder_); }),
             "data set test has no public address; put its files into a data folder");
   row.present = nullptr;
-  EXPECT_EQ(refused([&] { fetch_dataset(row, folder_); }),
+  EXPECT_EQ(moekit::refusal([&] { fetch_dataset(row, folder_); }),
             "data set test is generated; nothing to fetch");
   EXPECT_EQ(server_.requests, 0);
 }
@@ -272,7 +273,7 @@ TEST_F(FetchTest, TellsHowMuchOfHowMuchIsThere) {
   EXPECT_EQ(all, 100'000);
   EXPECT_EQ(read_file(folder_ / "a.bin"), content_);
   fs::remove(folder_ / "a.bin");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] {
               fetch_dataset(row_, folder_, {},
                             [](const std::string&, int64_t, int64_t) { return false; });
             }).substr(0, server_.url().size() + 11),
@@ -289,11 +290,11 @@ TEST_F(FetchTest, SaysWhoItIsAndFollowsFiveRedirections) {
   EXPECT_NE(server_.last_request.find(concat("User-Agent: moekit/", version(), "\r\n")),
             std::string::npos)
       << server_.last_request;
-  EXPECT_TRUE(refused([&] {
+  EXPECT_TRUE(moekit::refusal([&] {
                 download(server_.url() + "moved6", folder_ / "other");
               }).starts_with(server_.url() + "moved6: Number of redirects hit maximum"));
   // No other kind of address.
-  EXPECT_TRUE(refused([&] {
+  EXPECT_TRUE(moekit::refusal([&] {
                 download("file:///etc/hostname", folder_ / "other");
               }).starts_with("file:///etc/hostname: Unsupported protocol"));
 }
@@ -302,7 +303,8 @@ TEST_F(FetchTest, TakesNoMoreThanTwoGibibytes) {
   create_folders(folder_);
   const auto told = [&](size_t length) {
     server_.claimed_length = length;
-    return refused([&] { download(server_.url() + "a.bin", folder_ / concat("part", length)); });
+    return moekit::refusal(
+        [&] { download(server_.url() + "a.bin", folder_ / concat("part", length)); });
   };
   const std::string limit = server_.url() + "a.bin: Maximum file size exceeded";
   EXPECT_EQ(told((size_t{1} << 31) + 1), limit);

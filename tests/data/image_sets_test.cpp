@@ -3,7 +3,7 @@
 
 #include "moekit/core/checksum.h"
 #include "moekit/data/image_dataset.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -44,9 +44,9 @@ TEST(ImageSets, SliceGivesRowsWithinTheSet) {
   EXPECT_EQ(set.slice(5, 5).size(), 0);
   EXPECT_EQ(set.slice(0, 0).size(), 0);
   EXPECT_EQ(ImageSet{}.size(), 0);
-  EXPECT_EQ(refused([&] { set.slice(-1, 2); }), "ImageSet: rows -1..2 of 5");
-  EXPECT_EQ(refused([&] { set.slice(3, 2); }), "ImageSet: rows 3..2 of 5");
-  EXPECT_EQ(refused([&] { set.slice(3, 6); }), "ImageSet: rows 3..6 of 5");
+  EXPECT_EQ(moekit::refusal([&] { set.slice(-1, 2); }), "ImageSet: rows -1..2 of 5");
+  EXPECT_EQ(moekit::refusal([&] { set.slice(3, 2); }), "ImageSet: rows 3..2 of 5");
+  EXPECT_EQ(moekit::refusal([&] { set.slice(3, 6); }), "ImageSet: rows 3..6 of 5");
 }
 
 TEST(ImageSets, TheChecksumIsOfTypesShapesAndContentOfBothParts) {
@@ -84,9 +84,9 @@ TEST(ImageSets, NormalizeTakesMeanAndDeviationOfEachChannel) {
     }
   }
   EXPECT_EQ(normalize(bytes.slice(0, 0, 0), normalization).size(0), 0);
-  EXPECT_EQ(refused([&] { normalize(bytes[0], normalization); }),
+  EXPECT_EQ(moekit::refusal([&] { normalize(bytes[0], normalization); }),
             "normalize: images must be [N, 2, H, W]; got [2, 3, 4]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] {
               normalize(bytes, {{0.5}, {1}});
             }),
             "normalize: images must be [N, 1, H, W]; got [5, 2, 3, 4]");
@@ -129,7 +129,7 @@ TEST(ImageSets, AreMadeOfImagesAndLabelsThatGoTogether) {
   EXPECT_FALSE(made.clusters.defined());
   EXPECT_EQ(make_image_set(images.slice(0, 0, 0), torch::empty({0}), 4, "f").size(), 0);
   const auto told = [](const torch::Tensor& pixels, const torch::Tensor& labels) {
-    return refused([&] { make_image_set(pixels, labels, 4, "f"); });
+    return moekit::refusal([&] { make_image_set(pixels, labels, 4, "f"); });
   };
   EXPECT_EQ(told(images[0], torch::tensor({0})),
             "f: images must be [N, C, H, W] and labels [N]; got [1, 2, 2] and [1]");
@@ -141,7 +141,7 @@ TEST(ImageSets, AreMadeOfImagesAndLabelsThatGoTogether) {
 
 TEST(ImageSets, GeneratedOnesHaveSamplesInBothPartsAndFitIntoTheMemory) {
   const auto told = [](int64_t num_train, int64_t num_test) {
-    return refused([&] { check_generated_size("o", num_train, num_test, {3, 5}, 7); });
+    return moekit::refusal([&] { check_generated_size("o", num_train, num_test, {3, 5}, 7); });
   };
   EXPECT_EQ(told(1, 1), "nothing was thrown");
   EXPECT_EQ(told(0, 1), "o.num_train and num_test must be at least 1; got 0 and 1");
@@ -155,12 +155,12 @@ TEST(ImageSets, GeneratedOnesHaveSamplesInBothPartsAndFitIntoTheMemory) {
 
 TEST(ImageSets, EveryClassIsAskedFor) {
   const ImageSet set{torch::zeros({3, 1, 1, 1}), torch::tensor({0, 2, 0}), {}};
-  EXPECT_EQ(refused([&] { check_classes(set, {"a"}, "f"); }), "nothing was thrown");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] { check_classes(set, {"a"}, "f"); }), "nothing was thrown");
+  EXPECT_EQ(moekit::refusal([&] {
               check_classes(set, {"a", "b", "c"}, "f");
             }),
             "f: none of 3 images is of class 1 (b)");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] {
               check_classes(set.slice(1, 2), {"a", "b", "c"}, "f");
             }),
             "f: none of 1 images is of class 0 (a)");

@@ -7,7 +7,7 @@
 
 #include "moekit/core/files.h"
 #include "moekit/data/folders.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -39,7 +39,7 @@ class SearchedFoldersTest : public testing::Test {
   }
   std::string at(const std::string& name) const { return (root_ / name).string(); }
   std::string told(const std::string& name, const std::string& flag) {
-    return refused([&] { dataset_folder(name, flag); });
+    return moekit::refusal([&] { dataset_folder(name, flag); });
   }
   const DatasetRow& usps_ = dataset_row("usps");
   fs::path root_;
@@ -65,8 +65,9 @@ TEST_F(SearchedFoldersTest, FilesAreFoundPlainOrPackedInTheOrderAsked) {
   EXPECT_FALSE(has_files(flag, {"a", "d"}));
   EXPECT_FALSE(has_files(flag, {"none"}));
   EXPECT_EQ(need_file(flag, "b"), flag / "b.xz");
-  EXPECT_EQ(refused([&] { need_file(flag, "none"); }), flag.string() + " holds no none[.gz|.xz]");
-  EXPECT_EQ(refused([&] { need_file(flag / "a", "none"); }),
+  EXPECT_EQ(moekit::refusal([&] { need_file(flag, "none"); }),
+            flag.string() + " holds no none[.gz|.xz]");
+  EXPECT_EQ(moekit::refusal([&] { need_file(flag / "a", "none"); }),
             (flag / "a").string() + " holds no none[.gz|.xz]: is no folder");
 }
 
@@ -117,8 +118,8 @@ TEST_F(SearchedFoldersTest, TheMessageListsThemWithWhatIsWrong) {
 }
 
 TEST_F(SearchedFoldersTest, AFlagMustNameAFolder) {
-  EXPECT_EQ(refused([&] { check_data_flag(""); }), "nothing was thrown");
-  EXPECT_EQ(refused([&] { check_data_flag(at("flag")); }), "nothing was thrown");
+  EXPECT_EQ(moekit::refusal([&] { check_data_flag(""); }), "nothing was thrown");
+  EXPECT_EQ(moekit::refusal([&] { check_data_flag(at("flag")); }), "nothing was thrown");
   EXPECT_EQ(told("usps", at("none")), "--data " + at("none") + ": no such folder");
   touch("flag", {"file"});
   EXPECT_EQ(told("usps", at("flag/file")), "--data " + at("flag/file") + ": is no folder");

@@ -12,7 +12,7 @@
 #include "moekit/data/task_stream.h"
 #include "moekit/data/transforms.h"
 #include "moekit/tensor/generator.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -48,7 +48,7 @@ class StreamRulesTest : public testing::Test {
     StreamOptions options;
     options.tasks = {"cifar100"};
     change(options);
-    return refused([&] { stream(options); });
+    return moekit::refusal([&] { stream(options); });
   }
   fs::path folder_;
   std::shared_ptr<ImageDataset> set_;
@@ -183,8 +183,9 @@ TEST(TaskNames, AreASetAndPerhapsATransform) {
   EXPECT_EQ(parse_task("cifar10").transform, "identity");
   EXPECT_EQ(parse_task("cifar10/rotate90").set, "cifar10");
   EXPECT_EQ(parse_task("cifar10/rotate90").transform, "rotate90");
-  EXPECT_TRUE(refused([] { parse_task("nist/flip"); }).starts_with("unknown data set \"nist\""));
-  EXPECT_TRUE(refused([] {
+  EXPECT_TRUE(
+      moekit::refusal([] { parse_task("nist/flip"); }).starts_with("unknown data set \"nist\""));
+  EXPECT_TRUE(moekit::refusal([] {
                 parse_task("mnist/flip/flip");
               }).starts_with("unknown transform \"flip/flip\"; known: identity, "));
 }

@@ -8,7 +8,7 @@
 #include "moekit/data/compressed.h"
 #include "moekit/data/idx.h"
 #include "tests/support/pack.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -36,7 +36,7 @@ class UnpackingTest : public testing::Test {
   }
   /// What reading those bytes as a file is refused with, without the path.
   std::string told(const std::string& bytes) {
-    const auto text = refused([&] { read_unpacked(write(bytes), uint64_t{1} << 30); });
+    const auto text = moekit::refusal([&] { read_unpacked(write(bytes), uint64_t{1} << 30); });
     return text.starts_with(path_.string()) ? text.substr(path_.string().size()) : text;
   }
   fs::path folder_;
@@ -48,7 +48,7 @@ TEST_F(UnpackingTest, EveryPackingGivesTheWholeContentInPiecesOfAnySize) {
   for (const auto& bytes : {content, test_support::gzip(content), test_support::xz(content)}) {
     write(bytes);
     EXPECT_TRUE(read_unpacked(path_, content.size()) == content);
-    EXPECT_EQ(refused([&] { read_unpacked(path_, content.size() - 1); }),
+    EXPECT_EQ(moekit::refusal([&] { read_unpacked(path_, content.size() - 1); }),
               concat(path_.string(), ": unpacks to more than ", content.size() - 1, " bytes"));
     UnpackedFile file(path_);
     std::string got;
@@ -146,7 +146,7 @@ TEST(IdxBytes, ReadUpToFourDimensions) {
 
 TEST(IdxBytes, AreRefusedForEachFaultInItsOwnWords) {
   const auto told = [](const std::string& bytes) {
-    return refused([&] { parse_idx(bytes, "f"); });
+    return moekit::refusal([&] { parse_idx(bytes, "f"); });
   };
   const std::string good = idx_bytes({2, 3}, "abcdef");
   EXPECT_EQ(told(good), "nothing was thrown");
@@ -174,7 +174,7 @@ TEST(IdxBytes, AreRefusedForEachFaultInItsOwnWords) {
 
 TEST(IdxBytes, SizesAreBigEndianAndTheirProductIsAtMostTwoGibibytes) {
   const auto told = [](const std::vector<uint32_t>& sizes) {
-    return refused([&] { parse_idx(idx_bytes(sizes, ""), "f", {1}); });
+    return moekit::refusal([&] { parse_idx(idx_bytes(sizes, ""), "f", {1}); });
   };
   EXPECT_EQ(told({0x01020304}), "f: holds [16909060] bytes; wanted [1]");
   EXPECT_EQ(told({0x80000000}), "f: holds [2147483648] bytes; wanted [1]");
@@ -194,7 +194,7 @@ TEST_F(UnpackingTest, IdxOfMoreThanOneStepOfMemoryIsReadWhole) {
   EXPECT_EQ(whole[0][2].item<int>(), 'c');
   EXPECT_EQ(whole.sum().item<int64_t>(), 'a' + 'b' + 'c');
   EXPECT_EQ(
-      refused([&] {
+      moekit::refusal([&] {
         read_idx(write(test_support::xz(idx_bytes({140, 1 << 20}, "abc"), size - 4)));
       }),
       concat(path_.string(), ": the header tells of ", size, " bytes; ", size - 1, " follow"));
@@ -220,7 +220,7 @@ TEST_F(UnpackingTest, CifarRecordsKeepTheirPixelsAndLabels) {
     }
     const auto told = [&](int64_t count, const CifarLayout& layout) {
       const auto path = write(bytes.substr(0, static_cast<size_t>(count * record)));
-      const auto text = refused([&] { read_cifar({path}, layout); });
+      const auto text = moekit::refusal([&] { read_cifar({path}, layout); });
       return text.starts_with(path.string()) ? text.substr(path.string().size()) : text;
     };
     EXPECT_EQ(told(130, {label_bytes, 91, 131, false}), "nothing was thrown");
@@ -235,7 +235,7 @@ TEST_F(UnpackingTest, CifarRecordsKeepTheirPixelsAndLabels) {
       EXPECT_EQ(read_cifar({path_}, {label_bytes, 91, count, false}).size(), count);
     }
     write(bytes.substr(0, static_cast<size_t>(64 * record + 5)));
-    EXPECT_EQ(refused([&] {
+    EXPECT_EQ(moekit::refusal([&] {
                 read_cifar({path_}, {label_bytes, 91, 200, false});
               }),
               concat(path_.string(), ": ", 64 * record + 5,

@@ -9,7 +9,7 @@
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/patch_experts.h"
 #include "moekit/nn/experts/zero_computation_experts.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::nn {
 namespace {
@@ -18,12 +18,12 @@ const std::string kExpertsTaken = "nothing was thrown";
 
 template <typename Experts, typename Options>
 std::string experts_refused(const Options& options) {
-  return refused([&] { Experts experts(options); });
+  return refusal([&] { Experts experts(options); });
 }
 
 TEST(ExpertRefusals, OfNetworksInRecipes) {
   const auto told = [](const std::vector<ConvBlock>& conv, const std::vector<int64_t>& hidden) {
-    return refused([&] { check_net({conv, hidden}, {1, 8, 11}, "net"); });
+    return refusal([&] { check_net({conv, hidden}, {1, 8, 11}, "net"); });
   };
   EXPECT_EQ(told({}, {1}), kExpertsTaken);
   EXPECT_EQ(told({}, {}), "net.hidden: needs at least one size");
@@ -40,7 +40,7 @@ TEST(ExpertRefusals, OfNetworksInRecipes) {
   EXPECT_EQ(told({{1, 3, 0, false}, {1, 2, 0, false}}, {1}), kExpertsTaken);  // 3x4, 1x1
   EXPECT_EQ(told({{1, 3, 0, false}, {1, 3, 0, false}}, {1}),
             "net.conv[1]: leaves no pixel of a 8x11 image");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_net({{{1, 3, 0, false}}, {1}}, {1, 20, 3}, "net");
             }),
             "net.conv[0]: leaves no pixel of a 20x3 image");
@@ -71,7 +71,7 @@ TEST(ExpertRefusals, OfConvolutionalNetworks) {
   ConvNetStack net(ConvNetOptions(o).hidden({3}).num_networks(2));
   const std::string wanted = "ConvNet: images must be [N, 2, 8, 11]; got ";
   const auto forward = [&](at::IntArrayRef sizes) {
-    return refused([&] { net->forward(torch::zeros(sizes)); });
+    return refusal([&] { net->forward(torch::zeros(sizes)); });
   };
   EXPECT_EQ(forward({3, 2, 8, 11}), kExpertsTaken);
   EXPECT_EQ(forward({2, 8, 11}), wanted + "[2, 8, 11]");
@@ -79,38 +79,38 @@ TEST(ExpertRefusals, OfConvolutionalNetworks) {
   EXPECT_EQ(forward({3, 2, 9, 11}), wanted + "[3, 2, 9, 11]");
   EXPECT_EQ(forward({3, 2, 8, 10}), wanted + "[3, 2, 8, 10]");
   const auto x = torch::zeros({3, 2, 8, 11});
-  EXPECT_EQ(refused([&] { net->forward_routed(x, {0, 1, 3}); }), kExpertsTaken);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] { net->forward_routed(x, {0, 1, 3}); }), kExpertsTaken);
+  EXPECT_EQ(refusal([&] {
               net->forward_routed(x, {0, 3});
             }),
             "ConvNet: offsets must have 3 entries; got 2");
-  EXPECT_EQ(refused([&] { ConvTrunk(ConvNetOptions(o).hidden({1}).num_networks(2), true); }),
+  EXPECT_EQ(refusal([&] { ConvTrunk(ConvNetOptions(o).hidden({1}).num_networks(2), true); }),
             "ConvTrunk: is one network; got num_networks 2");
   EXPECT_EQ(experts_refused<ConvExperts>(ConvExpertsOptions(ConvNetOptions(o).hidden({1}), 1)),
             kExpertsTaken);
   EXPECT_EQ(experts_refused<ConvExperts>(ConvExpertsOptions(ConvNetOptions(o).hidden({1}), 0)),
             "ConvExperts: output_size must be at least 1; got 0");
-  EXPECT_EQ(refused([] {
+  EXPECT_EQ(refusal([] {
               check_conv_experts({}, LayerSite{{5}, 2, 3}, "e");
             }),
             "e.kind = \"conv\" takes images; these are vectors");
-  EXPECT_EQ(refused([] {
+  EXPECT_EQ(refusal([] {
               check_conv_experts({{{}, {}}}, LayerSite{{1, 8, 8}, 2, 3}, "e");
             }),
             "e.net.hidden: needs at least one size");
 }
 
 TEST(ExpertRefusals, OfLists) {
-  EXPECT_EQ(refused([] { ExpertList(std::vector<torch::nn::AnyModule>{}, 4); }),
+  EXPECT_EQ(refusal([] { ExpertList(std::vector<torch::nn::AnyModule>{}, 4); }),
             "ExpertList: needs at least one expert");
   const std::vector<torch::nn::AnyModule> two = {torch::nn::AnyModule(torch::nn::Linear(3, 4)),
                                                  torch::nn::AnyModule(torch::nn::Linear(3, 5))};
   ExpertList list(two, 4);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               list->forward_all(torch::zeros({2, 3}));
             }),
             "ExpertList: expert 1 must give [2, 4]; got [2, 5]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               list->forward_all(torch::zeros({2, 1, 3}));
             }),
             "ExpertList: expert 0 must give [2, 4]; got [2, 1, 4]");
@@ -151,7 +151,7 @@ TEST(ExpertRefusals, OfFeedForwardExperts) {
   MlpExperts rounded(ternary);
   EXPECT_EQ(rounded->why_not_fused(torch::zeros({2, 3})),
             "weights = \"ternary\" are learned without a kernel");
-  EXPECT_EQ(refused([&] { rounded->pack(kernels::WeightFormat::kF32); }),
+  EXPECT_EQ(refusal([&] { rounded->pack(kernels::WeightFormat::kF32); }),
             "MlpExperts: weights = \"ternary\" are packed as \"ternary\" alone; got \"f32\"");
 }
 
@@ -162,7 +162,7 @@ TEST(ExpertRefusals, OfPackedExperts) {
   EXPECT_EQ(experts->why_not_fused(torch::zeros({2, 3})), "");
   const auto plan = make_plan(torch::tensor({{0}, {1}}), 2);
   const auto told = [&](const torch::Tensor& tokens, const torch::Tensor& weight) {
-    return refused([&] { experts->forward_fused(tokens, plan, weight, Runtime::standard()); });
+    return refusal([&] { experts->forward_fused(tokens, plan, weight, Runtime::standard()); });
   };
   const auto x = torch::zeros({2, 3});
   const auto ones = torch::ones({2});
@@ -189,7 +189,7 @@ TEST(ExpertRefusals, OfPackedExperts) {
   EXPECT_EQ(experts->packed(), nullptr);
   MlpExperts doubles(MlpExpertsOptions(3, 4, 2));
   doubles->to(torch::kFloat64);
-  EXPECT_EQ(refused([&] { doubles->pack(kernels::WeightFormat::kF32); }),
+  EXPECT_EQ(refusal([&] { doubles->pack(kernels::WeightFormat::kF32); }),
             "MlpExperts: parameters are double on cpu; float on the CPU are packed");
 }
 
@@ -218,7 +218,7 @@ TEST(ExpertRefusals, OfExpertsWithoutComputation) {
   EXPECT_EQ(experts_refused<ZeroComputationExperts>(other),
             who + "a copy has the token's size, 5; output_size is 6");
   const auto checked = [&](const LayerSite& site) {
-    return refused([&] { check_zero_computation_experts(options(2, 1, 1), site, "e"); });
+    return refusal([&] { check_zero_computation_experts(options(2, 1, 1), site, "e"); });
   };
   EXPECT_EQ(checked(LayerSite{{5}, 5, 5}), kExpertsTaken);
   EXPECT_EQ(
@@ -234,7 +234,7 @@ TEST(ExpertRefusals, OfExpertsWithoutComputation) {
   ZeroComputationExperts experts(options(1, 1, 1));
   const auto taken = [&](const std::vector<int64_t>& index) {
     ExpertEdit edit(torch::tensor(index, torch::kLong));
-    return refused([&] { experts->take_experts(edit); });
+    return refusal([&] { experts->take_experts(edit); });
   };
   const std::string place =
       "ZeroComputationExperts: experts cannot be left out or exchanged: an expert's place says "
@@ -260,7 +260,7 @@ TEST(ExpertRefusals, OfPatchExperts) {
             "PatchExperts: activation \"swiglu\" is a gated one; wanted a plain one");
   PatchExperts experts(O(3, 2, 2));
   const auto forward = [&](const torch::Tensor& samples) {
-    return refused([&] { experts->forward_all(samples); });
+    return refusal([&] { experts->forward_all(samples); });
   };
   EXPECT_EQ(forward(torch::zeros({2, 4, 3})), kExpertsTaken);
   const std::string samples = "PatchExperts: samples must be [N, P, 3] float; got ";
@@ -268,7 +268,7 @@ TEST(ExpertRefusals, OfPatchExperts) {
   EXPECT_EQ(forward(torch::zeros({2, 4, 2})), samples + "[2, 4, 2] float");
   EXPECT_EQ(forward(torch::zeros({2, 4, 3}, torch::kFloat64)), samples + "[2, 4, 3] double");
   const auto checked = [](const O& options, const LayerSite& site) {
-    return refused([&] { check_patch_experts(options, site, "e"); });
+    return refusal([&] { check_patch_experts(options, site, "e"); });
   };
   const LayerSite rows{{1, 4, 3}, 2, 2};
   EXPECT_EQ(checked(O(), rows), kExpertsTaken);
@@ -324,21 +324,21 @@ TEST(ExpertRefusals, OfMatrixProducts) {
                 "\"zero_output\"");
   EXPECT_EQ(told([](O& o) { o.mlp.output_size(8); }),
             who + "outputs must have the tokens' size 16; got 8");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_matrix_product_experts(options(), LayerSite{{1, 4, 4}, 2, 16}, "e");
             }),
             "e.kind = \"matrix_product\" wants tokens that are vectors");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_matrix_product_experts(options(), LayerSite{{16}, 2, 8}, "e");
             }),
             "e.outputs must have the tokens' size 16; got 8");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_matrix_product_experts(options(), LayerSite{{12}, 2, 12}, "e");
             }),
             kExpertsTaken);
   MatrixProductExperts experts(options());
   MlpExperts unlike(MlpExpertsOptions(16, 24, 2));
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               experts->set_networks(
                   {{}, unlike->up_proj, unlike->down_proj, {}, unlike->up_bias, unlike->down_bias});
             }),

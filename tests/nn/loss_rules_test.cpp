@@ -16,7 +16,7 @@
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/oracle_router.h"
 #include "moekit/tensor/generator.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::nn {
 namespace {
@@ -86,14 +86,14 @@ TEST(LossRules, BalanceIsThatOfPlainLoops) {
 TEST(LossRules, BalanceRefusesShapesAndRows) {
   const auto expert = torch::zeros({2}, torch::kLong);
   const auto half = torch::full({2, 2}, 0.5);
-  EXPECT_EQ(refused([&] { load_balance_loss(half[0], expert); }),
+  EXPECT_EQ(refusal([&] { load_balance_loss(half[0], expert); }),
             "load_balance_loss: probs must be [N, E] and expert [A]; got [2] and [2]");
-  EXPECT_EQ(refused([&] { load_balance_loss(half, expert.unsqueeze(0)); }),
+  EXPECT_EQ(refusal([&] { load_balance_loss(half, expert.unsqueeze(0)); }),
             "load_balance_loss: probs must be [N, E] and expert [A]; got [2, 2] and [1, 2]");
-  EXPECT_EQ(refused([&] { logit_balance_loss(half[0], expert); }),
+  EXPECT_EQ(refusal([&] { logit_balance_loss(half[0], expert); }),
             "load_balance_loss: probs must be [N, E] and expert [A]; got [2] and [2]");
   const auto weighted_by = [&](const torch::Tensor& weight, const torch::Tensor& probs) {
-    return refused([&] { weighted_balance_loss(probs, expert, weight); });
+    return refusal([&] { weighted_balance_loss(probs, expert, weight); });
   };
   EXPECT_EQ(weighted_by(torch::ones({2}), half), kLossTaken);
   EXPECT_EQ(weighted_by(torch::ones({3}), half),
@@ -106,7 +106,7 @@ TEST(LossRules, BalanceRefusesShapesAndRows) {
     return torch::tensor({{0.5, 0.5}, {0.25, sum - 0.25}}, torch::kFloat64);
   };
   const auto told = [&](double sum) {
-    return refused([&] { load_balance_loss(with_sum(sum), expert); });
+    return refusal([&] { load_balance_loss(with_sum(sum), expert); });
   };
   const std::string wanted =
       "load_balance_loss: every row of probs must sum to 1 within 0.0078125; row 1 sums to ";
@@ -137,12 +137,12 @@ TEST(LossRules, BalanceWithinSequencesIsTheMeanOfTheirs) {
   EXPECT_NEAR(number(sequence_balance_loss(routing)), want, 1e-12);
   auto logits = routing;
   logits.probs = routing.logits;
-  EXPECT_TRUE(refused([&] {
+  EXPECT_TRUE(refusal([&] {
                 sequence_balance_loss(logits);
               }).starts_with("load_balance_loss: every row of probs must sum to 1"));
   auto flat = routing;
   flat.sequence = torch::Tensor();
-  EXPECT_EQ(refused([&] { sequence_balance_loss(flat); }),
+  EXPECT_EQ(refusal([&] { sequence_balance_loss(flat); }),
             "sequence_balance_loss: wants the routing of tokens [B, T, D]; these came flat");
   auto none = route(torch::zeros({0, 5}).requires_grad_(), 2);
   none.sequence = torch::empty({0}, torch::kLong);
@@ -157,7 +157,7 @@ TEST(LossRules, BalanceRefusesOptionsWithoutEffect) {
     BalanceLossOptions options;
     options.balance = 0.5;
     change(options);
-    return refused([&] { check_balance_loss(options, of, "loss"); });
+    return refusal([&] { check_balance_loss(options, of, "loss"); });
   };
   using O = BalanceLossOptions;
   EXPECT_EQ(told([](O&) {}, site), kLossTaken);
@@ -252,11 +252,11 @@ TEST(LossRules, LogitsAndProbabilitiesGiveWhatPlainLoopsGive) {
   const auto zeros = torch::zeros({3}).requires_grad_();
   squared_variation(zeros).backward();
   EXPECT_EQ(number(zeros.grad().abs().sum()), 0);
-  EXPECT_EQ(refused([&] { entropy_loss(logits[0]); }),
+  EXPECT_EQ(refusal([&] { entropy_loss(logits[0]); }),
             "entropy_loss: logits must be [N, E]; got [5]");
-  EXPECT_EQ(refused([&] { router_z_loss(logits[0]); }),
+  EXPECT_EQ(refusal([&] { router_z_loss(logits[0]); }),
             "router_z_loss: logits must be [N, E]; got [5]");
-  EXPECT_EQ(refused([&] { importance_loss(logits[0]); }),
+  EXPECT_EQ(refusal([&] { importance_loss(logits[0]); }),
             "importance_loss: probs must be [N, E]; got [5]");
   // Sure of one expert: no entropy, and no gradient that is no number.
   const auto sure =
@@ -296,18 +296,18 @@ TEST(LossRules, LoadIsThatOfAPlainLoop) {
   auto lacking = routing;
   lacking.noise_std = torch::Tensor();
   const std::string noise = "load_loss: needs a router with Gaussian noise, in training";
-  EXPECT_EQ(refused([&] { load_loss(lacking); }), noise);
+  EXPECT_EQ(refusal([&] { load_loss(lacking); }), noise);
   lacking = routing;
   lacking.clean_logits = torch::Tensor();
-  EXPECT_EQ(refused([&] { load_loss(lacking); }), noise);
+  EXPECT_EQ(refusal([&] { load_loss(lacking); }), noise);
   lacking = routing;
   lacking.expert_index = torch::Tensor();
-  EXPECT_EQ(refused([&] { load_loss(lacking); }),
+  EXPECT_EQ(refusal([&] { load_loss(lacking); }),
             "load_loss: needs a router that sends every token to K experts");
   auto all = route(clean, 5);
   all.clean_logits = clean;
   all.noise_std = size;
-  EXPECT_EQ(refused([&] { load_loss(all); }), "load_loss: needs top_k < num_experts; got 5 of 5");
+  EXPECT_EQ(refusal([&] { load_loss(all); }), "load_loss: needs top_k < num_experts; got 5 of 5");
 }
 
 TEST(LossRules, LoadWantsNoiseAndAChoiceInEveryRouter) {
@@ -319,7 +319,7 @@ TEST(LossRules, LoadWantsNoiseAndAChoiceInEveryRouter) {
     for (const auto& options : routers) {
       site.layers.push_back(loss_layer(loss_router(options), nullptr));
     }
-    return refused([&] { check_load_loss({load}, site, "loss"); });
+    return refusal([&] { check_load_loss({load}, site, "loss"); });
   };
   const std::string wanted =
       "loss.load = 0.5 wants a router with noise = \"gaussian\" and a top_k below its number of "
@@ -349,7 +349,7 @@ TEST(LossRules, SimilarityIsOfDistancesAndRefusesOtherShapes) {
   const std::string wanted =
       "sample_similarity_loss: probs must be [N, E] and distance [N, N]; got ";
   const auto told = [&](const torch::Tensor& probs, const torch::Tensor& of) {
-    return refused([&] { sample_similarity_loss(probs, of, {1, 1}); });
+    return refusal([&] { sample_similarity_loss(probs, of, {1, 1}); });
   };
   const auto probs = torch::full({5, 2}, 0.5);
   EXPECT_EQ(told(probs, distance), kLossTaken);
@@ -382,7 +382,7 @@ TEST(LossRules, SimilarityRefusesOptionsWithoutEffect) {
   const LossSite site{{loss_layer(loss_router(LinearRouterOptions(5, 4)), nullptr)}};
   const auto told = [&](double same, double different, SimilarityScale scale, bool relative,
                         const LossSite& of) {
-    return refused([&] { check_similarity_loss({same, different, scale, relative}, of, "loss"); });
+    return refusal([&] { check_similarity_loss({same, different, scale, relative}, of, "loss"); });
   };
   const auto mean = SimilarityLossOptions{}.scale;
   const auto other =
@@ -404,14 +404,14 @@ TEST(LossRules, ACoefficientIsRefusedWhereNothingLearns) {
   const LossSite told{{loss_layer(nullptr, nullptr), loss_layer(oracle, nullptr)}};
   const LossSite mixed{{loss_layer(oracle, nullptr), loss_layer(linear, nullptr)}};
   const std::string learns = " = 0.5: the model has no router that learns; wanted 0";
-  EXPECT_EQ(refused([&] { check_router_learns(0.5, told, "k"); }), "k" + learns);
-  EXPECT_EQ(refused([&] { check_router_learns(0, told, "k"); }), kLossTaken);
-  EXPECT_EQ(refused([&] { check_router_learns(0.5, mixed, "k"); }), kLossTaken);
-  EXPECT_EQ(refused([&] { check_entropy_loss({0.5}, told, "loss"); }), "loss.entropy" + learns);
-  EXPECT_EQ(refused([&] { check_importance_loss({0.5}, told, "loss"); }),
+  EXPECT_EQ(refusal([&] { check_router_learns(0.5, told, "k"); }), "k" + learns);
+  EXPECT_EQ(refusal([&] { check_router_learns(0, told, "k"); }), kLossTaken);
+  EXPECT_EQ(refusal([&] { check_router_learns(0.5, mixed, "k"); }), kLossTaken);
+  EXPECT_EQ(refusal([&] { check_entropy_loss({0.5}, told, "loss"); }), "loss.entropy" + learns);
+  EXPECT_EQ(refusal([&] { check_importance_loss({0.5}, told, "loss"); }),
             "loss.importance" + learns);
-  EXPECT_EQ(refused([&] { check_router_z_loss({0.5}, told, "loss"); }), "loss.router_z" + learns);
-  EXPECT_EQ(refused([&] { check_load_loss({0.5}, told, "loss"); }), "loss.load" + learns);
+  EXPECT_EQ(refusal([&] { check_router_z_loss({0.5}, told, "loss"); }), "loss.router_z" + learns);
+  EXPECT_EQ(refusal([&] { check_load_loss({0.5}, told, "loss"); }), "loss.load" + learns);
 }
 
 TEST(LossRules, EachIsItsNameTimesItsCoefficient) {
@@ -441,7 +441,7 @@ TEST(LossRules, ALossWithoutGradientIsRefusedAndARoutersOwnComesLast) {
   const auto samples = torch::zeros({2, 1});
   auto calm = route(loss_normal({2, 3}, 1));
   auto learning = route(loss_normal({2, 3}, 1).requires_grad_());
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               aux_losses({learning, samples}, {constant("idle")});
             }),
             "aux loss \"idle\" has a coefficient but gives the router no gradient");
@@ -460,7 +460,7 @@ TEST(LossRules, ARouterThatOnlyLossesTrainWantsOne) {
   const LossSite site{
       {loss_layer(nullptr, nullptr), loss_layer(common, nullptr), loss_layer(alone, nullptr)}};
   const auto told = [&](const std::vector<AuxLoss>& losses) {
-    return refused([&] { check_aux_only(site, losses); });
+    return refusal([&] { check_aux_only(site, losses); });
   };
   const std::string wanted =
       "layer \"moe\": aux_only = true wants a loss on routing, of which the recipe has none: "

@@ -17,7 +17,7 @@
 #include "moekit/nn/routers/task_routers.h"
 #include "moekit/nn/routers/trunk.h"
 #include "moekit/tensor/generator.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::nn {
 namespace {
@@ -26,7 +26,7 @@ const std::string kRouterTaken = "nothing was thrown";
 
 template <typename Router, typename Options>
 std::string router_refused(const Options& options) {
-  return refused([&] { Router router(options); });
+  return refusal([&] { Router router(options); });
 }
 
 LayerSite vectors_site(int64_t size, int64_t experts) {
@@ -71,13 +71,13 @@ TEST(RouterRefusals, OfTheLinearRouter) {
             "LinearRouter: weight_norm wants combine_weights = \"probs\" or \"clean_probs\"; got "
             "\"logits\"");
   LinearRouter router(O(3, 4));
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               router->forward(torch::zeros({2, 4}), {});
             }),
             "LinearRouter: tokens must be [N, 3]; got [2, 4]");
-  EXPECT_EQ(refused([&] { router->forward(torch::zeros({3}), {}); }),
+  EXPECT_EQ(refusal([&] { router->forward(torch::zeros({3}), {}); }),
             "LinearRouter: tokens must be [N, 3]; got [3]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               router->forward(torch::zeros({2, 2, 3}), {});
             }),
             "LinearRouter: tokens must be [N, 3]; got [2, 2, 3]");
@@ -87,7 +87,7 @@ TEST(RouterRefusals, OfTheLinearRouter) {
   const auto with = [&](const torch::Tensor& before) {
     RouterContext context;
     context.previous_logits = before;
-    return refused([&] { residual->forward(torch::zeros({2, 3}), context); });
+    return refusal([&] { residual->forward(torch::zeros({2, 3}), context); });
   };
   EXPECT_EQ(with(torch::zeros({2, 5})), kRouterTaken);
   EXPECT_EQ(with({}), wanted + "none");
@@ -96,12 +96,12 @@ TEST(RouterRefusals, OfTheLinearRouter) {
   EXPECT_EQ(with(torch::zeros({2, 4})), wanted + "[2, 4]");
   auto site = vectors_site(3, 4);
   const LinearRouterConfig config{{}, O().residual(true)};
-  EXPECT_EQ(refused([&] { check_linear_router(config, site, "r"); }),
+  EXPECT_EQ(refusal([&] { check_linear_router(config, site, "r"); }),
             "r.residual = true has no effect: the model has no second mixture, which could take "
             "another's logits");
   site.previous_experts = 1;
-  EXPECT_EQ(refused([&] { check_linear_router(config, site, "r"); }), kRouterTaken);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] { check_linear_router(config, site, "r"); }), kRouterTaken);
+  EXPECT_EQ(refusal([&] {
               check_linear_router({{}, O().top_k(5)}, site, "r");
             }),
             "r.top_k must be 0 (all) or 1..4 (num_experts); got 5");
@@ -118,7 +118,7 @@ TEST(RouterRefusals, OfTheAttentiveRouter) {
   const auto told = [&](const torch::Tensor& tokens, const torch::Tensor& features) {
     RouterContext context;
     context.expert_features = features;
-    return refused([&] { router->forward(tokens, context); });
+    return refusal([&] { router->forward(tokens, context); });
   };
   const auto x = torch::zeros({5, 4});
   EXPECT_EQ(told(x, {}), "AttentiveRouter: needs the experts' features and got none");
@@ -134,7 +134,7 @@ TEST(RouterRefusals, OfTheAttentiveRouter) {
   auto site = vectors_site(4, 3);
   const auto checked = [&](int64_t feature_size, int64_t top_k) {
     site.feature_size = feature_size;
-    return refused([&] { check_attentive_router({{}, O().top_k(top_k)}, site, "r"); });
+    return refusal([&] { check_attentive_router({{}, O().top_k(top_k)}, site, "r"); });
   };
   EXPECT_EQ(checked(4, 3), kRouterTaken);
   EXPECT_EQ(checked(4, 4), "r.top_k must be 0 (all) or 1..3 (num_experts); got 4");
@@ -145,7 +145,7 @@ TEST(RouterRefusals, OfTheAttentiveRouter) {
             "router's 4");
   TrunkOptions trunk;
   trunk.trunk.hidden = {2};
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_attentive_router({trunk, O()}, site, "r");
             }),
             "r.trunk: this layer routes vectors, without a trunk");
@@ -157,15 +157,15 @@ TEST(RouterRefusals, OfTheBaseRouter) {
             "BaseRouter: num_experts must be at least 1; got 0");
   BaseRouter router(BaseRouterOptions(3, 4));
   RouterContext context;
-  EXPECT_EQ(refused([&] { router->forward(torch::zeros({6, 3}), context); }), kRouterTaken);
+  EXPECT_EQ(refusal([&] { router->forward(torch::zeros({6, 3}), context); }), kRouterTaken);
   context.training = true;
-  EXPECT_EQ(refused([&] { router->forward(torch::zeros({8, 3}), context); }), kRouterTaken);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] { router->forward(torch::zeros({8, 3}), context); }), kRouterTaken);
+  EXPECT_EQ(refusal([&] {
               router->forward(torch::zeros({6, 3}), context);
             }),
             "BaseRouter: 6 tokens cannot be dealt out evenly to 4 experts: the batch's tokens must "
             "be a multiple of num_experts");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               router->forward(torch::zeros({4, 2}), context);
             }),
             "BaseRouter: tokens must be [N, 3]; got [4, 2]");
@@ -188,19 +188,19 @@ TEST(RouterRefusals, OfRoutersThatWantAnAverageOfExperts) {
   EXPECT_EQ(choice(4.5), "ExpertChoice: " + wanted + "4.5");
   EXPECT_EQ(relu(4.5), "ReluRouter: " + wanted + "4.5");
   const auto site = vectors_site(3, 4);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               check_expert_choice_router(ExpertChoiceRouterOptions().experts_per_token(5), site,
                                          "r");
             }),
             "r." + wanted + "5");
   EXPECT_EQ(
-      refused([&] { check_relu_router(ReluRouterOptions().experts_per_token(5), site, "r"); }),
+      refusal([&] { check_relu_router(ReluRouterOptions().experts_per_token(5), site, "r"); }),
       "r." + wanted + "5");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               ReluRouter(ReluRouterOptions(3, 4))->forward(torch::zeros({2, 4}), {});
             }),
             "ReluRouter: tokens must be [N, 3]; got [2, 4]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               ExpertChoiceRouter(ExpertChoiceRouterOptions(3, 4))->forward(torch::zeros({3}), {});
             }),
             "ExpertChoice: tokens must be [N, 3]; got [3]");
@@ -210,11 +210,11 @@ TEST(RouterRefusals, OfTheGshardRouter) {
   EXPECT_EQ(router_refused<GshardRouter>(GshardRouterOptions(3, 2)), kRouterTaken);
   EXPECT_EQ(router_refused<GshardRouter>(GshardRouterOptions(3, 1)),
             "GshardRouter: a token goes to two experts; there is 1");
-  EXPECT_EQ(refused([&] { check_gshard_router({}, vectors_site(3, 1), "r"); }),
+  EXPECT_EQ(refusal([&] { check_gshard_router({}, vectors_site(3, 1), "r"); }),
             "r: a token goes to two experts; there is 1");
   GshardRouter router(GshardRouterOptions(3, 4));
   ExpertEdit one(torch::tensor({2}));
-  EXPECT_EQ(refused([&] { router->take_experts(one); }),
+  EXPECT_EQ(refusal([&] { router->take_experts(one); }),
             "GshardRouter: a token goes to two experts; there is 1");
   ExpertEdit two(torch::tensor({2, 0}));
   const auto rows = router->weight.detach().clone();
@@ -222,7 +222,7 @@ TEST(RouterRefusals, OfTheGshardRouter) {
   two.commit();
   EXPECT_EQ(router->options.num_experts(), 2);
   EXPECT_TRUE(torch::equal(router->weight, torch::stack({rows[2], rows[0]})));
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               router->forward(torch::zeros({2, 4}), {});
             }),
             "GshardRouter: tokens must be [N, 3]; got [2, 4]");
@@ -239,7 +239,7 @@ TEST(RouterRefusals, OfTheHashRouter) {
   const auto told = [&](const torch::Tensor& id) {
     RouterContext context;
     context.token_id = id;
-    return refused([&] { router->forward(torch::zeros({2, 3}), context); });
+    return refusal([&] { router->forward(torch::zeros({2, 3}), context); });
   };
   const std::string needed = "HashRouter: needs the id of every token";
   EXPECT_EQ(told(torch::tensor({0, 4})), kRouterTaken);
@@ -255,7 +255,7 @@ TEST(RouterRefusals, OfTheHashRouter) {
   auto site = vectors_site(3, 2);
   const auto checked = [&](int64_t vocabulary) {
     site.vocabulary_size = vocabulary;
-    return refused([&] { check_hash_router({}, site, "r"); });
+    return refusal([&] { check_hash_router({}, site, "r"); });
   };
   EXPECT_EQ(checked(1), kRouterTaken);
   EXPECT_EQ(checked(0),
@@ -272,7 +272,7 @@ TEST(RouterRefusals, OfTheOracleRouter) {
   EXPECT_EQ(told({{0}, {2}, {1, 2}}), "OracleRouter: task 2 is in group 1 and in group 2");
   OracleRouter router(OracleRouterOptions(Groups{{4}, {}, {0, 2}}));
   const auto routed = [&](const torch::Tensor& task) {
-    return refused([&] { router->forward(torch::zeros({2, 1}), task_context(task)); });
+    return refusal([&] { router->forward(torch::zeros({2, 1}), task_context(task)); });
   };
   const std::string needed = "OracleRouter: needs one int64 task id a token";
   EXPECT_EQ(routed(torch::tensor({4, 0})), kRouterTaken);
@@ -300,7 +300,7 @@ TEST(RouterRefusals, OfTheOracleRouter) {
   const auto after = router->forward(torch::zeros({2, 1}), task_context(torch::tensor({4, 2})));
   EXPECT_TRUE(torch::equal(after.probs, torch::tensor({{0.F, 1.F}, {1.F, 0.F}})));
   ExpertEdit twice(torch::tensor({1, 1}));
-  EXPECT_EQ(refused([&] { router->take_experts(twice); }),
+  EXPECT_EQ(refusal([&] { router->take_experts(twice); }),
             "OracleRouter: task 4 is in group 0 and in group 1");
 }
 
@@ -308,7 +308,7 @@ TEST(RouterRefusals, OfTheOracleRoutersGroupsInARecipe) {
   auto site = vectors_site(3, 2);
   site.num_tasks = 3;
   const auto told = [&](const OracleRouterOptions::Groups& groups) {
-    return refused([&] { check_oracle_router(OracleRouterOptions(groups), site, "r"); });
+    return refusal([&] { check_oracle_router(OracleRouterOptions(groups), site, "r"); });
   };
   EXPECT_EQ(told({{0, 2}, {1}}), kRouterTaken);
   EXPECT_EQ(told({{0, 1, 2}}), "r.groups: wants one group of labels an expert, 2; got 1");
@@ -342,9 +342,9 @@ TEST(RouterRefusals, OfTheScoredRouter) {
   EXPECT_EQ(told(O(3, 1).top_k(1)), kRouterTaken);
   EXPECT_EQ(told(O(3, 4).group_score(GroupScore::kLargest)),
             "ScoredRouter: group_score has no effect with num_groups = 1");
-  EXPECT_EQ(refused([&] { check_scored_router(O().top_k(3), vectors_site(3, 2), "r"); }),
+  EXPECT_EQ(refusal([&] { check_scored_router(O().top_k(3), vectors_site(3, 2), "r"); }),
             "r.top_k must be 1..2; got 3");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               ScoredRouter(O(3, 4))->forward(torch::zeros({2, 4}), {});
             }),
             "ScoredRouter: tokens must be [N, 3]; got [2, 4]");
@@ -362,16 +362,16 @@ TEST(RouterRefusals, OfTaskRouters) {
   EXPECT_EQ(told(List{linear(4), linear(6), linear(5)}),
             "TaskRouters: task 2 has a router of 5 experts, task 1 one of 6");
   TaskRouters routers(List{linear(4), linear(6)});
-  EXPECT_EQ(refused([&] { routers->set_active(-1); }), "TaskRouters: task -1; there are 2");
-  EXPECT_EQ(refused([&] { routers->set_active(2); }), "TaskRouters: task 2; there are 2");
+  EXPECT_EQ(refusal([&] { routers->set_active(-1); }), "TaskRouters: task -1; there are 2");
+  EXPECT_EQ(refusal([&] { routers->set_active(2); }), "TaskRouters: task 2; there are 2");
   routers->set_active(1);
   EXPECT_EQ(routers->active_task(), 1);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               routers->forward(torch::zeros({2, 3}), {});
             }),
             "TaskRouters: the router of task 1 knows 6 experts, and there are 4");
   ExpertEdit edit(torch::tensor({0, 1}));
-  EXPECT_EQ(refused([&] { routers->take_experts(edit); }),
+  EXPECT_EQ(refusal([&] { routers->take_experts(edit); }),
             "TaskRouters: experts of a pool that grows cannot be taken");
 }
 
@@ -379,7 +379,7 @@ TEST(RouterRefusals, OfTrunks) {
   LayerSite images;
   images.input = {2, 8, 12};
   const auto told = [](const TrunkOptions& options, const LayerSite& site) {
-    return refused([&] { check_trunk(options, site, "r"); });
+    return refusal([&] { check_trunk(options, site, "r"); });
   };
   TrunkOptions sums;
   sums.input = RouterInput::kPatchSum;
@@ -436,15 +436,15 @@ TEST(Trunks, GiveWhatTheySay) {
   EXPECT_TRUE(none.module.is_empty());
   EXPECT_EQ(none.size, 6);
   PatchSum patches(4);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               patches->forward(torch::zeros({1, 2, 8, 10}));
             }),
             "PatchSum: images must be [N, C, H, W] with H and W multiples of 4; got [1, 2, 8, 10]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               patches->forward(torch::zeros({1, 2, 6, 8}));
             }),
             "PatchSum: images must be [N, C, H, W] with H and W multiples of 4; got [1, 2, 6, 8]");
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(refusal([&] {
               patches->forward(torch::zeros({2, 4, 8}));
             }),
             "PatchSum: images must be [N, C, H, W] with H and W multiples of 4; got [2, 4, 8]");

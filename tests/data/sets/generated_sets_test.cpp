@@ -7,7 +7,7 @@
 #include "moekit/data/sets/soft_routed_teacher.h"
 #include "moekit/data/sets/synthetic_clusters.h"
 #include "moekit/tensor/generator.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -17,7 +17,7 @@ template <typename Options, typename Change>
 std::string options_refused(Change change) {
   Options options;
   change(options);
-  return refused([&] { options.check("o"); });
+  return moekit::refusal([&] { options.check("o"); });
 }
 
 const std::string kTaken = "nothing was thrown";
@@ -88,7 +88,7 @@ TEST(ClusterPatchRules, TheSetTellsWhatItIs) {
   EXPECT_EQ(set.train.images.scalar_type(), torch::kFloat32);
   EXPECT_EQ(set.directions.at("label").sizes().vec(), (std::vector<int64_t>{3, 7}));
   EXPECT_EQ(set.directions.at("centre").sizes().vec(), (std::vector<int64_t>{3, 7}));
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] {
               options.noise = -1;
               make_cluster_patch(options, 2);
             }),
@@ -144,9 +144,9 @@ TEST(SoftRoutedRules, AreToldWithTheirValues) {
   EXPECT_EQ(samples.substr(0, 69),
             "o.num_train = 1000000000000: [1000000000000, 20] of 4 byte(s) take 8e");
   const auto generator = tensor::make_generator(1);
-  EXPECT_EQ(refused([&] { make_teacher(0, 7, SoftGate::kSigmoid, generator); }),
+  EXPECT_EQ(moekit::refusal([&] { make_teacher(0, 7, SoftGate::kSigmoid, generator); }),
             "soft-routed teacher: pairs must be 1..dim/2 = 1..3; got 0");
-  EXPECT_EQ(refused([&] { make_teacher(4, 7, SoftGate::kSigmoid, generator); }),
+  EXPECT_EQ(moekit::refusal([&] { make_teacher(4, 7, SoftGate::kSigmoid, generator); }),
             "soft-routed teacher: pairs must be 1..dim/2 = 1..3; got 4");
 }
 
@@ -222,7 +222,7 @@ TEST(SoftRoutedRules, TheSetTellsWhatItIs) {
   EXPECT_TRUE(torch::equal(x, make_soft_routed_set(options, 3).train.images));
   EXPECT_FALSE(torch::equal(x, make_soft_routed_set(options, 4).train.images));
   options.pairs = 5;
-  EXPECT_EQ(refused([&] { make_soft_routed_set(options, 3); }),
+  EXPECT_EQ(moekit::refusal([&] { make_soft_routed_set(options, 3); }),
             "soft-routed-teacher.pairs must be 1..dim/2 = 1..4; got 5");
 }
 
@@ -287,7 +287,7 @@ TEST(ClusterImageRules, NoiseHasItsSpreadAndTheNumbersStayWithinBytes) {
   EXPECT_NEAR(bright.std().item<double>(), 0.05 * 255, 0.3);
   const auto dark = images.select(2, 1);  // half of it is cut at 0
   EXPECT_NEAR(dark.mean().item<double>(), 0.05 * 255 / std::sqrt(2 * M_PI), 0.3);
-  EXPECT_EQ(refused([&] {
+  EXPECT_EQ(moekit::refusal([&] {
               options.noise = -1;
               make_cluster_images(options, 3);
             }),

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "moekit/data/sets/joined.h"
-#include "tests/support/refused.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::data {
 namespace {
@@ -58,11 +58,12 @@ TEST(JoinedSets, RefuseClassesThatAreNotThereAndImagesOfTwoShapes) {
   const auto a = set_of("a", {"zero", "one", "two"}, told_apart({0}, 1), told_apart({0}, 1));
   auto b = a;
   b.name = "b";
-  EXPECT_EQ(refused([&] { join_datasets(a, {3}, b, {0}); }), "join_datasets: class 3; there are 3");
-  EXPECT_EQ(refused([&] { join_datasets(a, {0}, b, {-1}); }),
+  EXPECT_EQ(moekit::refusal([&] { join_datasets(a, {3}, b, {0}); }),
+            "join_datasets: class 3; there are 3");
+  EXPECT_EQ(moekit::refusal([&] { join_datasets(a, {0}, b, {-1}); }),
             "join_datasets: class -1; there are 3");
   b.train.images = torch::zeros({1, 2, 3, 3}, torch::kUInt8);
-  EXPECT_EQ(refused([&] { join_datasets(a, {0}, b, {0}); }),
+  EXPECT_EQ(moekit::refusal([&] { join_datasets(a, {0}, b, {0}); }),
             "join_datasets: a has images [2, 2, 3], b [2, 3, 3]");
 }
 
