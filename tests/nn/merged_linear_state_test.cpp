@@ -15,14 +15,14 @@
 namespace moekit::nn {
 namespace {
 
-struct BankCase {
+struct KeptCase {
   int64_t inputs = 5, outputs = 4, experts = 7, top_k = 3;
   bool bias = true;
   RouterNoise noise = RouterNoise::kNone;
   MergedLinearOptions options = {};
 };
 
-MergedLinear merged_layer(const BankCase& c) {
+MergedLinear merged_layer(const KeptCase& c) {
   torch::manual_seed(6);
   return MergedLinear(std::make_shared<LinearRouterImpl>(LinearRouterOptions(c.inputs, c.experts)
                                                              .top_k(c.top_k)
@@ -34,7 +34,7 @@ MergedLinear merged_layer(const BankCase& c) {
 }
 
 /// In evaluation mode, on the merged path.
-MergedLinear keeping_layer(BankCase c) {
+MergedLinear keeping_layer(KeptCase c) {
   c.options.path(LinearPath::kMerged);
   auto layer = merged_layer(c);
   layer->eval();
@@ -43,7 +43,7 @@ MergedLinear keeping_layer(BankCase c) {
 
 TEST(MergedLinearState, KeepsMergedWeightsOfExpertsWithoutABias) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.bias = false;
   auto layer = keeping_layer(c);
   const auto x = torch::randn({1, 6, 5});
@@ -75,7 +75,7 @@ TEST(MergedLinearState, MergesAnewWhereABiasCameOrWent) {
 
 TEST(MergedLinearState, MergesAnewForOtherExpertsOfTheSameWeight) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.top_k = 1;  // the weight is always 1
   auto layer = keeping_layer(c);
   auto router = std::dynamic_pointer_cast<LinearRouterImpl>(layer->router);
@@ -95,7 +95,7 @@ TEST(MergedLinearState, MergesAnewForOtherExpertsOfTheSameWeight) {
 
 TEST(MergedLinearState, MergesAnewForOtherWeightsOfTheSameExpertsAndOtherTypes) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.top_k = 7;
   auto layer = keeping_layer(c);
   const auto x = torch::randn({1, 6, 5});
@@ -109,7 +109,7 @@ TEST(MergedLinearState, MergesAnewForOtherWeightsOfTheSameExpertsAndOtherTypes) 
 }
 
 TEST(MergedLinearState, KeepsNothingOfParametersThatCountNoChanges) {
-  BankCase c;
+  KeptCase c;
   c.options.path(LinearPath::kMerged);
   const torch::NoGradGuard no_grad;
   for (const bool of_weight : {true, false}) {
@@ -151,7 +151,7 @@ TEST(MergedLinearState, AKeptWeightDecidesThePathOnlyWhereItMay) {
 
 TEST(MergedLinearState, ATasksWeightsAreMergedUpToTheLimitInBytes) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.options.unit(GateUnit::kTask);
   auto layer = merged_layer(c);
   const auto task = torch::randn({5});
@@ -174,7 +174,7 @@ TEST(MergedLinearState, TakesThePathThatTheCostModelSaysForItsSizes) {
   std::set<LinearPath> seen;
   for (const auto& [inputs, outputs] : {std::pair<int64_t, int64_t>{40, 9}, {9, 40}, {6, 90}}) {
     for (const int64_t top_k : {2, 3, 7}) {
-      BankCase c;
+      KeptCase c;
       c.inputs = inputs;
       c.outputs = outputs;
       c.top_k = top_k;
@@ -196,7 +196,7 @@ TEST(MergedLinearState, TakesThePathThatTheCostModelSaysForItsSizes) {
 
 TEST(MergedLinearState, NoiseIsOfTheGivenGeneratorAndOfTraining) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.noise = RouterNoise::kGaussian;
   auto layer = merged_layer(c);
   const auto x = torch::randn({3, 6, 5});
@@ -215,7 +215,7 @@ TEST(MergedLinearState, NoiseIsOfTheGivenGeneratorAndOfTraining) {
 }
 
 TEST(MergedLinearState, DrawsAllItsParametersFromOneGenerator) {
-  BankCase c;
+  KeptCase c;
   c.options.unit(GateUnit::kTask).num_tasks(40).task_size(5).token_reduction(2);
   auto layer = merged_layer(c);
   const auto before = layer->task_vectors.detach().clone();
@@ -260,7 +260,7 @@ TEST(MergedLinearState, SaysWhichSequenceEachGateIsOf) {
 TEST(MergedLinearState, PaddingThatIsInTheMeanGoesThroughTheTokenBlockFirst) {
   const torch::NoGradGuard no_grad;
   for (const bool padding : {true, false}) {
-    BankCase c;
+    KeptCase c;
     c.options.mean_over_padding(padding).token_reduction(2);
     auto layer = merged_layer(c);
     layer->token_block->up.normal_();
@@ -284,7 +284,7 @@ TEST(MergedLinearState, PaddingThatIsInTheMeanGoesThroughTheTokenBlockFirst) {
 
 TEST(MergedLinearState, CountsBlockRouterMergeAndExperts) {
   const torch::NoGradGuard no_grad;
-  BankCase c;
+  KeptCase c;
   c.top_k = 7;
   c.options.token_reduction(2).path(LinearPath::kMerged);
   auto layer = merged_layer(c);
@@ -308,7 +308,7 @@ TEST(MergedLinearState, CountsBlockRouterMergeAndExperts) {
 
 TEST(MergedLinearState, MergedWeightsAreTheSumsTheyAreSaidToBe) {
   const auto check = [](bool bias, int64_t top_k) {
-    BankCase c;
+    KeptCase c;
     c.bias = bias;
     c.top_k = top_k;
     auto layer = merged_layer(c);
