@@ -170,6 +170,7 @@ TEST(LayerRefusals, OfTheFusedNetwork) {
       {why(x, good, Activation::kTanh), "activation tanh has no kernel"},
       {why(x[0], good), "tokens are [5]; the kernels take [N, D]"},
       {why(x.unsqueeze(0), good), "tokens are [1, 4, 5]; the kernels take [N, D]"},
+      {why(x.to(torch::kMeta), good), "tokens are on meta"},
       {why(x.to(torch::kFloat64), good), "tokens are double; the kernels take float"},
   });
   using Member = torch::Tensor FfnParameters::*;
@@ -179,6 +180,8 @@ TEST(LayerRefusals, OfTheFusedNetwork) {
     auto wide = good;
     wide.*member = (wide.*member).to(torch::kFloat64);
     EXPECT_EQ(why(x, wide), "parameters are double; the kernels take float");
+    wide.*member = (good.*member).to(torch::kMeta);
+    EXPECT_EQ(why(x, wide), "parameters are on meta");
     auto turned = good;
     turned.*member = (turned.*member).transpose(-1, -2).contiguous().transpose(-1, -2);
     EXPECT_EQ(why(x, turned), "parameters are not contiguous");

@@ -72,6 +72,10 @@ TEST(Refusals, OfAttention) {
   EXPECT_EQ(why_attention_not_fused(wide, x, x), "the kernel takes float32");
   EXPECT_EQ(why_attention_not_fused(x, wide, x), "the kernel takes float32");
   EXPECT_EQ(why_attention_not_fused(x, x, wide), "the kernel takes float32");
+  const auto elsewhere = x.to(torch::kMeta);
+  EXPECT_EQ(why_attention_not_fused(elsewhere, x, x), "the kernel runs on the CPU");
+  EXPECT_EQ(why_attention_not_fused(x, elsewhere, x), "the kernel runs on the CPU");
+  EXPECT_EQ(why_attention_not_fused(x, x, elsewhere), "the kernel runs on the CPU");
 }
 
 TEST(Refusals, OfConvolutionsWithAPool) {
@@ -113,6 +117,7 @@ TEST(Refusals, OfConvolutionsWithAPool) {
   EXPECT_FALSE(can_fuse_conv3x3(torch::zeros({3, 1, 3, 5}), 3, 0));
   EXPECT_FALSE(can_fuse_conv3x3(torch::zeros({3, 1, 4, 3}), 3, 0));
   EXPECT_FALSE(can_fuse_conv3x3(x.to(torch::kFloat64), 3, 0));
+  EXPECT_FALSE(can_fuse_conv3x3(x.to(torch::kMeta), 3, 0));
   EXPECT_FALSE(can_fuse_conv3x3(torch::zeros({3, 1, 5, 4}).transpose(2, 3), 3, 0));
   EXPECT_FALSE(can_fuse_conv3x3(x.clone().requires_grad_(), 3, 0));
 }
