@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
+
 #include "moekit/core/error.h"
 #include "moekit/kernels/attention/attention.h"
 #include "moekit/nn/rms_norm.h"
 #include "moekit/nn/rotary.h"
 #include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -211,6 +214,141 @@ TEST(RmsNorm, DividesByTheRootOfTheMeanSquare) {
   EXPECT_NEAR(out[0][1].item<double>(), 8 / root, 1e-6);
   EXPECT_EQ(out[1].abs().sum().item<double>(), 0);
   EXPECT_THROW(rms_norm(x, torch::ones({3}), 0), ArgumentError);
+}
+
+TEST(CausalAttention, TakesTensorsHoweverTheyLieInMemory) {
+  const auto q = drawn({2, 5, 4, 6}, 1);
+  const auto k = drawn({2, 7, 2, 6}, 2);
+  const auto v = drawn({2, 7, 2, 3}, 3);
+  const auto g = drawn({2, 5, 4, 3}, 4);
+  const auto run = [&](const std::vector<torch::Tensor>& x) {
+    std::vector<torch::Tensor> leaves;
+    for (const auto& t : x) leaves.push_back(t.detach().requires_grad_());
+    auto out =
+        torch::autograd::grad({causal_attention(leaves[0], leaves[1], leaves[2], {})}, leaves, {g});
+    out.push_back(causal_attention(x[0], x[1], x[2], {}));
+    return out;
+  };
+  const auto want = run({q, k, v});
+  // The same numbers with other strides.
+  const auto copied_to = [](const torch::Tensor& place, const torch::Tensor& x) {
+    place.copy_(x);
+    return place;
+  };
+  using Layout = std::function<torch::Tensor(const torch::Tensor&)>;
+  const auto wider = [](const torch::Tensor& x, int64_t dim) {
+    auto sizes = x.sizes().vec();
+    sizes[static_cast<size_t>(dim)] += 3;
+    return torch::zeros(sizes).narrow(dim, 1, x.size(dim));
+  };
+  const std::vector<Layout> layouts{
+      [](const torch::Tensor& x) { return x.transpose(2, 3).contiguous().transpose(2, 3); },
+      [](const torch::Tensor& x) { return x.transpose(1, 2).contiguous().transpose(1, 2); },
+      [](const torch::Tensor& x) { return x.transpose(0, 1).contiguous().transpose(0, 1); },
+      [&](const torch::Tensor& x) { return copied_to(wider(x, 1), x); },
+      [&](const torch::Tensor& x) { return copied_to(wider(x, 2), x); },
+      [&](const torch::Tensor& x) { return copied_to(wider(x, 3), x); },
+  };
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    for (size_t which = 0; which < 3; ++which) {
+      std::vector<torch::Tensor> x{q, k, v};
+      x[which] = layouts[i](x[which]);
+      const auto got = run(x);
+      for (size_t j = 0; j < got.size(); ++j) {
+        EXPECT_TRUE(torch::allclose(got[j], want[j], 1e-5, 1e-6))
+            << i << ", " << which << ", " << j;
+      }
+    }
+  }
+  // One row for all positions.
+  const auto same = k.narrow(1, 0, 1).expand({2, 7, 2, 6});
+  EXPECT_TRUE(torch::equal(causal_attention(q, same, v, {}),
+                           causal_attention(q, same.contiguous(), v, {})));
+}
+
+TEST(CausalAttention, IsThePlainLoop) {
+  // H = 4 query heads on 2 key heads; queries are the last 3 of 5 positions.
+  const auto q = drawn({2, 3, 4, 6}, 1);
+  const auto k = drawn({2, 5, 2, 6}, 2);
+  const auto v = drawn({2, 5, 2, 7}, 3);
+  AttentionSettings settings;
+  settings.scale = 0.6;
+  auto want = torch::zeros({2, 3, 4, 7});
+  settings.first = torch::tensor({{0, 1, 5}, {2, 3, 4}}, torch::kInt);
+  for (int64_t b = 0; b < 2; ++b) {
+    for (int64_t t = 0; t < 3; ++t) {
+      for (int64_t h = 0; h < 4; ++h) {
+        const auto first = settings.first[b][t].item<int64_t>();
+        const int64_t count = t + 3 - first;
+        if (count <= 0) continue;
+        const auto keys = k[b].narrow(0, first, count).select(1, h / 2);
+        const auto values = v[b].narrow(0, first, count).select(1, h / 2);
+        want[b][t][h] = torch::softmax(keys.mv(q[b][t][h]) * 0.6, 0).matmul(values);
+      }
+    }
+  }
+  for (const bool fused : {true, false}) {
+    settings.fused = fused;
+    EXPECT_TRUE(torch::allclose(causal_attention(q, k, v, settings), want, 1e-5, 1e-6)) << fused;
+    // And short types, computed in float.
+    const auto half = [](const torch::Tensor& x) { return x.to(torch::kBFloat16); };
+    const auto narrow = causal_attention(half(q), half(k), half(v), settings);
+    EXPECT_EQ(narrow.scalar_type(), torch::kBFloat16);
+    const auto exact = composed_attention(half(q).to(torch::kFloat), half(k).to(torch::kFloat),
+                                          half(v).to(torch::kFloat), settings);
+    EXPECT_TRUE(torch::equal(narrow, half(exact)));
+  }
+}
+
+TEST(CausalAttention, TheKernelCountsPairsThatAreSeenAndOperationsAll) {
+  const auto q = drawn({2, 3, 4, 6}, 1);
+  const auto k = drawn({2, 5, 2, 6}, 2);
+  const auto v = drawn({2, 5, 2, 7}, 3);
+  const auto count = [&](bool fused) {
+    AttentionSettings settings;
+    settings.fused = fused;
+    const tensor::OperationCounter counter;
+    causal_attention(q, k, v, settings);
+    return counter.total();
+  };
+  EXPECT_EQ(count(true), 2 * (2 * 4 * (3 + 4 + 5)) * (6 + 7));
+  EXPECT_EQ(count(false), 2 * (2 * 4 * 3 * 5) * (6 + 7));
+}
+
+TEST(Rotary, TurnsEveryHeadByItsPosition) {
+  const auto x = drawn({2, 3, 5, 7}, 4);
+  const auto table = rotary_table(9, 4, 50);
+  ASSERT_EQ(table.cosine.sizes(), (std::vector<int64_t>{9, 2}));
+  const auto out = apply_rotary(x, table, 6);
+  for (int64_t t = 0; t < 3; ++t) {
+    for (int64_t pair = 0; pair < 2; ++pair) {
+      const double angle =
+          static_cast<double>(6 + t) * std::pow(50.0, -static_cast<double>(pair) / 2);
+      const auto a = x.select(1, t).select(2, pair), b = x.select(1, t).select(2, pair + 2);
+      const auto got = out.select(1, t);
+      EXPECT_TRUE(torch::allclose(got.select(2, pair), a * std::cos(angle) - b * std::sin(angle),
+                                  1e-4, 1e-5));
+      EXPECT_TRUE(torch::allclose(got.select(2, pair + 2),
+                                  b * std::cos(angle) + a * std::sin(angle), 1e-4, 1e-5));
+    }
+  }
+  EXPECT_TRUE(torch::equal(out.narrow(3, 4, 3), x.narrow(3, 4, 3)));
+  EXPECT_EQ(apply_rotary(x.narrow(3, 0, 4), table, 0).size(3), 4);
+  const auto narrow = apply_rotary(x.to(torch::kBFloat16), table, 6);
+  EXPECT_EQ(narrow.scalar_type(), torch::kBFloat16);
+}
+
+TEST(RmsNorm, KeepsTypesAndItsWeightStartsAtOne) {
+  RmsNorm norm(3, 0.25);
+  EXPECT_TRUE(torch::equal(norm->weight, torch::ones({3})));
+  EXPECT_EQ(norm->parameters().size(), 1U);
+  const auto x = torch::tensor({{{1.0F, 2.0F, 5.0F}}, {{-3.0F, 0.5F, 4.0F}}});
+  const auto want = x / (x.square().sum(-1, true) / 3 + 0.25).sqrt();
+  EXPECT_TRUE(torch::allclose(norm->forward(x), want, 1e-5, 1e-6));
+  const auto narrow = rms_norm(x.to(torch::kBFloat16), norm->weight, 0.25);
+  EXPECT_EQ(narrow.scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(torch::equal(narrow, want.to(torch::kBFloat16)));
+  EXPECT_EQ(rms_norm(x.to(torch::kFloat64), norm->weight, 0.25).scalar_type(), torch::kFloat64);
 }
 
 }  // namespace

@@ -341,5 +341,48 @@ TEST(Packing, PacksAllOfAModelOrNothing) {
   EXPECT_THROW(pack_networks(empty, kernels::WeightFormat::kF32), ArgumentError);
 }
 
+TEST(BitLinear, CodesKeepTheTypeAndCarryTheGradientOfTheRatio) {
+  for (const auto type : {torch::kFloat32, torch::kFloat64, torch::kBFloat16}) {
+    for (const auto levels : {WeightLevels::kTernary, WeightLevels::kBinary}) {
+      const auto weight = normal_of({2, 3, 4, 5}, 20).to(type).requires_grad_();
+      const auto codes = weight_codes(weight, levels);
+      EXPECT_EQ(codes.values.scalar_type(), type);
+      EXPECT_EQ(codes.scale.scalar_type(), type);
+      ASSERT_EQ(codes.scale.sizes(), (std::vector<int64_t>{2, 3, 1, 1}));
+      EXPECT_FALSE(codes.scale.requires_grad());
+      const auto mean = weight.detach().abs().to(torch::kFloat32).mean({2, 3}, true);
+      EXPECT_TRUE(torch::allclose(codes.scale.to(torch::kFloat32), mean, 1e-2, 1e-3));
+      codes.values.sum().backward();
+      EXPECT_EQ(weight.grad().scalar_type(), type);
+      EXPECT_TRUE(torch::allclose(weight.grad(), (1 / codes.scale).expand_as(weight), 1e-2));
+    }
+    const auto rows = normal_of({3, 7}, 21).to(type).requires_grad_();
+    const auto codes = row_codes(rows);
+    const auto normalized = normalized_row_codes(rows);
+    EXPECT_TRUE(codes.values.equal(normalized.values));
+    for (const auto& made : {codes, normalized}) {
+      EXPECT_EQ(made.values.scalar_type(), type);
+      EXPECT_EQ(made.scale.scalar_type(), type);
+      EXPECT_FALSE(made.scale.requires_grad());
+      EXPECT_TRUE(made.values.requires_grad());
+    }
+    EXPECT_TRUE(torch::allclose(codes.scale, rows.detach().abs().amax(1, true) / 127));
+  }
+}
+
+TEST(BitLinear, IsTheProductOfWhatCodesStandForWithAndWithoutTheNorm) {
+  for (const auto levels : {WeightLevels::kTernary, WeightLevels::kBinary}) {
+    for (const bool norm : {true, false}) {
+      BitLinear map(BitLinearOptions(12, 7).levels(levels).norm(norm));
+      EXPECT_EQ(map->weight.abs().max().item<double>(), 0);  // until it is drawn
+      map->weight.data().copy_(normal_of({7, 12}, 22));
+      const auto x = normal_of({2, 3, 12}, 23, 4);
+      const auto rows = norm ? normalized_row_codes(x) : row_codes(x);
+      const auto want = meant_by(rows).matmul(meant_by(weight_codes(map->weight, levels)).t());
+      EXPECT_LT(apart_by(map(x), want), kBitClose);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moekit::nn

@@ -208,5 +208,58 @@ TEST(Capacity, RenormalizationRefusesANegativeWeightByName) {
   }
 }
 
+TEST(Capacity, RenormalizedWeightsSumToWhatAllOfATokensDid) {
+  // Expert 0 takes two of four: tokens 0 and 1. Token 2 loses one of its two, token 3 both.
+  const auto logits = torch::zeros({4, 3});
+  const auto token = torch::tensor({0, 1, 2, 2, 3, 3}, torch::kLong);
+  const auto expert = torch::tensor({0, 0, 0, 1, 0, 0}, torch::kLong);
+  const auto weight =
+      torch::tensor({0.5, 2.0, 3.0, 1.0, 0.25, 0.125}, torch::kFloat64).requires_grad_();
+  const auto routing = route_assignments(logits, token, expert, weight);
+  const auto plan = make_plan(routing, 2);
+  EXPECT_EQ(plan.num_dropped(), 3);
+  const auto kept = renormalize_kept(weight, routing, plan);
+  EXPECT_TRUE(
+      torch::allclose(kept, torch::tensor({0.5, 2.0, 12.0, 4.0, 0.25, 0.125}, torch::kFloat64)));
+  kept[3].backward();  // w_3 (w_2 + w_3) / w_3 = w_2 + w_3
+  EXPECT_TRUE(torch::allclose(weight.grad(),
+                              torch::tensor({0.0, 0.0, 1.0, 1.0, 0.0, 0.0}, torch::kFloat64)));
+  // A weight of zero that stays cannot be made larger.
+  const auto nothing = torch::tensor({0.5, 2.0, 3.0, 0.0, 0.25, 0.125});
+  EXPECT_TRUE(torch::equal(renormalize_kept(nothing, routing, plan), nothing));
+}
+
+TEST(Capacity, OrdersAssignmentsOfAnyListByChoiceOrWeight) {
+  const auto logits = torch::zeros({3, 3});
+  const auto pairs = torch::tensor({{1, 2}, {0, 1}, {1, 0}, {2, 2}, {1, 1}, {0, 0}}, torch::kLong);
+  const auto weight = torch::tensor({0.1F, 0.4F, 0.4F, 0.9F, 0.2F, 0.5F});
+  const auto routing = route_assignments(logits, pairs.select(1, 0), pairs.select(1, 1), weight);
+  EXPECT_TRUE(torch::equal(capacity_order(CapacityPriority::kRank, routing),
+                           torch::tensor({0, 1, 3, 2, 5, 4}, torch::kLong)));
+  EXPECT_TRUE(torch::equal(capacity_order(CapacityPriority::kWeight, routing),
+                           torch::tensor({3, 5, 1, 2, 4, 0}, torch::kLong)));
+  EXPECT_FALSE(capacity_order(CapacityPriority::kOrder, routing).defined());
+  // Of three experts: token 0 likes 2, 0, 1 and token 1 likes 1, 2, 0.
+  const auto all = route(torch::tensor({{2.0, 1.0, 3.0}, {0.0, 5.0, 1.0}}));
+  EXPECT_TRUE(torch::equal(capacity_order(CapacityPriority::kRank, all),
+                           torch::tensor({2, 4, 0, 5, 1, 3}, torch::kLong)));
+}
+
+TEST(Capacity, IsThatOfTrainingOrOfEvaluation) {
+  const auto routing = route(torch::randn({20, 5}), 2);
+  CapacityOptions options;
+  options.factor = 0.5;        // 4
+  options.eval_factor = 1.25;  // 10
+  EXPECT_EQ(capacity_of(options, true, routing), 4);
+  EXPECT_EQ(capacity_of(options, false, routing), 10);
+  options.eval_factor = -1;
+  EXPECT_EQ(capacity_of(options, false, routing), 4);
+  options.eval_factor = 0;
+  EXPECT_EQ(capacity_of(options, false, routing), 0);
+  options.factor = 0;
+  options.least = 3;
+  EXPECT_EQ(capacity_of(options, true, routing), 0);
+}
+
 }  // namespace
 }  // namespace moekit::nn

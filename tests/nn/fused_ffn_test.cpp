@@ -1,6 +1,7 @@
 #include "moekit/nn/fused_ffn.h"
 
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 #include <torch/optim/sgd.h>
 
 #include "moekit/core/error.h"
@@ -9,6 +10,7 @@
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -199,6 +201,168 @@ TEST(FusedFfn, LetsNanThroughForTheTrainerToFind) {
   const auto y = pair.fused->experts->forward_fused(x, plan, torch::ones({2}), Runtime::standard());
   EXPECT_FALSE(torch::isnan(y[0]).any().item<bool>());
   EXPECT_TRUE(torch::isnan(y[1]).any().item<bool>());
+}
+
+/// Sums of outputs weighted alike on the kernels and out of libtorch's operations, for parameters
+/// of which all or a few are to learn.
+struct FfnInputs {
+  torch::Tensor tokens, weight;
+  FfnParameters parameters;
+  RoutingPlan plan;
+
+  FfnInputs(bool gated, bool bias) {
+    torch::manual_seed(31);
+    tokens = torch::randn({6, 5});
+    weight = torch::rand({12}) + 0.5;
+    parameters.up = torch::randn({4, 7, 5});
+    parameters.down = torch::randn({4, 3, 7});
+    if (gated) parameters.gate = torch::randn({4, 7, 5});
+    if (bias) {
+      if (gated) parameters.gate_bias = torch::randn({4, 7});
+      parameters.up_bias = torch::randn({4, 7});
+      parameters.down_bias = torch::randn({4, 3});
+    }
+    // None to expert 2, and of each of the others one assignment is dropped.
+    plan = make_plan(torch::tensor({0, 1, 3, 1, 0, 3, 1, 3, 0, 1, 0, 3}, torch::kLong).view({6, 2}),
+                     4, 3);
+  }
+  std::vector<torch::Tensor*> all() {
+    std::vector<torch::Tensor*> out{&tokens, &weight};
+    for (auto* p : {&parameters.gate, &parameters.up, &parameters.down, &parameters.gate_bias,
+                    &parameters.up_bias, &parameters.down_bias}) {
+      if (p->defined()) out.push_back(p);
+    }
+    return out;
+  }
+  Activation activation() const {
+    return parameters.gate.defined() ? Activation::kSwiglu : Activation::kGelu;
+  }
+  torch::Tensor loss(bool fused, bool keep = true) const {
+    FusedFfn ffn;
+    const auto y =
+        fused
+            ? ffn.forward(tokens, parameters, plan, weight, activation(),
+                          kernels::ComputeType::kF32, keep)
+            : combine(composed_ffn(dispatch(tokens, plan), parameters, activation(), plan.offsets),
+                      plan, weight);
+    return (y * torch::linspace(-1, 2, y.numel()).view_as(y)).square().sum();
+  }
+};
+
+TEST(FusedFfn, GivesEachInputItsGradientWhereItAloneLearns) {
+  for (const bool gated : {true, false}) {
+    for (const bool bias : {true, false}) {
+      const size_t count = FfnInputs(gated, bias).all().size();
+      for (size_t i = 0; i < count; ++i) {
+        for (const bool keep : {true, false}) {
+          FfnInputs inputs(gated, bias);
+          auto& one = inputs.all()[i]->requires_grad_();
+          const auto got = torch::autograd::grad({inputs.loss(true, keep)}, {one})[0];
+          const auto want = torch::autograd::grad({inputs.loss(false)}, {one})[0];
+          EXPECT_EQ(got.sizes(), want.sizes());
+          EXPECT_TRUE(torch::allclose(got, want, 1e-4, 1e-4)) << i << gated << bias << keep;
+          EXPECT_GT(want.abs().max().item<double>(), 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(FusedFfn, HasASecondDerivativeWithAndWithoutBiasesAndGate) {
+  for (const bool gated : {true, false}) {
+    for (const bool bias : {true, false}) {
+      FfnInputs inputs(gated, bias);
+      std::vector<torch::Tensor> learned;
+      for (auto* tensor : inputs.all()) learned.push_back(tensor->requires_grad_());
+      std::vector<std::vector<torch::Tensor>> second;
+      for (const bool fused : {true, false}) {
+        const auto first = torch::autograd::grad({inputs.loss(fused)}, learned, {}, true, true);
+        auto sum = torch::zeros({});
+        for (const auto& gradient : first) sum = sum + gradient.square().mean();
+        second.push_back(torch::autograd::grad({sum}, learned));
+      }
+      for (size_t i = 0; i < learned.size(); ++i) {
+        const double size = second[1][i].abs().max().item<double>();
+        EXPECT_LE((second[0][i] - second[1][i]).abs().max().item<double>(), 1e-3 * size) << i;
+      }
+    }
+  }
+}
+
+TEST(FusedFfn, TakesTurnedTokensAndWeightsInDouble) {
+  FfnInputs inputs(true, true);
+  const auto want = inputs.loss(true).item<double>();
+  inputs.tokens = inputs.tokens.t().contiguous().t();
+  inputs.weight = inputs.weight.to(torch::kFloat64);
+  EXPECT_NEAR(inputs.loss(true).item<double>(), want, 1e-5 * want);
+}
+
+TEST(FusedFfn, CountsTheRowsThatItMultiplies) {
+  for (const bool gated : {true, false}) {
+    const FfnInputs inputs(gated, true);
+    EXPECT_EQ(inputs.plan.num_rows(), 9);
+    const tensor::OperationCounter counter;
+    inputs.loss(true);
+    EXPECT_EQ(counter.total(), 2.0 * 9 * ((gated ? 2 : 1) * 7 * 5 + 3 * 7));
+  }
+}
+
+TEST(FusedFfn, KeepsMemoryInEighthsOfAPowerOfTwoAndACopyHasItsOwn) {
+  FusedFfn ffn;
+  // 100'000 and 5'000 bytes: 13 of 8'192, and two pages.
+  FfnParameters parameters;
+  parameters.up = torch::randn({1, 50, 500}).requires_grad_();
+  parameters.down = torch::randn({1, 25, 50}).requires_grad_();
+  const auto plan = make_plan(torch::zeros({3, 1}, torch::kLong), 1);
+  const auto x = torch::randn({3, 500});
+  const auto run = [&](bool keep) {
+    return ffn.forward(x, parameters, plan, torch::ones({3}), Activation::kRelu,
+                       kernels::ComputeType::kF32, keep);
+  };
+  constexpr size_t kBoth = 13 * 8192 + 2 * 4096;
+  for (int i = 0; i < 3; ++i) {
+    {
+      const auto gradients =
+          torch::autograd::grad({run(false).sum()}, {parameters.up, parameters.down});
+      EXPECT_EQ(ffn.kept_bytes(), 0U);
+    }
+    EXPECT_EQ(ffn.kept_bytes(), kBoth);
+  }
+  FusedFfn copy(ffn);
+  EXPECT_EQ(copy.kept_bytes(), 0U);
+  copy = ffn;
+  EXPECT_EQ(copy.kept_bytes(), 0U);
+  EXPECT_EQ(ffn.kept_bytes(), kBoth);
+  // Activations of 3 rows come back when the graph is gone, a page of them.
+  {
+    const auto y = run(true);
+    EXPECT_EQ(ffn.kept_bytes(), kBoth);
+  }
+  EXPECT_EQ(ffn.kept_bytes(), kBoth + 4096);
+  const torch::NoGradGuard no_grad;
+  run(true);
+  EXPECT_EQ(ffn.kept_bytes(), kBoth + 4096);
+}
+
+TEST(StackedFfn, GivesValuesAndWhatTheActivationTakes) {
+  for (const bool gated : {true, false}) {
+    const FfnInputs inputs(gated, true);
+    const auto& p = inputs.parameters;
+    const auto [values, up] = stacked_ffn(inputs.tokens, p, inputs.activation());
+    ASSERT_EQ(values.sizes(), (std::vector<int64_t>{4, 6, 3}));
+    for (int64_t e = 0; e < 4; ++e) {
+      const auto of_up = torch::linear(inputs.tokens, p.up[e], p.up_bias[e]);
+      const auto hidden =
+          gated ? torch::silu(torch::linear(inputs.tokens, p.gate[e], p.gate_bias[e])) * of_up
+                : torch::gelu(of_up);
+      EXPECT_TRUE(torch::allclose(up[e], of_up, 1e-5, 1e-5));
+      EXPECT_TRUE(
+          torch::allclose(values[e], torch::linear(hidden, p.down[e], p.down_bias[e]), 1e-4, 1e-5));
+      const auto alone = composed_ffn(inputs.tokens, p, inputs.activation(),
+                                      {0, e > 0 ? 0 : 6, e > 1 ? 0 : 6, e > 2 ? 0 : 6, 6});
+      EXPECT_TRUE(torch::allclose(alone, values[e], 1e-4, 1e-5)) << e;
+    }
+  }
 }
 
 }  // namespace

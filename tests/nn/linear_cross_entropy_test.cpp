@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "moekit/core/error.h"
 #include "moekit/tensor/operation_counter.h"
 
@@ -98,6 +100,61 @@ TEST(LinearCrossEntropy, RefusesWhatDoesNotFit) {
   refused(hidden, weight, torch::tensor({0}, torch::kLong));
   refused(hidden, torch::randn({4, 2}), torch::tensor({0, 1}, torch::kLong));
   refused(hidden.narrow(0, 0, 0), weight, torch::empty({0}, torch::kLong));
+}
+
+TEST(LinearCrossEntropy, GivesEachRowsLossInTheWiderType) {
+  torch::manual_seed(3);
+  const auto hidden = torch::randn({5, 3}, torch::kFloat64);
+  const auto weight = torch::randn({7, 3}, torch::kFloat64);
+  const auto target = torch::tensor({6, 0, 3, 3, 1}, torch::kLong);
+  const auto losses = linear_token_losses(hidden, weight, target);
+  ASSERT_EQ(losses.sizes(), (std::vector<int64_t>{5}));
+  EXPECT_EQ(losses.scalar_type(), torch::kFloat64);
+  for (int64_t n = 0; n < 5; ++n) {
+    const auto logits = weight.mv(hidden[n]);
+    const double want = std::log(logits.exp().sum().item<double>()) -
+                        logits[target[n].item<int64_t>()].item<double>();
+    EXPECT_NEAR(losses[n].item<double>(), want, 1e-12);
+  }
+  for (const auto& [a, b] :
+       {std::pair{torch::kFloat64, torch::kFloat32}, {torch::kFloat32, torch::kFloat64}}) {
+    const auto mixed = linear_cross_entropy(hidden.to(a), weight.to(b), target);
+    EXPECT_EQ(mixed.scalar_type(), torch::kFloat64);
+    EXPECT_NEAR(mixed.item<double>(), losses.mean().item<double>(), 1e-6);
+    EXPECT_EQ(linear_token_losses(hidden.to(a), weight.to(b), target).scalar_type(),
+              torch::kFloat64);
+  }
+  // However they lie in memory, and in bfloat16 gradients of that type.
+  const auto turned =
+      linear_cross_entropy(hidden.t().contiguous().t(), weight.t().contiguous().t(), target);
+  EXPECT_NEAR(turned.item<double>(), losses.mean().item<double>(), 1e-12);
+  const auto narrow = hidden.to(torch::kBFloat16).requires_grad_();
+  linear_cross_entropy(narrow, weight, target).backward();
+  EXPECT_EQ(narrow.grad().scalar_type(), torch::kBFloat16);
+}
+
+TEST(LinearCrossEntropy, DifferentiatesTwiceWhateverLearns) {
+  torch::manual_seed(4);
+  const auto target = torch::tensor({6, 0, 3, 3, 1}, torch::kLong);
+  for (const auto& [of_hidden, of_weight] : {std::pair{true, true}, {true, false}, {false, true}}) {
+    const auto hidden = torch::randn({5, 3}).requires_grad_(of_hidden);
+    const auto weight = torch::randn({7, 3}).requires_grad_(of_weight);
+    std::vector<torch::Tensor> learned;
+    for (const auto& x : {hidden, weight}) {
+      if (x.requires_grad()) learned.push_back(x);
+    }
+    const auto twice = [&](const torch::Tensor& loss) {
+      const auto first = torch::autograd::grad({loss * loss}, learned, {}, true, true);
+      auto sum = torch::zeros({});
+      for (const auto& g : first) sum = sum + g.square().sum();
+      return torch::autograd::grad({sum}, learned);
+    };
+    const auto got = twice(linear_cross_entropy(hidden, weight, target));
+    const auto want = twice(whole(hidden, weight, target));
+    for (size_t i = 0; i < learned.size(); ++i) {
+      EXPECT_TRUE(torch::allclose(got[i], want[i], 1e-4, 1e-5)) << i;
+    }
+  }
 }
 
 }  // namespace

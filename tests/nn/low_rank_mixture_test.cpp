@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 
+#include <limits>
+
 #include "moekit/core/error.h"
 #include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -153,6 +156,85 @@ TEST(LowRankMixture, RefusesWhatHasNoEffectOrDoesNotFit) {
   EXPECT_THROW(LowRankMixture(4, 4, LowRankOptions()), ArgumentError);
   EXPECT_THROW(LowRankMixture(4, 2, LowRankOptions().num_experts(3).orthogonal(true)),
                ArgumentError);
+}
+
+TEST(LowRankMixture, DrawsRouterAndExpertsFromAGeneratorEach) {
+  LowRankMixture mixture(12, 10, LowRankOptions().num_experts(3));
+  EXPECT_EQ(mixture->kept_experts(), (std::vector<int64_t>{0, 1, 2}));
+  const auto drawn = [&](uint64_t routers, uint64_t others) {
+    mixture->reset_parameters(tensor::make_generator(routers), tensor::make_generator(others));
+    return std::pair(mixture->router->weight.detach().clone(),
+                     mixture->experts->up_proj.detach().clone());
+  };
+  const auto a = drawn(1, 2), b = drawn(1, 3), c = drawn(4, 2);
+  EXPECT_TRUE(a.first.equal(b.first));
+  EXPECT_FALSE(a.second.equal(b.second));
+  EXPECT_FALSE(a.first.equal(c.first));
+  EXPECT_TRUE(a.second.equal(c.second));
+  EXPECT_EQ(mixture->named_parameters().keys(),
+            (std::vector<std::string>{"router.weight", "experts.up_proj", "experts.down_proj"}));
+}
+
+TEST(LowRankMixture, LeavesMaskedTokensOutAndListsTheOthers) {
+  for (const bool orthogonal : {false, true}) {
+    for (const int64_t top_k : {0, 2, 3}) {
+      auto mixture =
+          low_rank(LowRankOptions().num_experts(3).top_k(top_k).orthogonal(orthogonal).alpha(5));
+      auto x = torch::randn({2, 4, 12});
+      RouterContext context;
+      context.mask = torch::ones({2, 4}, torch::kBool);
+      context.mask[0][1] = false;
+      x[0][1].fill_(std::numeric_limits<float>::quiet_NaN());
+      std::vector<LayerRouting> layers;
+      const auto y = mixture->forward(x, context, "map", layers);
+      const auto rows = torch::tensor({0, 2, 3, 4, 5, 6, 7}, torch::kLong);
+      const auto there = x.flatten(0, 1).index_select(0, rows);
+      EXPECT_EQ(y[0][1].abs().max().item<double>(), 0);
+      EXPECT_LT(off(y.flatten(0, 1).index_select(0, rows), run(*mixture, there)), 1e-5);
+      ASSERT_EQ(layers.size(), 1U);
+      EXPECT_TRUE(layers[0].routing.rows.equal(rows));
+      EXPECT_TRUE(
+          layers[0].routing.sequence.equal(torch::tensor({0, 0, 0, 1, 1, 1, 1}, torch::kLong)));
+      EXPECT_TRUE(layers[0].samples.equal(there));
+      EXPECT_EQ(layers[0].dropped, 0);
+      // The same as the experts' outputs, weighted.
+      const auto& routing = layers[0].routing;
+      auto want = torch::zeros({7, 10});
+      const auto all = mixture->expert_outputs(there, {});
+      EXPECT_EQ(all.before.sizes(), (std::vector<int64_t>{7, 3, 10}));
+      for (int64_t e = 0; e < 3; ++e) {
+        EXPECT_LT(off(all.before.select(1, e), expert_of(*mixture, there, e)), 1e-5);
+      }
+      EXPECT_EQ(off(all.before, all.after) > 1e-3, orthogonal);
+      if (orthogonal && top_k == 2) continue;  // orthogonal among the chosen alone
+      for (int64_t a = 0; a < routing.num_assignments(); ++a) {
+        const auto n = routing.token[a].item<int64_t>();
+        want[n] += routing.weight[a] * all.after[n][routing.expert[a].item<int64_t>()];
+      }
+      EXPECT_LT(off(y.flatten(0, 1).index_select(0, rows), want), 1e-5);
+    }
+  }
+}
+
+TEST(LowRankMixture, GradientsReachRouterAndExpertsInBothForms) {
+  for (const bool orthogonal : {false, true}) {
+    for (const int64_t top_k : {0, 2}) {
+      auto mixture = low_rank(LowRankOptions().num_experts(4).top_k(top_k).orthogonal(orthogonal));
+      (run(*mixture, torch::randn({20, 12})) * torch::randn({20, 10})).sum().backward();
+      for (const auto& item : mixture->named_parameters()) {
+        EXPECT_GT(item.value().grad().abs().max().item<double>(), 0) << item.key();
+      }
+    }
+  }
+}
+
+TEST(LowRankMixture, CountsItsRouter) {
+  auto mixture = low_rank(LowRankOptions().num_experts(3).rank(2));
+  const tensor::OperationCounter counter;
+  run(*mixture, torch::randn({7, 12}));
+  const std::vector<std::pair<std::string, double>> want{{"router", 2.0 * 7 * 12 * 3},
+                                                         {"", 2.0 * 7 * 6 * 22}};
+  EXPECT_EQ(counter.parts(), want);
 }
 
 }  // namespace

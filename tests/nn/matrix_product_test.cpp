@@ -313,5 +313,86 @@ TEST(CombineWeights, StraightThroughIsOneWithTheGradientOfTheShare) {
   EXPECT_TRUE(torch::isfinite(far.grad()).all().item<bool>());
 }
 
+TEST(MatrixProduct, TruncationBoundIsTheRootOfWhatIsLeftOut) {
+  MatrixProduct product;
+  product.spectra = {torch::tensor({5.0, 3.0, 4.0}), torch::tensor({7.0}),
+                     torch::tensor({6.0, 2.0})};
+  EXPECT_NEAR(truncation_bound(product, 1), std::sqrt(9 + 16 + 4), 1e-6);
+  EXPECT_NEAR(truncation_bound(product, 2), 4, 1e-6);
+  EXPECT_EQ(truncation_bound(product, 3), 0);
+}
+
+TEST(MatrixProduct, SpectraAreTheSingularValuesOfTheMatrixCutAtABond) {
+  const ProductShape shape{{2, 3, 4}, {3, 1, 5}};
+  const auto matrix = random_matrix({24, 15}, 12).requires_grad_();
+  const auto product = decompose(matrix, shape);
+  ASSERT_EQ(product.spectra.size(), 2U);
+  const auto cut = matrix.detach().reshape({2, 3, 4, 3, 1, 5}).permute({0, 3, 1, 4, 2, 5});
+  for (size_t k = 0; k < 2; ++k) {
+    const auto want = torch::linalg_svdvals(cut.reshape({k == 0 ? 6 : 18, -1}));
+    EXPECT_TRUE(torch::allclose(product.spectra[k], want, 1e-8, 1e-10)) << k;
+    EXPECT_FALSE(product.spectra[k].requires_grad());
+  }
+  for (const auto& tensor : product.tensors) {
+    EXPECT_FALSE(tensor.requires_grad());
+    EXPECT_TRUE(tensor.is_contiguous());
+  }
+  // In the gauge, both sides of a bond have the same size for each index.
+  const auto left = product.tensors[0].flatten(0, 2).square().sum(0);
+  EXPECT_TRUE(torch::allclose(left, product.spectra[0], 1e-8, 1e-10));
+  const auto right = product.tensors[2].flatten(1).square().sum(1);
+  EXPECT_TRUE(torch::allclose(right, product.spectra[1], 1e-8, 1e-10));
+}
+
+TEST(MatrixProduct, FactorsAreTheOnesWorkedOutByHand) {
+  using Factors = std::vector<int64_t>;
+  EXPECT_EQ(balanced_factors(1, 3), (Factors{1, 1, 1}));
+  EXPECT_EQ(balanced_factors(2, 1), (Factors{2}));
+  EXPECT_EQ(balanced_factors(6, 1), (Factors{6}));
+  EXPECT_EQ(balanced_factors(4, 3), (Factors{2, 2, 1}));
+  EXPECT_EQ(balanced_factors(49, 3), (Factors{7, 7, 1}));
+  EXPECT_EQ(balanced_factors(12, 3), (Factors{2, 3, 2}));
+  EXPECT_EQ(balanced_factors(24, 3), (Factors{3, 4, 2}));
+  EXPECT_EQ(balanced_factors(30, 3), (Factors{3, 5, 2}));
+  EXPECT_EQ(balanced_factors(48, 5), (Factors{2, 2, 3, 2, 2}));
+  EXPECT_EQ(balanced_factors(26, 3), (Factors{2, 13, 1}));
+}
+
+TEST(MatrixProduct, RebuildsAnyNumberOfTensorsWithTheirGradient) {
+  // M[(i..), (j..)] entry by entry.
+  const std::vector<int64_t> rows{2, 3, 1, 2, 3, 2}, columns{3, 1, 2, 2, 1, 3};
+  const std::vector<int64_t> bonds{4, 2, 5, 3, 2};
+  for (size_t count = 1; count <= 6; ++count) {
+    std::vector<torch::Tensor> tensors;
+    for (size_t k = 0; k < count; ++k) {
+      tensors.push_back(random_matrix({k == 0 ? 1 : bonds[k - 1], rows[k], columns[k],
+                                       k + 1 == count ? 1 : bonds[k]},
+                                      20 + k)
+                            .requires_grad_());
+    }
+    auto want = torch::ones({1, 1, 1}, torch::kFloat64);  // [I, J, b]
+    for (const auto& t : tensors) {
+      const auto next = torch::einsum("abk,kijl->aibjl", {want, t});
+      want = next.reshape({next.size(0) * next.size(1), next.size(2) * next.size(3), -1});
+    }
+    const auto got = rebuild(tensors);
+    ASSERT_EQ(got.sizes(), want.squeeze(2).sizes());
+    EXPECT_LT(relative(got, want.squeeze(2)), 1e-12) << count;
+    const auto scale = torch::randn_like(got);
+    const auto a = torch::autograd::grad({(got * scale).sum()}, tensors);
+    const auto b = torch::autograd::grad({(want.squeeze(2) * scale).sum()}, tensors);
+    for (size_t k = 0; k < count; ++k) EXPECT_LT(relative(a[k], b[k]), 1e-12);
+  }
+}
+
+TEST(MatrixProduct, CountsAllNumbersOfItsTensors) {
+  const ProductShape shape{{2, 3, 4}, {3, 1, 5}};
+  EXPECT_EQ(bonds_of(shape), (std::vector<int64_t>{1, 6, 18, 1}));
+  EXPECT_EQ(bonds_of(shape, 6), (std::vector<int64_t>{1, 6, 6, 1}));
+  EXPECT_EQ(bonds_of(shape, 1), (std::vector<int64_t>{1, 1, 1, 1}));
+  EXPECT_EQ(size_of(shape, 5).central, 5 * 3 * 5);
+  EXPECT_EQ(size_of(shape, 5).auxiliary, 6 * 5 + 5 * 20);
+}
+
 }  // namespace
 }  // namespace moekit::nn

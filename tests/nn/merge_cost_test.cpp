@@ -83,5 +83,38 @@ TEST(MergeCost, RoutesWhatWouldTakeTooMuchMemory) {
   EXPECT_EQ(choose_path(work, bytes - 1), LinearPath::kRouted);
 }
 
+TEST(MergeCost, IsTheFormulaForSizesThatAllDiffer) {
+  // G = 3, N = 35, E = 11, K = 2, D = 7, O = 13.
+  for (const int64_t bytes : {2, 4, 8}) {
+    const LinearWork work{3, 35, 11, 2, 7, 13, bytes};
+    const auto b = static_cast<double>(bytes);
+    const double wide = bytes == 8 ? 8 : 4;  // merged in float32 at least
+    EXPECT_EQ(routed_cost(work).operations, 2 * 70 * 91);
+    EXPECT_EQ(routed_cost(work).bytes, 6 * 91 * b + 70 * (3 * 7 + 2 * 13) * b);
+    const double run = (3 * 91 + 35 * 20) * b;
+    const auto without = merged_cost(work, MergeBy::kProduct, false);
+    EXPECT_EQ(without.operations, 2 * 35 * 91);
+    EXPECT_EQ(without.bytes, run);
+    EXPECT_EQ(without.time(), 2 * 35 * 91 / 10.0 + run);
+    const auto gathered = merged_cost(work, MergeBy::kGather);
+    EXPECT_EQ(gathered.operations, 2 * 35 * 91 + 2 * 6 * 91);
+    EXPECT_EQ(gathered.bytes, run + (3 * 6 + 3) * 91 * wide);
+    const auto product = merged_cost(work, MergeBy::kProduct);
+    EXPECT_EQ(product.operations, 2 * 35 * 91 + 2 * 3 * 11 * 91);
+    EXPECT_EQ(product.bytes, run + (11 + 3) * 91 * wide);
+    EXPECT_EQ(merged_bytes(work, MergeBy::kProduct), 3 * 91 * wide);
+    EXPECT_EQ(merged_bytes(work, MergeBy::kGather), 3 * 3 * 91 * wide);
+  }
+  // No more experts are read than there are.
+  EXPECT_EQ(routed_cost({9, 35, 11, 2, 7, 13, 4}).bytes, 11 * 91 * 4 + 70 * 47 * 4);
+}
+
+TEST(MergeCost, GathersWhereBothCostTheSame) {
+  // K = 21 of E = 61, weights of 10 numbers: 42 + 64 * 40 = 122 + 62 * 40 = 2602.
+  EXPECT_EQ(merge_by({1, 1, 61, 21, 5, 2, 4}), MergeBy::kGather);
+  EXPECT_EQ(merge_by({1, 1, 61, 22, 5, 2, 4}), MergeBy::kProduct);
+  EXPECT_EQ(merge_by({1, 1, 60, 30, 5, 2, 4}), MergeBy::kProduct);
+}
+
 }  // namespace
 }  // namespace moekit::nn

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -206,6 +209,156 @@ TEST(HistoricalErrors, MatchHandWorkedValues) {
   EXPECT_NEAR(localized_error(gate, outputs, target).item<double>(), 2, 1e-6);
   EXPECT_NEAR(competitive_error(gate, outputs, target).item<double>(),
               -std::log(0.5 + 0.5 * std::exp(-2.0)), 1e-6);
+}
+
+TEST(Mixture, RunsChosenExpertsAloneInTheTopKFormOutsideTrainingOnly) {
+  auto mixture = make_mixture(MixtureForm::kTopK, 2);
+  EXPECT_FALSE(mixture->runs_sparsely());
+  mixture->eval();
+  EXPECT_TRUE(mixture->runs_sparsely());
+  auto dense = make_mixture(MixtureForm::kExpectation);
+  dense->eval();
+  EXPECT_FALSE(dense->runs_sparsely());
+  Mixture attentive(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(kSize, 3).top_k(2),
+                                                          torch::nn::AnyModule()),
+                    std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(kSize, kSize, 3)),
+                    MixtureOptions().form(MixtureForm::kTopK));
+  attentive->eval();
+  EXPECT_FALSE(attentive->runs_sparsely());
+  EXPECT_TRUE(attentive->forward(torch::randn({4, kSize})).expert_features.defined());
+}
+
+TEST(Mixture, GivesEveryPartOfItsOutputInTheShapeOfTheTokens) {
+  auto mixture = make_mixture(MixtureForm::kExpectation);
+  const auto x = torch::randn({2, 5, kSize});
+  RouterContext context;
+  context.mask = torch::ones({2, 5}, torch::kBool);
+  context.mask[0][3] = false;
+  context.mask[1][0] = false;
+  const auto output = mixture->forward(x, context);
+  const auto whole = mixture->forward(x.flatten(0, 1));
+  EXPECT_EQ(output.log_probs.sizes(), (std::vector<int64_t>{2, 5, kClasses}));
+  EXPECT_EQ(output.log_gate.sizes(), (std::vector<int64_t>{2, 5, kMixed}));
+  EXPECT_EQ(output.expert_log_probs.sizes(), (std::vector<int64_t>{kMixed, 2, 5, kClasses}));
+  EXPECT_EQ(output.expert_features.sizes(), (std::vector<int64_t>{kMixed, 2, 5, 5}));
+  const auto there = context.mask.flatten().to(torch::kFloat).unsqueeze(1);
+  const auto near = [](const torch::Tensor& a, const torch::Tensor& b) {
+    return torch::allclose(a, b, 1e-4, 1e-5);
+  };
+  EXPECT_TRUE(near(output.log_probs.flatten(0, 1), whole.log_probs * there));
+  EXPECT_TRUE(near(output.log_gate.flatten(0, 1), whole.log_gate * there));
+  EXPECT_TRUE(near(output.expert_log_probs.flatten(1, 2), whole.expert_log_probs * there));
+  EXPECT_TRUE(near(output.expert_features.flatten(1, 2), whole.expert_features * there));
+  EXPECT_TRUE(near(output.log_gate.flatten(0, 1)[0], torch::log(output.routing.probs[0])));
+  const auto rows = torch::tensor({0, 1, 2, 4, 6, 7, 8, 9}, torch::kLong);
+  EXPECT_TRUE(torch::equal(output.routing.rows, rows));
+  EXPECT_TRUE(
+      torch::equal(output.routing.sequence, torch::tensor({0, 0, 0, 0, 1, 1, 1, 1}, torch::kLong)));
+  EXPECT_TRUE(torch::equal(output.inputs, x.flatten(0, 1).index_select(0, rows)));
+  EXPECT_FALSE(whole.routing.rows.defined());
+  EXPECT_FALSE(whole.routing.sequence.defined());
+  EXPECT_TRUE(
+      torch::allclose(mixture->outputs_of(x.flatten(0, 1), {}), whole.log_probs.exp(), 1e-5, 1e-6));
+}
+
+TEST(Mixture, TakesTheLossOfSparseOutputsOfMaskedSequences) {
+  for (const int64_t top_k : {1, 2}) {
+    auto mixture = make_mixture(MixtureForm::kTopK, top_k);
+    mixture->eval();
+    const auto x = torch::randn({2, 3, kSize});
+    RouterContext context;
+    context.mask = torch::tensor({{true, true, false}, {true, true, true}});
+    const auto labels = torch::tensor({{0, 3, 99}, {1, 2, 2}}, torch::kLong);
+    const auto output = mixture->forward(x, context);
+    double want = 0;
+    for (const auto& [b, t] : {std::pair{0, 0}, {0, 1}, {1, 0}, {1, 1}, {1, 2}}) {
+      want -= output.log_probs[b][t][labels[b][t].item<int64_t>()].item<double>() / 5;
+    }
+    EXPECT_NEAR(mixture->loss(output, labels).item<double>(), want, 1e-5);
+    EXPECT_FALSE(output.expert_log_probs.defined());
+    EXPECT_FALSE(output.expert_features.defined());
+  }
+}
+
+TEST(Mixture, DrawsAnExpertFromTheGateWithTheGivenGenerator) {
+  auto mixture = make_mixture(MixtureForm::kStochastic);
+  const auto x = torch::randn({1, kSize}).expand({4000, kSize}).contiguous();
+  const auto chosen = [&](uint64_t seed) {
+    RouterContext context;
+    context.generator = at::detail::createCPUGenerator(seed);
+    const auto output = mixture->forward(x, context);
+    // Which expert's probabilities were taken.
+    const auto apart = (output.expert_log_probs - output.log_probs).abs().sum(2);  // [E, N]
+    return apart.argmin(0);
+  };
+  const auto a = chosen(1);
+  EXPECT_TRUE(torch::equal(a, chosen(1)));
+  EXPECT_FALSE(torch::equal(a, chosen(2)));
+  const auto share = torch::bincount(a, {}, kMixed).to(torch::kFloat) / 4000;
+  const auto want = mixture->forward(x.narrow(0, 0, 1)).routing.probs[0];
+  EXPECT_TRUE(torch::allclose(share, want, 0, 0.04)) << share << want;
+}
+
+TEST(Mixture, TrainsANoisyRouterWithNoiseAndTestsItWithout) {
+  torch::manual_seed(8);
+  Mixture mixture(std::make_shared<LinearRouterImpl>(
+                      LinearRouterOptions(kSize, kMixed).noise(RouterNoise::kGaussian)),
+                  std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(kSize, 5, kMixed)));
+  const auto x = torch::randn({4, kSize});
+  const auto gate = [&](uint64_t seed) {
+    RouterContext context;
+    context.generator = at::detail::createCPUGenerator(seed);
+    return mixture->forward(x, context).log_gate;
+  };
+  EXPECT_FALSE(torch::equal(gate(1), gate(2)));
+  EXPECT_TRUE(torch::equal(gate(1), gate(1)));
+  mixture->eval();
+  EXPECT_TRUE(torch::equal(gate(1), gate(2)));
+}
+
+TEST(Mixture, CountsRouterAndExpertsDenseAndSparse) {
+  auto mixture = make_mixture(MixtureForm::kTopK, 2);
+  const auto parts = [&] {
+    const tensor::OperationCounter counter;
+    mixture->forward(torch::randn({7, kSize}));
+    return counter.parts();
+  };
+  using Parts = std::vector<std::pair<std::string, double>>;
+  const double each = 2.0 * (kSize * 5 + 5 * kClasses);
+  const double router = 2.0 * 7 * kSize * kMixed;
+  EXPECT_EQ(parts(), (Parts{{"experts", 7 * kMixed * each}, {"router", router}}));
+  mixture->eval();
+  EXPECT_EQ(parts(), (Parts{{"router", router}, {"experts", 7 * 2 * each}}));
+}
+
+TEST(HistoricalErrors, AreThePlainLoops) {
+  torch::manual_seed(9);
+  const int64_t n = 3, e = 2, o = 4;
+  const auto gate = torch::softmax(torch::randn({n, e}, torch::kFloat64), 1);
+  const auto outputs = torch::randn({e, n, o}, torch::kFloat64);
+  const auto target = torch::randn({n, o}, torch::kFloat64);
+  double joined = 0, local = 0, competitive = 0, jacobs = 0;
+  const auto log_probs = torch::log_softmax(outputs, 2);
+  const auto labels = torch::tensor({2, 0, 3}, torch::kLong);
+  for (int64_t i = 0; i < n; ++i) {
+    auto sum = torch::zeros({o}, torch::kFloat64);
+    double mass = 0, of_jacobs = 0;
+    for (int64_t k = 0; k < e; ++k) {
+      const double p = gate[i][k].item<double>();
+      const double square = (target[i] - outputs[k][i]).square().sum().item<double>();
+      sum = sum + p * outputs[k][i];
+      local += p * square / n;
+      mass += p * std::exp(-square / 2);
+      of_jacobs += p * std::exp(log_probs[k][i][labels[i].item<int64_t>()].item<double>() / 2);
+    }
+    joined += (sum - target[i]).square().sum().item<double>() / n;
+    competitive -= std::log(mass) / n;
+    jacobs -= std::log(of_jacobs) / n;
+  }
+  EXPECT_NEAR(cooperative_error(gate, outputs, target).item<double>(), joined, 1e-10);
+  EXPECT_NEAR(localized_error(gate, outputs, target).item<double>(), local, 1e-10);
+  EXPECT_NEAR(competitive_error(gate, outputs, target).item<double>(), competitive, 1e-10);
+  EXPECT_NEAR(jacobs_loss(gate.log(), log_probs, labels).item<double>(), jacobs, 1e-10);
 }
 
 }  // namespace

@@ -4,11 +4,14 @@
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
 
+#include <map>
+
 #include "moekit/core/error.h"
 #include "moekit/nn/cloneable.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/routers/attentive_router.h"
 #include "moekit/nn/routers/linear_router.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -251,6 +254,92 @@ TEST(MoE, SaysWhichSequenceEachTokenIsOf) {
   context.mask = torch::tensor({{true, false, true}, {false, true, true}});
   const auto routing = layer->forward_with_routing(torch::randn({2, 3, 6}), context).routing;
   EXPECT_TRUE(torch::equal(routing.sequence, torch::tensor({0, 0, 1, 1}, torch::kLong)));
+}
+
+TEST(MoE, GivesItsRoutedTokensAndAPlanWhereItHasOne) {
+  for (const bool fused : {true, false}) {
+    auto layer = make_layer(4);
+    layer->options.fused(fused);
+    const auto x = torch::randn({2, 5, 6});
+    RouterContext context;
+    context.mask = torch::ones({2, 5}, torch::kBool);
+    context.mask[0][2] = false;
+    const auto output = layer->forward_with_routing(x, context);
+    const auto rows = torch::tensor({0, 1, 3, 4, 5, 6, 7, 8, 9}, torch::kLong);
+    EXPECT_TRUE(torch::equal(output.tokens, x.flatten(0, 1).index_select(0, rows)));
+    EXPECT_TRUE(torch::equal(output.routing.rows, rows));
+    // All experts on all tokens need no plan, unless the kernel or a capacity wants one.
+    EXPECT_EQ(output.plan.offsets.empty(), !fused);
+    layer->options.capacity_factor(0.5);
+    const auto dropping = layer->forward_with_routing(x, context);
+    EXPECT_GT(dropping.plan.num_dropped(), 0);
+    EXPECT_FALSE(layer->forward_with_routing(x).routing.rows.defined());
+    EXPECT_TRUE(torch::equal(layer->outputs_of(x, context), dropping.values));
+  }
+}
+
+TEST(MoE, AddsAllSharedExpertsAndKeepsThemInAClone) {
+  torch::manual_seed(4);
+  for (const bool fused : {true, false}) {
+    MoE layer(std::make_shared<LinearRouterImpl>(LinearRouterOptions(6, 4).top_k(2)),
+              std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4).output_size(3)),
+              MoEOptions().fused(fused),
+              std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 3).output_size(3)));
+    const auto x = torch::randn({7, 6});
+    const auto shared = layer->shared_experts->forward_all(x).values;
+    const auto values = layer->forward(x);
+    auto alone = std::dynamic_pointer_cast<MoEImpl>(layer->clone());
+    EXPECT_TRUE(torch::equal(alone->forward(x), values));
+    EXPECT_EQ(alone->named_parameters().keys(), layer->named_parameters().keys());
+    alone->shared_experts = nullptr;
+    EXPECT_TRUE(
+        torch::allclose(values, alone->forward(x) + shared[0] + shared[1] + shared[2], 1e-5, 1e-6));
+    auto copy = std::dynamic_pointer_cast<MoEImpl>(layer->clone());
+    const torch::NoGradGuard no_grad;
+    for (auto& parameter : copy->parameters()) parameter.zero_();
+    EXPECT_TRUE(torch::equal(layer->forward(x), values));
+    EXPECT_EQ(copy->forward(x).abs().sum().item<float>(), 0);
+  }
+}
+
+TEST(MoE, DrawsNoiseOfTheGivenGeneratorInTrainingAlone) {
+  torch::manual_seed(5);
+  MoE layer(std::make_shared<LinearRouterImpl>(
+                LinearRouterOptions(6, 4).top_k(2).noise(RouterNoise::kGaussian)),
+            std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)));
+  const auto x = torch::randn({7, 6});
+  const auto logits = [&](uint64_t seed) {
+    RouterContext context;
+    context.generator = at::detail::createCPUGenerator(seed);
+    return layer->forward_with_routing(x, context).routing.logits;
+  };
+  EXPECT_TRUE(torch::equal(logits(1), logits(1)));
+  EXPECT_FALSE(torch::equal(logits(1), logits(2)));
+  layer->eval();
+  EXPECT_TRUE(torch::equal(logits(1), logits(2)));
+}
+
+TEST(MoE, RunsExpertsOnceForARouterThatTakesTheirFeatures) {
+  torch::manual_seed(6);
+  for (const int64_t top_k : {0, 2}) {
+    MoE layer(std::make_shared<AttentiveRouterImpl>(AttentiveRouterOptions(8, 4).top_k(top_k),
+                                                    torch::nn::AnyModule(torch::nn::Linear(6, 8))),
+              std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 8, 4)));
+    const auto x = torch::randn({7, 6});
+    const tensor::OperationCounter counter;
+    const auto output = layer->forward_with_routing(x);
+    std::map<std::string, double> parts(counter.parts().begin(), counter.parts().end());
+    // All experts' two matrices; of the two chosen ones again.
+    const double of_all = 2.0 * 7 * 4 * 96;
+    EXPECT_EQ(parts.at("experts"), of_all + (top_k == 2 ? of_all / 2 : 0));
+    const auto all = layer->experts->forward_all(x).values;
+    auto want = torch::zeros({7, 6});
+    for (int64_t a = 0; a < output.routing.num_assignments(); ++a) {
+      const auto n = output.routing.token[a].item<int64_t>();
+      want[n] += output.routing.weight[a] * all[output.routing.expert[a].item<int64_t>()][n];
+    }
+    EXPECT_TRUE(torch::allclose(output.values, want, 1e-4, 1e-5));
+  }
 }
 
 }  // namespace

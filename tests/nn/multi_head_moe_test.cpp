@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <map>
+
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/routers/linear_router.h"
+#include "moekit/nn/routers/oracle_router.h"
 #include "moekit/nn/surgery.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/tensor/operation_counter.h"
@@ -164,6 +167,96 @@ TEST(MultiHeadMoE, RefusesSizesThatDoNotFit) {
                ArgumentError);
   MultiHeadMoE layer(6, MultiHeadOptions().token_heads(2), small_mixture(3, 4, 4, 1));
   EXPECT_THROW(layer->forward_with_routing(torch::zeros({2, 5})), ArgumentError);
+}
+
+TEST(MultiHeadMoE, WhatIsSaidOfATokenIsSaidOfItsParts) {
+  torch::manual_seed(6);
+  MultiHeadMoE layer(6, MultiHeadOptions().token_heads(2),
+                     MoE(std::make_shared<OracleRouterImpl>(OracleRouterOptions({{0}, {1}, {2}})),
+                         std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(3, 4, 3))));
+  const auto x = torch::randn({2, 3, 6});
+  RouterContext context;
+  context.task_id = torch::tensor({{0, 2, 1}, {1, 1, 0}}, torch::kLong);
+  const auto want = torch::tensor({0, 0, 2, 2, 1, 1, 1, 1, 1, 1, 0, 0}, torch::kLong);
+  const auto output = layer->forward_with_routing(x, context);
+  EXPECT_TRUE(torch::equal(top1_expert(output.routing), want));
+  EXPECT_TRUE(torch::equal(output.tokens, x.view({12, 3})));
+  context.task_id = context.task_id.flatten();
+  const auto flat = layer->forward_with_routing(x.flatten(0, 1), context);
+  EXPECT_TRUE(torch::equal(top1_expert(flat.routing), want));
+  EXPECT_TRUE(torch::equal(flat.values, output.values.flatten(0, 1)));
+  EXPECT_TRUE(context.task_id.sizes() == torch::IntArrayRef({6}));
+}
+
+TEST(MultiHeadMoE, AddsItsSharedExpertsToWholeTokens) {
+  torch::manual_seed(7);
+  const auto shared = std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 5, 3));
+  auto moe = small_mixture(3, 4, 5, 2);
+  MultiHeadMoE with(6, MultiHeadOptions().token_heads(2), moe, shared);
+  MultiHeadMoE without(6, MultiHeadOptions().token_heads(2), moe);
+  const auto x = torch::randn({2, 4, 6});
+  const auto all = shared->forward_all(x.view({8, 6})).values;
+  EXPECT_TRUE(torch::allclose(
+      with->forward_with_routing(x).values,
+      without->forward_with_routing(x).values + (all[0] + all[1] + all[2]).view({2, 4, 6}), 1e-5,
+      1e-5));
+  auto copy = std::dynamic_pointer_cast<MultiHeadMoEImpl>(with->clone());
+  EXPECT_TRUE(
+      torch::equal(copy->forward_with_routing(x).values, with->forward_with_routing(x).values));
+  EXPECT_FALSE(copy->shared_experts->parameters()[0].is_same(shared->parameters()[0]));
+  EXPECT_EQ(copy->named_parameters().keys(), with->named_parameters().keys());
+}
+
+TEST(MultiHeadMoE, DrawsMapsAndSharedExpertsFromTheGenerator) {
+  MultiHeadMoE layer(8, MultiHeadOptions().head_layer(true).merge_layer(true),
+                     small_mixture(8, 5, 4, 2),
+                     std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(8, 5, 1)));
+  const auto drawn = [&](uint64_t seed) {
+    const torch::NoGradGuard no_grad;
+    for (auto& parameter : layer->parameters()) parameter.fill_(9);
+    layer->reset_parameters(tensor::make_generator(seed));
+    std::map<std::string, torch::Tensor> out;
+    for (const auto& item : layer->named_parameters()) out[item.key()] = item.value().clone();
+    return out;
+  };
+  const auto a = drawn(1), again = drawn(1), b = drawn(2);
+  for (const auto& [name, tensor] : a) {
+    EXPECT_TRUE(torch::equal(tensor, again.at(name))) << name;
+    const bool of_mixture = name.rfind("moe.", 0) == 0;
+    EXPECT_EQ(tensor.eq(9).all().item<bool>(), of_mixture) << name;  // its owner draws those
+    const bool fixed = of_mixture || tensor.abs().max().item<double>() == 0;
+    EXPECT_EQ(torch::equal(tensor, b.at(name)), fixed) << name;
+  }
+  EXPECT_LT(a.at("head.weight").min().item<double>(), 0);
+  EXPECT_LT(a.at("merge.weight").min().item<double>(), 0);
+}
+
+TEST(MultiHeadMoE, CountsItsMapsAndSharedExperts) {
+  MultiHeadMoE layer(6, MultiHeadOptions().token_heads(2).head_layer(true).merge_layer(true),
+                     small_mixture(3, 5, 4, 2),
+                     std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 7, 1)));
+  const tensor::OperationCounter counter;
+  layer->forward_with_routing(torch::randn({9, 6}));
+  const std::vector<std::pair<std::string, double>> want{
+      {"head", 2.0 * 9 * 36},  {"router", 2.0 * 18 * 12}, {"experts", 2.0 * 18 * 2 * 45},
+      {"merge", 2.0 * 9 * 36}, {"shared", 2.0 * 9 * 84},
+  };
+  EXPECT_EQ(counter.parts(), want);
+}
+
+TEST(MultiHeadMoE, TakesTokensInTheTypeOfItsMaps) {
+  MultiHeadMoE layer(6, MultiHeadOptions().token_heads(2).head_layer(true).merge_layer(true),
+                     small_mixture(3, 5, 4, 2),
+                     std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(6, 7, 1)));
+  const auto x = torch::randn({4, 6});
+  const auto want = layer->forward_with_routing(x).values;
+  const auto got = layer->forward_with_routing(x.to(torch::kFloat64)).values;
+  EXPECT_TRUE(torch::allclose(got.to(torch::kFloat), want, 1e-5, 1e-6));
+  layer->shared_experts->to(torch::kFloat64);
+  EXPECT_EQ(layer->forward_with_routing(x).values.scalar_type(), torch::kFloat32);
+  // Tokens that lie otherwise.
+  const auto turned = x.t().contiguous().t();
+  EXPECT_TRUE(torch::allclose(layer->forward_with_routing(turned).values, want, 1e-5, 1e-6));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 
+#include <cmath>
+
 #include "moekit/core/error.h"
 #include "moekit/tensor/generator.h"
 
@@ -100,6 +102,72 @@ TEST(MeanCosine, IsOverPairsOfVectorsThatAreThere) {
   EXPECT_NEAR(mean_cosine(u), (std::sqrt(0.5) + 1) / 2, 1e-6);
   EXPECT_EQ(mean_cosine(torch::zeros({3, 2, 4})), 0);
   EXPECT_EQ(mean_cosine(torch::ones({3, 1, 4})), 0);
+}
+
+TEST(Orthogonalize, TakesAThousandthOfAVectorForRounding) {
+  for (const auto& [share, kept] : {std::pair{2e-3, true}, {5e-4, false}}) {
+    const auto u =
+        torch::tensor({{{1.0, 0.0, 0.0}, {1.0, share, 0.0}, {0.0, 0.0, 2.0}}}, torch::kFloat64);
+    const auto v = orthogonalize(u);
+    EXPECT_NEAR(v[0][1][1].item<double>(), kept ? share : 0, 1e-12);
+    EXPECT_EQ(v[0][1][0].item<double>(), 0);
+    EXPECT_EQ(v[0][2][2].item<double>(), 2);
+    EXPECT_NEAR(orthogonalize(u, OrthogonalSize::kUnit)[0][1][1].item<double>(), kept ? 1 : 0,
+                1e-9);
+  }
+}
+
+TEST(Orthogonalize, HasSizesOfSmallVectorsAndLeavesSmallerOnes) {
+  // Squares of 1e-28 are sizes, those of 1e-32 are zeros'.
+  const auto u =
+      torch::tensor({{{1e-14, 0.0}, {0.0, 1e-14}}, {{1e-16, 0.0}, {0.0, 1e-16}}}, torch::kFloat64);
+  const auto unit = orthogonalize(u, OrthogonalSize::kUnit);
+  EXPECT_TRUE(torch::allclose(unit[0], torch::eye(2, torch::kFloat64)));
+  EXPECT_TRUE(torch::equal(unit[1], u[1]));
+  EXPECT_TRUE(torch::allclose(orthogonalize(u, OrthogonalSize::kRestore), u, 1e-9, 1e-25));
+}
+
+TEST(Orthogonalize, GivesTheTypeItTookAndComputesInFloat) {
+  const auto u = random_vectors({4, 3, 9}, 8).to(torch::kBFloat16);
+  for (const auto size : {OrthogonalSize::kKeep, OrthogonalSize::kUnit, OrthogonalSize::kRestore}) {
+    const auto v = orthogonalize(u, size);
+    EXPECT_EQ(v.scalar_type(), torch::kBFloat16);
+    EXPECT_TRUE(torch::equal(v, orthogonalize(u.to(torch::kFloat32), size).to(torch::kBFloat16)));
+  }
+}
+
+TEST(Orthogonalize, IsGramSchmidtInOrder) {
+  const auto u = random_vectors({2, 4, 6}, 9);
+  const auto keep = orthogonalize(u);
+  const auto restore = orthogonalize(u, OrthogonalSize::kRestore);
+  for (int64_t n = 0; n < 2; ++n) {
+    std::vector<torch::Tensor> basis;
+    for (int64_t i = 0; i < 4; ++i) {
+      auto v = u[n][i].clone();
+      for (const auto& b : basis) v = v - b.dot(u[n][i]) * b;
+      EXPECT_TRUE(torch::allclose(keep[n][i], v, 1e-9, 1e-10)) << i;
+      EXPECT_TRUE(torch::allclose(restore[n][i], v / v.norm() * u[n][i].norm(), 1e-9, 1e-10)) << i;
+      basis.push_back(v / v.norm());
+    }
+  }
+}
+
+TEST(MeanCosine, IsThePlainLoopOverPairs) {
+  auto u = random_vectors({3, 4, 5}, 10);
+  u[1][2].zero_();
+  double sum = 0;
+  int64_t count = 0;
+  for (int64_t n = 0; n < 3; ++n) {
+    for (int64_t i = 0; i < 4; ++i) {
+      for (int64_t j = i + 1; j < 4; ++j) {
+        if (n == 1 && (i == 2 || j == 2)) continue;
+        const double product = u[n][i].dot(u[n][j]).item<double>();
+        sum += std::fabs(product / (u[n][i].norm() * u[n][j].norm()).item<double>());
+        ++count;
+      }
+    }
+  }
+  EXPECT_NEAR(mean_cosine(u), sum / static_cast<double>(count), 1e-12);
 }
 
 }  // namespace

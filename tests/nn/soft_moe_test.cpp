@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <map>
+
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/linear_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/tensor/generator.h"
+#include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
 namespace {
@@ -121,6 +125,62 @@ TEST(SoftMoE, RefusesWhatDoesNotFit) {
   EXPECT_THROW(layer->forward(torch::zeros({1, 0, 4})), ArgumentError);
   EXPECT_THROW(layer->forward_with_shares(torch::zeros({1, 2, 4}), torch::ones({1, 2})),
                ArgumentError);
+}
+
+TEST(SoftMoE, DrawsSlotsAndExpertsFromTheGeneratorAndStartsWithAScaleOfOne) {
+  SoftMoE layer(SoftMoEOptions(64).slots_per_expert(5),
+                std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(64, 6, 9)));
+  ASSERT_EQ(layer->slots.sizes(), (std::vector<int64_t>{64, 45}));
+  EXPECT_EQ(layer->scale.item<float>(), 1);
+  EXPECT_NEAR(layer->slots.std().item<double>(), 1.0 / 8, 0.01);
+  EXPECT_NEAR(layer->slots.mean().item<double>(), 0, 0.01);
+  const auto drawn = [&](uint64_t seed) {
+    const torch::NoGradGuard no_grad;
+    layer->scale.fill_(3);
+    layer->reset_parameters(tensor::make_generator(seed));
+    EXPECT_EQ(layer->scale.item<float>(), 1);
+    return std::pair(layer->slots.detach().clone(),
+                     layer->experts->named_parameters()["up_proj"].detach().clone());
+  };
+  const auto a = drawn(1), again = drawn(1), b = drawn(2);
+  EXPECT_TRUE(torch::equal(a.first, again.first));
+  EXPECT_TRUE(torch::equal(a.second, again.second));
+  EXPECT_FALSE(torch::equal(a.first, b.first));
+  EXPECT_FALSE(torch::equal(a.second, b.second));
+  const auto copy = std::dynamic_pointer_cast<SoftMoEImpl>(layer->clone());
+  EXPECT_EQ(copy->named_parameters().keys(), layer->named_parameters().keys());
+  EXPECT_FALSE(copy->scale.is_same(layer->scale));
+  EXPECT_FALSE(copy->experts->parameters()[0].is_same(layer->experts->parameters()[0]));
+}
+
+TEST(SoftMoE, StandsTokensOfZerosAndOtherTypes) {
+  torch::manual_seed(5);
+  SoftMoE layer(SoftMoEOptions(4).slots_per_expert(2),
+                std::make_shared<MlpExpertsImpl>(MlpExpertsOptions(4, 6, 3).output_size(5)));
+  const auto x = torch::randn({2, 7, 4});
+  const auto want = layer->forward_with_shares(x);
+  ASSERT_EQ(want.values.sizes(), (std::vector<int64_t>{2, 7, 5}));
+  ASSERT_EQ(want.dispatch.sizes(), (std::vector<int64_t>{2, 7, 6}));
+  const auto zeros = layer->forward_with_shares(torch::zeros({1, 3, 4}));
+  EXPECT_TRUE(torch::allclose(zeros.dispatch, torch::full({1, 3, 6}, 1.0 / 3)));
+  EXPECT_TRUE(torch::allclose(zeros.combine, torch::full({1, 3, 6}, 1.0 / 6)));
+  EXPECT_TRUE(torch::allclose(layer->forward(x.to(torch::kFloat64)).to(torch::kFloat), want.values,
+                              1e-5, 1e-6));
+  layer->experts->to(torch::kBFloat16);
+  const auto narrow = layer->forward_with_shares(x);
+  EXPECT_EQ(narrow.values.scalar_type(), torch::kBFloat16);
+  EXPECT_EQ(narrow.combine.scalar_type(), torch::kFloat32);
+  EXPECT_TRUE(torch::allclose(narrow.values.to(torch::kFloat), want.values, 5e-2, 2e-2));
+}
+
+TEST(SoftMoE, CountsItsRouterAndExperts) {
+  auto layer = soft_mixture(3, 2);
+  const tensor::OperationCounter counter;
+  layer->forward(torch::randn({2, 5, 4}));
+  const std::map<std::string, double> parts(counter.parts().begin(), counter.parts().end());
+  EXPECT_EQ(parts.at("router"), 2.0 * 10 * 4 * 6);
+  EXPECT_EQ(parts.at("experts"), 2.0 * 12 * 2 * 24);
+  EXPECT_EQ(parts.size(), 3U);
 }
 
 }  // namespace

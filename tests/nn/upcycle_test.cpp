@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "moekit/core/error.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/linear_router.h"
@@ -133,6 +135,97 @@ TEST(Upcycle, RefusesWhatDoesNotFitAndChangesNothing) {
   refused(experts, linear(6, 2), UpcycleOptions().scale(UpcycleScale::kAll));
   refused(experts, std::make_shared<ReluRouterImpl>(ReluRouterOptions(kSize, 6)), {});
   EXPECT_TRUE(torch::equal(experts->up_proj, before));
+}
+
+TEST(Upcycle, ARoutersOffsetsAreLeftOutOfItsEvenScoreAndComeBackWhereItIsRefused) {
+  torch::manual_seed(6);
+  const torch::NoGradGuard no_grad;
+  auto dense = bank(12, 1, {Activation::kSwiglu, true});
+  auto experts = bank(12, 8, {Activation::kSwiglu, true});
+  const auto router = linear(8, 2, CombineWeights::kProbs);
+  router->bias.copy_(torch::arange(8.0));
+  const auto offsets = router->bias.clone();
+  const auto rows = router->weight.clone();
+  const auto without_effect = UpcycleOptions().scale(UpcycleScale::kAll);
+  auto same = linear(8, 2);  // sums to 1: nothing is made larger
+  same->bias.copy_(offsets);
+  EXPECT_THROW(upcycle(*dense, *experts, *same, without_effect, {}), ArgumentError);
+  EXPECT_TRUE(torch::equal(same->bias, offsets));
+  upcycle(*dense, *experts, *router, {}, tensor::make_generator(4));
+  EXPECT_EQ(router->bias.abs().max().item<double>(), 0);
+  EXPECT_FALSE(torch::equal(router->weight, rows));
+  for (int64_t e = 0; e < 8; ++e) {
+    EXPECT_TRUE(torch::equal(experts->gate_proj[e], dense->gate_proj[0]));
+    EXPECT_TRUE(torch::equal(experts->up_bias[e], dense->up_bias[0]));
+    EXPECT_TRUE(torch::allclose(experts->down_proj[e], 4 * dense->down_proj[0]));
+    EXPECT_TRUE(torch::allclose(experts->down_bias[e], 4 * dense->down_bias[0]));
+  }
+}
+
+TEST(Upcycle, CutsEveryMatrixAtItsUnits) {
+  torch::manual_seed(7);
+  const torch::NoGradGuard no_grad;
+  for (const bool all : {false, true}) {
+    auto dense = bank(12, 1, {Activation::kReglu, true});
+    auto experts = bank(4, 6, {Activation::kReglu, true});
+    upcycle(
+        *dense, *experts, *linear(6, 3),
+        UpcycleOptions().granularity(3).scale(all ? UpcycleScale::kAll : UpcycleScale::kDownProj),
+        tensor::make_generator(4));
+    const double each = all ? std::cbrt(3.0) : 1;
+    for (int64_t e = 0; e < 6; ++e) {
+      const int64_t at = e % 3 * 4;
+      const auto same = [&](const torch::Tensor& got, const torch::Tensor& want, double factor) {
+        EXPECT_TRUE(torch::allclose(got[e], want * factor, 1e-5, 1e-7)) << e << all;
+      };
+      same(experts->gate_proj, dense->gate_proj[0].narrow(0, at, 4), each);
+      same(experts->up_proj, dense->up_proj[0].narrow(0, at, 4), each);
+      same(experts->gate_bias, dense->gate_bias[0].narrow(0, at, 4), each);
+      same(experts->up_bias, dense->up_bias[0].narrow(0, at, 4), each);
+      same(experts->down_proj, dense->down_proj[0].narrow(1, at, 4), all ? each : 3);
+      same(experts->down_bias, dense->down_bias[0], 1);
+    }
+  }
+  auto relu = bank(12, 1, {Activation::kRelu});
+  auto of_relu = bank(4, 6, {Activation::kRelu});
+  upcycle(*relu, *of_relu, *linear(6, 3), UpcycleOptions().granularity(3).scale(UpcycleScale::kAll),
+          tensor::make_generator(4));
+  EXPECT_TRUE(torch::allclose(of_relu->up_proj[0],
+                              relu->up_proj[0].narrow(0, 0, 4) * std::sqrt(3.0), 1e-5, 1e-7));
+  EXPECT_TRUE(torch::allclose(of_relu->down_proj[1],
+                              relu->down_proj[0].narrow(1, 4, 4) * std::sqrt(3.0), 1e-5, 1e-7));
+}
+
+TEST(Upcycle, DrawsNoiseAndRowsFromTheGenerator) {
+  torch::manual_seed(8);
+  const torch::NoGradGuard no_grad;
+  auto dense = bank(60, 1);
+  const auto drawn = [&](uint64_t seed) {
+    auto experts = bank(60, 6);
+    auto router = linear(6, 2);
+    upcycle(*dense, *experts, *router,
+            UpcycleOptions().noise_share(0.25).noise_std(3).router_std(0.5),
+            tensor::make_generator(seed));
+    return std::vector<torch::Tensor>{experts->gate_proj, experts->up_proj, experts->down_proj,
+                                      router->weight};
+  };
+  const auto a = drawn(1), again = drawn(1), b = drawn(2);
+  const torch::Tensor of_dense[] = {dense->gate_proj, dense->up_proj, dense->down_proj};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(torch::equal(a[i], again[i])) << i;
+    EXPECT_FALSE(torch::equal(a[i], b[i])) << i;
+    if (i == 3) continue;
+    const auto other = a[i] != of_dense[i];
+    EXPECT_NEAR(other.to(torch::kFloat).mean().item<double>(), 0.25, 0.04) << i;
+    const auto noise = a[i].masked_select(other);
+    EXPECT_NEAR(noise.std().item<double>(), 3, 0.3) << i;
+    EXPECT_NEAR(noise.mean().item<double>(), 0, 0.4) << i;
+  }
+  auto wide = linear(300, 2);
+  auto many = bank(60, 300);
+  upcycle(*dense, *many, *wide, UpcycleOptions().router_std(0.5), tensor::make_generator(3));
+  EXPECT_NEAR(wide->weight.std().item<double>(), 0.5, 0.03);
+  EXPECT_NEAR(wide->weight.mean().item<double>(), 0, 0.05);
 }
 
 }  // namespace
