@@ -1,7 +1,5 @@
 #include "moekit/checkpoint/dtype.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,8 +9,6 @@
 
 namespace moekit::checkpoint {
 namespace {
-
-constexpr int64_t kDecodeGrain = 1 << 16;  // elements a thread takes at least
 
 using Decode = torch::Tensor (*)(const torch::Tensor& codes, torch::ScalarType as,
                                  const std::string& where);
@@ -63,9 +59,7 @@ void look_up(const torch::Tensor& codes, const torch::Tensor& values, torch::Ten
   const auto* from = codes.data_ptr<uint8_t>();
   const auto* table = static_cast<const Word*>(values.data_ptr());
   auto* to = static_cast<Word*>(out.data_ptr());
-  at::parallel_for(0, codes.numel(), kDecodeGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = table[from[i]];
-  });
+  for (int64_t i = 0; i < codes.numel(); ++i) to[i] = table[from[i]];
 }
 
 template <std::array<float, 256> (*values_of)()>

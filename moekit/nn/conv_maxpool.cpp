@@ -1,10 +1,12 @@
 #include "moekit/nn/conv_maxpool.h"
 
-#include <ATen/Parallel.h>
 #include <torch/autograd.h>
+
+#include <algorithm>
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/conv/conv_maxpool.h"
+#include "moekit/nn/runtime.h"
 #include "moekit/tensor/operation_counter.h"
 
 namespace moekit::nn {
@@ -13,6 +15,21 @@ namespace {
 // Images a thread takes at once; the sums of blocks are added in order, so that the gradient is
 // the same for every number of threads.
 constexpr int64_t kBlock = 64;
+
+int64_t count_blocks(int64_t images) { return (images + kBlock - 1) / kBlock; }
+
+/// work(block, its first image, the shape of its images alone) for all blocks of a batch.
+template <typename Work>
+void for_blocks(const kernels::ConvPoolShape& shape, const Work& work) {
+  Runtime::standard()->run([&](const kernels::Execution& execution) {
+    execution.pool->run(count_blocks(shape.batch), [&](int64_t block, int) {
+      const int64_t begin = block * kBlock;
+      auto part = shape;
+      part.batch = std::min(kBlock, shape.batch - begin);
+      work(block, begin, part);
+    });
+  });
+}
 
 kernels::ConvPoolShape shape_of(const torch::Tensor& images, int64_t networks, int64_t channels) {
   return {images.size(0),      images.size(2), images.size(3),
@@ -32,9 +49,7 @@ class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
     auto source = torch::empty(output.sizes(), images.options().dtype(torch::kUInt8));
     const int64_t image_size = shape.height * shape.width;
     const int64_t output_size = shape.output_at(1, 0);
-    at::parallel_for(0, shape.batch, kBlock, [&](int64_t begin, int64_t end) {
-      auto part = shape;
-      part.batch = end - begin;
+    for_blocks(shape, [&](int64_t, int64_t begin, const kernels::ConvPoolShape& part) {
       kernels::conv3x3_maxpool2_relu_forward(part, images.data_ptr<float>() + begin * image_size,
                                              w.data_ptr<float>(), b.data_ptr<float>(),
                                              output.data_ptr<float>() + begin * output_size,
@@ -60,21 +75,16 @@ class ConvMaxPoolRelu : public torch::autograd::Function<ConvMaxPoolRelu> {
     const auto shape = shape_of(images, networks, channels);
     const int64_t image_size = shape.height * shape.width;
     const int64_t output_size = shape.output_at(1, 0);
-    const int64_t blocks = (shape.batch + kBlock - 1) / kBlock;
+    const int64_t blocks = count_blocks(shape.batch);
     auto weight_sums = torch::zeros({blocks, shape.channels, 9}, torch::kFloat64);
     auto bias_sums = torch::zeros({blocks, shape.channels}, torch::kFloat64);
-    at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
-      for (int64_t block = first; block < last; ++block) {
-        const int64_t begin = block * kBlock;
-        auto part = shape;
-        part.batch = std::min(kBlock, shape.batch - begin);
-        kernels::conv3x3_maxpool2_relu_backward(
-            part, images.data_ptr<float>() + begin * image_size,
-            gradient.data_ptr<float>() + begin * output_size,
-            source.data_ptr<uint8_t>() + begin * output_size,
-            weight_sums.data_ptr<double>() + block * shape.channels * 9,
-            bias_sums.data_ptr<double>() + block * shape.channels);
-      }
+    for_blocks(shape, [&](int64_t block, int64_t begin, const kernels::ConvPoolShape& part) {
+      kernels::conv3x3_maxpool2_relu_backward(
+          part, images.data_ptr<float>() + begin * image_size,
+          gradient.data_ptr<float>() + begin * output_size,
+          source.data_ptr<uint8_t>() + begin * output_size,
+          weight_sums.data_ptr<double>() + block * shape.channels * 9,
+          bias_sums.data_ptr<double>() + block * shape.channels);
     });
     const auto dtype = gradient.scalar_type();
     return {torch::Tensor(), weight_sums.sum(0).to(dtype).reshape({networks, channels, 1, 3, 3}),
@@ -144,17 +154,13 @@ PatchMoments patch3x3_moments(const torch::Tensor& images) {
   check_images(images, "patch3x3_moments");
   const auto x = images.detach().to(torch::kFloat32).contiguous();
   const auto shape = shape_of(x, 1, 1);
-  const int64_t blocks = (shape.batch + kBlock - 1) / kBlock;
+  const int64_t blocks = count_blocks(shape.batch);
   auto sums = torch::zeros({blocks, 9}, torch::kFloat64);
   auto products = torch::zeros({blocks, 9, 9}, torch::kFloat64);
-  at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; ++block) {
-      auto part = shape;
-      part.batch = std::min(kBlock, shape.batch - block * kBlock);
-      kernels::patch3x3_moments(
-          part, x.data_ptr<float>() + block * kBlock * shape.height * shape.width,
-          sums.data_ptr<double>() + block * 9, products.data_ptr<double>() + block * 81);
-    }
+  for_blocks(shape, [&](int64_t block, int64_t begin, const kernels::ConvPoolShape& part) {
+    kernels::patch3x3_moments(part, x.data_ptr<float>() + begin * shape.height * shape.width,
+                              sums.data_ptr<double>() + block * 9,
+                              products.data_ptr<double>() + block * 81);
   });
   const double count = static_cast<double>(shape.batch * (shape.height - 2) * (shape.width - 2));
   const auto mean = sums.sum(0) / count;

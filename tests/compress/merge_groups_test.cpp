@@ -7,6 +7,7 @@
 
 #include "moekit/compress/layer_error.h"
 #include "moekit/compress/similarity.h"
+#include "moekit/merge/align_units.h"
 #include "moekit/merge/average.h"
 #include "moekit/merge/merge_experts.h"
 #include "moekit/nn/experts/expert_list.h"
@@ -203,6 +204,35 @@ TEST(ExpertSimilarity, FindsPlantedCopies) {
   const auto outputs = at(Similarity::kOutputCka, false);
   EXPECT_NEAR(outputs[0][2].item<double>(), 1, 1e-4);
   EXPECT_LT(outputs[0][1].item<double>(), 0.9);
+}
+
+TEST(ExpertSimilarity, AlignsEveryPair) {
+  auto layer = make_layer(5, 2);
+  write_shuffled(layer, 1, 3);
+  write_shuffled(layer, 2, 4);
+  const auto statistics = statistics_of(layer, {torch::randn({5, kSize})});
+  const auto aligned =
+      expert_similarity(Similarity::kWeights, layer_of(layer), statistics, /*align=*/true);
+  for (const auto& [i, j] : {std::pair{1, 3}, std::pair{3, 1}, std::pair{2, 4}, std::pair{4, 2}}) {
+    EXPECT_NEAR(aligned[i][j].item<double>(), 1, 1e-6) << i << ", " << j;
+  }
+  const auto own = [&](int64_t e) { return nn::expert_tensors(*layer_of(layer).experts, e); };
+  const auto units = *layer_of(layer).experts->hidden_units();
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(aligned[i][i].item<double>(), 1, 1e-12);
+    for (int64_t j = i + 1; j < 5; ++j) {
+      const auto strung = [](const nn::ExpertTensors& tensors) {
+        std::vector<torch::Tensor> parts;
+        for (const auto& [name, tensor] : tensors) parts.push_back(tensor.detach().flatten());
+        return torch::cat(parts).to(torch::kFloat64);
+      };
+      const auto a = strung(own(i));
+      const auto b = strung(merge::align_units(units, own(i), own(j)));
+      EXPECT_NEAR(aligned[i][j].item<double>(), (a.dot(b) / (a.norm() * b.norm())).item<double>(),
+                  1e-9);
+      EXPECT_EQ(aligned[i][j].item<double>(), aligned[j][i].item<double>());
+    }
+  }
 }
 
 TEST(ExpertSimilarity, RefusesExpertsOfOtherSizes) {

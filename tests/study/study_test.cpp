@@ -6,6 +6,7 @@
 
 #include "tests/study/study_fixture.h"
 #include "tests/support/growth.h"
+#include "tests/support/refusal.h"
 
 namespace moekit::study {
 namespace {
@@ -372,6 +373,17 @@ TEST_F(StudyTest, AShareOfSeedsIsOfZerosAndOnes) {
             "must be 0 or 1; got 0.5");
   EXPECT_EQ(row.cells.at("test_error").ours.count, 3U);
   EXPECT_NEAR(row.cells.at("test_error").estimate.value, 2. / 3, 1e-12);
+}
+
+TEST_F(StudyTest, ARecordsShareThatIsNoneIsNamed) {
+  Study study = read(kTwoRows);
+  study.figure[0].statistic = Statistic::kProportion;
+  RowRuns runs;
+  runs.seeds = {{1, {}, "", {{"test_error", 0.5}}, {}}};
+  EXPECT_EQ(moekit::refusal([&] {
+              summarize_row(study.row[0], study.figure, runs);
+            }).rfind("row g/a, figure test_error: ", 0),
+            0U);
 }
 
 TEST_F(StudyTest, TellsWhatMadeARunAndWhatIsDamaged) {

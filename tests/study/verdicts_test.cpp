@@ -64,6 +64,32 @@ TEST_F(VerdictsTest, DoNotAverageMissingSeedsAway) {
   EXPECT_EQ(judged({kNaN, kNaN}, b).verdict, Verdict::kNotTested);
 }
 
+TEST_F(VerdictsTest, PairSeedsThatBothRowsHave) {
+  // Each lacks another seed, and the second has fewer: 1, 3, 5, 6 and 7 are left.
+  const auto paired = judged({1, kNaN, 3, 4, 5, 6, 7, 8}, {2, 3, 4, kNaN, 6, 7, 8.1}, true);
+  EXPECT_EQ(paired.checks[0].effect.count, 5U);
+  EXPECT_NEAR(paired.checks[0].effect.value, -1.02, 1e-12);
+  EXPECT_EQ(paired.checks[0].detail.rfind("effect -1.0200 [-1.0755, -0.9645], 5 seeds", 0), 0U)
+      << paired.checks[0].detail;
+  const auto apart = judged({1, kNaN}, {kNaN, 1}, true);
+  EXPECT_EQ(apart.verdict, Verdict::kNotTested);
+  EXPECT_EQ(apart.checks[0].detail, "the rows have no seed in common");
+}
+
+TEST_F(VerdictsTest, SayWhyARowHasNoValue) {
+  const Study study = read(kTwoRows);
+  auto rows = rows_of(study, {1, 2}, {kNaN, kNaN});
+  const auto detail = [&](bool allow_missing = false) {
+    return judge(study.claim[0], study.figure, rows, allow_missing).checks[0].detail;
+  };
+  EXPECT_EQ(detail(), "g/b.test_error: no run has such a value");
+  rows.pop_back();
+  EXPECT_EQ(detail(), "g/b: not among the rows that were run");
+  rows = rows_of(study, {1, 2, 3}, {1, kNaN, 3});
+  EXPECT_EQ(detail(),
+            "g/b.test_error: 1 of 3 seeds are missing; --allow-missing judges the others");
+}
+
 TEST_F(VerdictsTest, TakeAllChecksOfAClaim) {
   Study study = read(kTwoRows);
   Claim claim = study.claim[0];
