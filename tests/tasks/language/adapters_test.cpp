@@ -11,6 +11,7 @@
 #include "moekit/run/report.h"
 #include "moekit/tasks/language/section.h"
 #include "moekit/tasks/language/task.h"
+#include "moekit/tasks/language/text_data.h"
 #include "tests/tasks/language/language_fixture.h"
 
 namespace moekit::language {
