@@ -56,6 +56,7 @@ std::vector<Choices> choices_of(models::DecoderImpl& model, const TextData& data
 Json saturation_over_time(const std::filesystem::path& run, models::DecoderImpl& model,
                           const TextData& data, const Config& config) {
   Json out = Json::array();
+  if (config.train.loop.keep_every == 0) return out;  // there may be one to go on from
   auto checkpoints = run::list_checkpoints(run);
   // What a process that died while it deleted a checkpoint has left is none.
   std::erase_if(checkpoints, [](const auto& item) { return !run::has_all_files(item.second); });
