@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <regex>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace moekit::study {
@@ -10,14 +11,18 @@ namespace {
 
 /// Names that a study gives, for look-ups in constant time.
 struct Names {
-  std::unordered_set<std::string> rows;
+  std::unordered_map<std::string, std::string> rows;  ///< row -> its tier
   std::unordered_set<std::string> figures;
 };
 
-void check_reference(const Names& names, const std::string& text, const std::string& where) {
+/// @param tier  of the claim, whose table has the rows of that tier alone
+void check_reference(const Names& names, const std::string& text, const std::string& tier,
+                     const std::string& where) {
   const auto reference = parse_reference(text, where);
-  MOEKIT_CHECK(names.rows.count(reference.row) == 1, where, ": there is no row \"", reference.row,
-               "\"");
+  const auto row = names.rows.find(reference.row);
+  MOEKIT_CHECK(row != names.rows.end(), where, ": there is no row \"", reference.row, "\"");
+  MOEKIT_CHECK(row->second == tier, where, ": is of tier ", tier, ", its row ", reference.row,
+               " of tier ", row->second, ": they never stand in one table");
   MOEKIT_CHECK(names.figures.count(reference.figure) == 1, where, ": there is no figure \"",
                reference.figure, "\"");
 }
@@ -36,6 +41,11 @@ void check_figure(const Figure& figure, const std::string& where) {
                figure.pointer, "\"");
 }
 
+void check_tier(const std::string& at, const std::string& tier) {
+  MOEKIT_CHECK(tier == "quick" || tier == "full", at, "tier must be quick or full; got \"", tier,
+               "\"");
+}
+
 void check_seeds(const std::string& where, const char* key, int64_t seeds, int64_t least) {
   MOEKIT_CHECK(seeds >= least && seeds <= kMaxSeeds, where, ": ", key, " must be ", least, "..",
                kMaxSeeds, "; got ", seeds);
@@ -48,8 +58,7 @@ void check_row(const Names& names, const Row& row, const std::string& where) {
                " is none that a folder below that of the runs can have");
   const std::string at = concat(where, ": row ", row.name, ": ");
   MOEKIT_CHECK(names.rows.count(row.name) == 0, at, "there is another row of this name");
-  MOEKIT_CHECK(row.tier == "quick" || row.tier == "full", at, "tier must be quick or full; got \"",
-               row.tier, "\"");
+  check_tier(at, row.tier);
   check_seeds(concat(where, ": row ", row.name), "seeds", row.seeds, 0);
   MOEKIT_CHECK(row.needs.is_object() && row.cycle.is_object() && row.paper.is_object() &&
                    row.reference.is_object(),
@@ -76,11 +85,12 @@ void check_row(const Names& names, const Row& row, const std::string& where) {
 void check_claim(const Names& names, const std::vector<Figure>& figures, const Claim& claim,
                  const std::string& where) {
   const std::string at = concat(where, ": claim \"", claim.text, "\"");
+  check_tier(at + ": ", claim.tier);
   MOEKIT_CHECK(!claim.check.empty(), at, ": has no check");
   for (const auto& check : claim.check) {
-    check_reference(names, check.left, at);
+    check_reference(names, check.left, claim.tier, at);
     if (!check.right.empty()) {
-      check_reference(names, check.right, at);
+      check_reference(names, check.right, claim.tier, at);
       const auto counts = [&](const std::string& side) {
         const auto& figure = figure_of(figures, parse_reference(side, at).figure);
         return figure.statistic == Statistic::kProportion;
@@ -141,7 +151,7 @@ void check_study(const Study& study, const ConfigTree& tree) {
   }
   for (size_t i = 0; i < study.row.size(); ++i) {
     check_row(names, study.row[i], place("row", i));
-    names.rows.insert(study.row[i].name);
+    names.rows.emplace(study.row[i].name, study.row[i].tier);
   }
   std::unordered_set<std::string> tuned;
   for (size_t i = 0; i < study.tune.size(); ++i) {

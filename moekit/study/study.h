@@ -170,7 +170,8 @@ bool is_row_name(const std::string& name);
 /// @param default_figures  of a study that names none
 /// @throws IoError; ArgumentError naming file, line and row or claim: values of a wrong type or out
 ///         of range, names that leave the folder of runs, two rows or figures of one name, rows
-///         that need a later one, unknown rows, figures, operators, a search that cannot choose.
+///         that need a later one, unknown rows, figures, operators, claims on rows of another tier,
+///         a search that cannot choose.
 Study read_study(const std::filesystem::path& file, const std::vector<Figure>& default_figures);
 
 /// As `read_study`, of what was read already.
