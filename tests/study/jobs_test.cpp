@@ -103,7 +103,7 @@ TEST_F(JobsTest, SoManyRunAtATimeInTheOrderGiven) {
     return Job{
         name,
         {"/bin/sh", "-c",
-         "touch " + here + "/on-" + name + "; sleep 0.1; ls " + here + " | grep -c '^on-' >> " +
+         "touch " + here + "/on-" + name + "; sleep 0.3; ls " + here + " | grep -c '^on-' >> " +
              here + "/seen; echo " + name + " >> " + here + "/order; rm " + here + "/on-" + name},
         {},
         folder_ / "logs" / name};
