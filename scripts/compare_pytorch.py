@@ -141,11 +141,14 @@ def moekit(build, name, threads):
 
 def environment(folder, options):
     python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing PyTorch into {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        done = subprocess.run([python, "-m", "pip", "-q", "install", *options, "torch", "numpy"])
-        if done.returncode != 0:
+    # Also where a first try was cut short.
+    if python.exists() and subprocess.run([python, "-c", "import torch"],
+                                          stderr=subprocess.DEVNULL).returncode == 0:
+        return python
+    print(f"installing PyTorch into {folder}", file=sys.stderr)
+    for command in ([sys.executable, "-m", "venv", folder],
+                    [python, "-m", "pip", "-q", "install", *options, "torch", "numpy"]):
+        if subprocess.run(command).returncode != 0:
             sys.exit("PyTorch cannot be installed: no comparison was made")
     return python
 

@@ -24,6 +24,14 @@ constexpr const char* kLock = "run.lock";
 constexpr const char* kWritten[] = {"config.toml",  "run.json",          "metrics.jsonl",
                                     "summary.json", "trace.safetensors", "model"};
 
+/// Whether a checkpoint has the files that all have.
+bool has_all_files(const fs::path& checkpoint) {
+  std::error_code error;
+  return fs::is_regular_file(checkpoint / "config.json", error) &&
+         fs::is_regular_file(checkpoint / "model.safetensors", error) &&
+         fs::is_regular_file(checkpoint / "state.json", error);
+}
+
 /// Removes what processes that died have left: files and folders under temporary names, and
 /// checkpoints before the newest of which a part is gone. Nothing that a run does not write itself:
 /// people put things into folders.
@@ -276,13 +284,6 @@ std::map<std::string, std::string> model_checksums(const std::map<std::string, s
   return sums;
 }
 
-bool has_all_files(const fs::path& checkpoint) {
-  std::error_code error;
-  return fs::is_regular_file(checkpoint / "config.json", error) &&
-         fs::is_regular_file(checkpoint / "model.safetensors", error) &&
-         fs::is_regular_file(checkpoint / "state.json", error);
-}
-
 std::map<int64_t, fs::path> list_checkpoints(const fs::path& folder) {
   static const std::regex kName("step-([0-9]{1,18})");
   std::map<int64_t, fs::path> found;
@@ -292,6 +293,12 @@ std::map<int64_t, fs::path> list_checkpoints(const fs::path& folder) {
     const std::string name = entry.path().filename().string();
     if (std::regex_match(name, match, kName)) found[std::stoll(match[1])] = entry.path();
   }
+  return found;
+}
+
+std::map<int64_t, fs::path> whole_checkpoints(const fs::path& folder) {
+  auto found = list_checkpoints(folder);
+  std::erase_if(found, [](const auto& item) { return !has_all_files(item.second); });
   return found;
 }
 

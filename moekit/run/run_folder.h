@@ -111,6 +111,8 @@ Json read_summary(const std::filesystem::path& folder,
 
 /// A run's checkpoints by step.
 std::map<int64_t, std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
+/// Those that have the files that all have. One without was being deleted when its process died.
+std::map<int64_t, std::filesystem::path> whole_checkpoints(const std::filesystem::path& folder);
 
 /// @throws IoError for a folder without the model of a finished run. @param key  before the message
 void check_has_model(const std::string& key, const std::filesystem::path& run);
@@ -119,9 +121,5 @@ void check_has_model(const std::string& key, const std::filesystem::path& run);
 /// `RunRecipe::models`; none for an empty name, or where there is no model, which is missed when it
 /// is read.
 std::map<std::string, std::string> model_checksums(const std::map<std::string, std::string>& runs);
-
-/// Whether a checkpoint has the files that all have. One without was being deleted when its process
-/// died.
-bool has_all_files(const std::filesystem::path& checkpoint);
 
 }  // namespace moekit::run

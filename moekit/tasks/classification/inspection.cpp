@@ -136,9 +136,7 @@ const metrics::LayerTrace& same_layer(const metrics::RoutingTrace& trace,
 /// How many of the final choices each kept checkpoint already makes, per layer.
 void add_saturation(Json& layers, const std::filesystem::path& folder, const RunData& data,
                     const metrics::RoutingTrace& final_trace) {
-  auto checkpoints = run::list_checkpoints(folder);
-  // What a process that died while it deleted a checkpoint has left is none.
-  std::erase_if(checkpoints, [](const auto& item) { return !run::has_all_files(item.second); });
+  const auto checkpoints = run::whole_checkpoints(folder);
   if (checkpoints.size() < 2) return;
   for (const auto& [step, path] : checkpoints) {
     const auto earlier = evaluate(*models::load_model(path), data.test, data.normalization).trace;

@@ -6,6 +6,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/metrics/load.h"
+#include "moekit/metrics/routing_trace.h"
 #include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/nn/packing.h"
 #include "moekit/run/run_folder.h"
@@ -78,8 +79,10 @@ void add_routes(const std::vector<nn::LayerRouting>& layers, Judged& out) {
   };
   for (size_t l = 0; l < layers.size(); ++l) {
     const auto& routing = layers[l].routing;
-    auto active = torch::zeros({routing.num_tokens(), routing.num_experts()}, torch::kFloat64);
-    active.index_put_({routing.token, routing.expert}, 1.0);
+    const auto active =
+        metrics::LayerTrace{layers[l].name, routing.token, routing.expert, routing.probs}
+            .active()
+            .to(torch::kFloat64);
     add(out.together, l, active.t().matmul(active));
     if (l + 1 == layers.size()) continue;
     const auto& next = layers[l + 1].routing;

@@ -7,7 +7,7 @@
 #include "moekit/data/sets/soft_routed_teacher.h"
 #include "moekit/data/sets/synthetic_clusters.h"
 #include "moekit/tensor/generator.h"
-#include "tests/support/refusal.h"
+#include "tests/support/said.h"
 
 namespace moekit::data {
 namespace {
@@ -19,8 +19,6 @@ std::string options_refused(Change change) {
   change(options);
   return moekit::refusal([&] { options.check("o"); });
 }
-
-const std::string kTaken = "nothing was thrown";
 
 TEST(ClusterPatchRules, AreToldWithTheirValues) {
   using O = ClusterPatchOptions;
