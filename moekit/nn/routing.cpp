@@ -66,10 +66,12 @@ Routing route(const torch::Tensor& logits, int64_t top_k, CombineWeights weights
   }
   routing.weight = weight.reshape({-1});
   routing.expert = routing.expert_index.reshape({-1});
-  routing.token = torch::arange(logits.size(0), torch::kLong)
-                      .unsqueeze(1)
-                      .expand_as(routing.expert_index)
-                      .reshape({-1});
+  routing.token = torch::empty({routing.expert.numel()}, torch::kLong);
+  auto* token = routing.token.data_ptr<int64_t>();
+  const int64_t chosen_experts = routing.expert_index.size(1);
+  for (int64_t t = 0; t < logits.size(0); ++t) {
+    token = std::fill_n(token, chosen_experts, t);
+  }
   return routing;
 }
 

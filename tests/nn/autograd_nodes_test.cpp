@@ -18,6 +18,7 @@
 #include "moekit/nn/grouped_linear.h"
 #include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/nn/moe_layer.h"
+#include "moekit/nn/rotary.h"
 #include "moekit/nn/routers/linear_router.h"
 
 namespace moekit::nn {
@@ -162,6 +163,15 @@ void fused_attention_twice() {
   expect_twice(of, "attention");
 }
 
+void rotary_twice() {
+  torch::manual_seed(17);
+  const auto table = rotary_table(5, 4, 10);
+  NodeCase of;
+  of.at = {torch::randn({2, 3, 2, 5})};  // and a channel that passes
+  of.loss = [table](const Tensors& t) { return apply_rotary(t[0], table, 2).tanh().sum(); };
+  expect_twice(of, "rotary");
+}
+
 void patch_responses_twice() {
   for (const auto activation : {Activation::kCubic, Activation::kRelu}) {
     torch::manual_seed(14);
@@ -181,9 +191,13 @@ void patch_responses_twice() {
 
 const std::map<std::string, void (*)()>& nodes() {
   static const std::map<std::string, void (*)()> kNodes{
-      {"FusedFfnNode", fused_ffn_twice},         {"ConvMaxPoolRelu", conv_maxpool_twice},
-      {"FusedAttention", fused_attention_twice}, {"GroupedLinear", grouped_linear_twice},
-      {"PatchResponses", patch_responses_twice}, {"LinearCrossEntropy", linear_cross_entropy_twice},
+      {"FusedFfnNode", fused_ffn_twice},
+      {"ConvMaxPoolRelu", conv_maxpool_twice},
+      {"FusedAttention", fused_attention_twice},
+      {"GroupedLinear", grouped_linear_twice},
+      {"PatchResponses", patch_responses_twice},
+      {"LinearCrossEntropy", linear_cross_entropy_twice},
+      {"Rotary", rotary_twice},
   };
   return kNodes;
 }

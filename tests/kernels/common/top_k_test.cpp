@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "moekit/core/error.h"
@@ -33,6 +36,29 @@ TEST(TopK, TakesTheLargestAndOfEqualOnesTheLowestIndex) {
   EXPECT_EQ(choose(std::vector<float>{1, NAN, 2, NAN}, 4, 3), (Index{1, 3, 2}));
   EXPECT_EQ(choose(std::vector<float>{1, NAN, 2, NAN}, 4, 1), Index{1});
   EXPECT_THROW(choose(scores, 5, 6), ArgumentError);
+}
+
+TEST(TopK, IsAStableSortsBeginning) {
+  // Few and many are found in other ways; scores of few values tie often.
+  std::mt19937 random(5);
+  constexpr std::int64_t kExperts = 40;
+  for (int n = 0; n < 50; ++n) {
+    std::vector<float> scores(kExperts);
+    for (auto& score : scores) {
+      const auto drawn = random() % 12;
+      score = drawn == 0 ? NAN : static_cast<float>(drawn);
+    }
+    Index order(kExperts);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) {
+      const auto x = scores[static_cast<std::size_t>(a)];
+      const auto y = scores[static_cast<std::size_t>(b)];
+      return std::isnan(y) ? false : std::isnan(x) || x > y;
+    });
+    for (const std::int64_t k : {1, 2, 3, 15, 16, 17, 39, 40}) {
+      EXPECT_EQ(choose(scores, kExperts, k), Index(order.begin(), order.begin() + k)) << k;
+    }
+  }
 }
 
 }  // namespace
