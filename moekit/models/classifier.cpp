@@ -58,10 +58,11 @@ void check_parts(const KindSection<nn::RouterKinds>& router,
   router->check(site, where + ".router");
 }
 
-void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,
-                         const std::string& where) {
+void check_sparse_parts(const nn::RouterImpl& router, const nn::ExpertsImpl& experts,
+                        const nn::CapacityOptions& capacity, const std::string& where) {
   const auto traits = router.traits();
-  nn::check_capacity(capacity, traits.top_k, where + ".");
+  nn::check_capacity(capacity, traits.top_k, experts.num_experts() - experts.num_computing(),
+                     where + ".");
   nn::check_trainable(traits, traits.no_weight_gradient, where + ".router: ");
 }
 

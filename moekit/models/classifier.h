@@ -84,7 +84,7 @@ void check_parts(const KindSection<nn::RouterKinds>& router,
 
 /// Refuses a router that a sparse layer's output cannot train, and a capacity that does not go with
 /// it, see nn::check_trainable() and nn::check_capacity().
-void check_sparse_router(const nn::RouterImpl& router, const nn::CapacityOptions& capacity,
-                         const std::string& where);
+void check_sparse_parts(const nn::RouterImpl& router, const nn::ExpertsImpl& experts,
+                        const nn::CapacityOptions& capacity, const std::string& where);
 
 }  // namespace moekit::models

@@ -131,8 +131,8 @@ void check_decoder(const DecoderConfig& config, int64_t vocabulary_size, const s
   auto site = site_of(config, vocabulary_size);
   if (routed > 1) site.previous_experts = config.num_experts;
   check_parts(config.router, config.expert, site, where);
-  const auto router = make_parts(config.router, config.expert, site).router;
-  check_sparse_router(*router, config.capacity, where);
+  const auto parts = make_parts(config.router, config.expert, site);
+  check_sparse_parts(*parts.router, *parts.experts, config.capacity, where);
 }
 
 /// What the parts of a block are told in a forward pass, and where they put what was routed.

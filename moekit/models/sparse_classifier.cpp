@@ -71,8 +71,8 @@ void check_sparse_classifier(const SparseConfig& config, const InputShape& input
                              const std::string& where) {
   const auto site = vector_site(config, input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
-  check_sparse_router(*make_parts(config.router, config.expert, site).router, config.capacity,
-                      where);
+  const auto parts = make_parts(config.router, config.expert, site);
+  check_sparse_parts(*parts.router, *parts.experts, config.capacity, where);
 }
 
 std::shared_ptr<ClassifierImpl> make_sparse_classifier(const SparseConfig& config,

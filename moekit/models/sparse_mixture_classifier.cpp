@@ -45,11 +45,11 @@ void check_sparse_mixture_classifier(const SparseMixtureConfig& config, const In
                                      const std::string& where) {
   const auto site = image_site(input, config.num_experts);
   check_parts(config.router, config.expert, site, where);
-  const auto router = make_parts(config.router, config.expert, site).router;
-  const auto traits = router->traits();
+  const auto parts = make_parts(config.router, config.expert, site);
+  const auto traits = parts.router->traits();
   MOEKIT_CHECK(traits.top_k >= 1 || !traits.learns, where, ".router.top_k: a sparse mixture wants ",
                "1..", config.num_experts, "; got 0");
-  check_sparse_router(*router, config.capacity, where);
+  check_sparse_parts(*parts.router, *parts.experts, config.capacity, where);
 }
 
 std::shared_ptr<ClassifierImpl> make_sparse_mixture_classifier(const SparseMixtureConfig& config,

@@ -31,7 +31,8 @@ torch::Tensor choice_rank(const Routing& routing) {
 
 }  // namespace
 
-void check_capacity(const CapacityOptions& options, int64_t top_k, const std::string& where) {
+void check_capacity(const CapacityOptions& options, int64_t top_k, int64_t num_free,
+                    const std::string& where) {
   MOEKIT_CHECK(std::isfinite(options.factor) && options.factor >= 0, where,
                "capacity_factor must be finite and at least 0; got ", options.factor);
   MOEKIT_CHECK(
@@ -39,6 +40,11 @@ void check_capacity(const CapacityOptions& options, int64_t top_k, const std::st
       where, "eval_capacity_factor must be finite and at least 0, or -1; got ",
       options.eval_factor);
   MOEKIT_CHECK(options.least >= 1, where, "min_capacity must be at least 1; got ", options.least);
+  MOEKIT_CHECK(std::isfinite(options.tau) && options.tau > 0, where,
+               "capacity_tau must be finite and above 0; got ", options.tau);
+  MOEKIT_CHECK(options.tau == 1 || num_free > 0, where,
+               "capacity_tau: all experts of this layer compute; wanted 1, or expert.kind = "
+               "\"zero_computation\"");
   MOEKIT_CHECK(
       !options.renormalize || top_k != 1, where,
       "renormalize_dropped wants a top_k above 1: a token with one choice keeps it or none");
@@ -47,17 +53,28 @@ void check_capacity(const CapacityOptions& options, int64_t top_k, const std::st
   others.factor = 0;
   others.eval_factor = -1;
   MOEKIT_CHECK(others == CapacityOptions{}, where,
-               "min_capacity, capacity_priority and renormalize_dropped want a ",
+               "min_capacity, capacity_tau, capacity_priority and renormalize_dropped want a ",
                "capacity_factor or eval_capacity_factor above 0: this layer never drops");
 }
 
-int64_t capacity_of(const CapacityOptions& options, bool training, const Routing& routing) {
+std::vector<int64_t> capacity_of(const CapacityOptions& options, bool training,
+                                 const Routing& routing, int64_t num_computing) {
   const double factor = options.factor_in(training);
-  const int64_t capacity =
-      expert_capacity(factor, routing.num_assignments(), routing.num_experts());
-  if (capacity == 0) return 0;
+  if (factor == 0) return {};
+  const int64_t assignments = routing.num_assignments();
   // No expert takes a token twice.
-  return std::max<int64_t>(1, std::min(std::max(capacity, options.least), routing.num_tokens()));
+  const auto within = [&](int64_t capacity) {
+    return std::max<int64_t>(1, std::min(std::max(capacity, options.least), routing.num_tokens()));
+  };
+  const int64_t all = routing.num_experts();
+  if (options.tau == 1) return {within(expert_capacity(factor, assignments, all))};
+  const double parts =
+      options.tau * static_cast<double>(num_computing) + static_cast<double>(all - num_computing);
+  std::vector<int64_t> out(static_cast<size_t>(all),
+                           within(expert_capacity(factor / parts, assignments, 1)));
+  std::fill_n(out.begin(), num_computing,
+              within(expert_capacity(factor * options.tau / parts, assignments, 1)));
+  return out;
 }
 
 torch::Tensor capacity_order(CapacityPriority priority, const Routing& routing) {

@@ -19,7 +19,8 @@ MoEImpl::MoEImpl(std::shared_ptr<RouterImpl> router_, std::shared_ptr<ExpertsImp
                "MoE: routed experts give ", experts->output_size(), " values a token; shared ones ",
                shared_experts ? shared_experts->output_size() : 0);
   const auto traits = router->traits();
-  check_capacity(options.capacity(), traits.top_k, "MoE: ");
+  check_capacity(options.capacity(), traits.top_k,
+                 experts->num_experts() - experts->num_computing(), "MoE: ");
   check_trainable(traits, traits.no_weight_gradient, "MoE: ");
   MOEKIT_CHECK(options.runtime() != nullptr, "MoE: needs a runtime");
   register_part(*this, "router", router);
@@ -59,13 +60,13 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
   output.routing = tensor::counted("router", [&] { return router->forward(tokens, context); });
   const auto& routing = output.routing;
   const auto& limits = options.capacity();
-  const int64_t capacity = capacity_of(limits, is_training(), routing);
+  const auto capacity = capacity_of(limits, is_training(), routing, experts->num_computing());
   const bool fused = why_inputs_not_fused(inputs).empty();
   auto weights = routing.weight;
-  if (fused || !routing.takes_all || capacity > 0) {
+  if (fused || !routing.takes_all || !capacity.empty()) {
     output.plan =
         make_plan(routing, capacity,
-                  capacity > 0 ? capacity_order(limits.priority, routing) : torch::Tensor());
+                  capacity.empty() ? torch::Tensor() : capacity_order(limits.priority, routing));
     if (limits.renormalize && output.plan.num_dropped() > 0) {
       weights = renormalize_kept(weights, routing, output.plan);
     }
@@ -74,7 +75,7 @@ MoEOutput MoEImpl::forward_rows(const torch::Tensor& tokens, RouterContext conte
     if (fused) {
       return experts->forward_fused(inputs, output.plan, weights, options.runtime());
     }
-    if (routing.takes_all && capacity == 0) {
+    if (routing.takes_all && capacity.empty()) {
       if (!all.values.defined()) all = experts->forward_all(inputs);
       const auto type = compute_type(all.values, routing.weight);
       const auto weight =

@@ -19,7 +19,8 @@ Routing softmax_of(const char* who, const torch::Tensor& logits) {
   return routing;
 }
 
-RoutingPlan plan_of(const kernels::AssignmentList& list, int64_t capacity,
+template <typename Capacity>
+RoutingPlan plan_of(const kernels::AssignmentList& list, const Capacity& capacity,
                     const int64_t* order = nullptr) {
   RoutingPlan plan;
   plan.build(list, capacity, order);
@@ -102,7 +103,8 @@ std::string why_no_gradient(int64_t top_k, int64_t num_experts, CombineWeights w
 // By the logits, as the choice itself: their softmax rounds to more ties.
 torch::Tensor top1_expert(const Routing& routing) { return top1_index(routing.logits); }
 
-RoutingPlan make_plan(const Routing& routing, int64_t capacity, const torch::Tensor& order) {
+RoutingPlan make_plan(const Routing& routing, std::span<const int64_t> capacity,
+                      const torch::Tensor& order) {
   const auto token = routing.token.contiguous();
   const auto expert = routing.expert.contiguous();
   MOEKIT_CHECK(
@@ -112,6 +114,10 @@ RoutingPlan make_plan(const Routing& routing, int64_t capacity, const torch::Ten
   return plan_of({routing.num_tokens(), routing.num_experts(), expert.numel(),
                   token.data_ptr<int64_t>(), expert.data_ptr<int64_t>(), nullptr},
                  capacity, taken.defined() ? taken.data_ptr<int64_t>() : nullptr);
+}
+
+RoutingPlan make_plan(const Routing& routing, int64_t capacity, const torch::Tensor& order) {
+  return make_plan(routing, std::span(&capacity, capacity == 0 ? 0 : 1), order);
 }
 
 RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity) {

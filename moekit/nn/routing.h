@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,9 @@ torch::Tensor top1_expert(const Routing& routing);
 /// @throws ArgumentError naming the value when a token or an expert does not exist.
 RoutingPlan make_plan(const Routing& routing, int64_t capacity = 0,
                       const torch::Tensor& order = {});
+/// @param capacity  of each expert [E], or one for all; none: dropless
+RoutingPlan make_plan(const Routing& routing, std::span<const int64_t> capacity,
+                      const torch::Tensor& order);
 /// The same of K experts a token. @param expert_index [N, K] int64
 RoutingPlan make_plan(const torch::Tensor& expert_index, int64_t num_experts, int64_t capacity = 0);
 

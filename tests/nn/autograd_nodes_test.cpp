@@ -15,6 +15,7 @@
 #include "moekit/nn/conv_maxpool.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/patch_experts.h"
+#include "moekit/nn/experts/token_blends.h"
 #include "moekit/nn/grouped_linear.h"
 #include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/nn/moe_layer.h"
@@ -163,6 +164,20 @@ void fused_attention_twice() {
   expect_twice(of, "attention");
 }
 
+void token_blends_twice() {
+  torch::manual_seed(18);
+  // Expert 0 computes; 1 and 2 are constant, 3 is a copy, 4 gives zeros. A token chooses three.
+  const auto index = torch::tensor({0, 1, 3, 2, 1, 4, 3, 2, 0, 1, 3, 2}).view({4, 3});
+  const auto plan = make_plan(index, 5);
+  NodeCase of;
+  of.at = {torch::randn({4, 6}), torch::rand({12}) + 0.5, torch::randn({2, 6}),
+           torch::randn({2, 2, 6}) / 2};
+  of.loss = [plan](const Tensors& t) {
+    return blend_tokens(t[0], t[1], t[2], t[3], plan, {1, 2, 1}).tanh().sum();
+  };
+  expect_twice(of, "token blends");
+}
+
 void rotary_twice() {
   torch::manual_seed(17);
   const auto table = rotary_table(5, 4, 10);
@@ -198,6 +213,7 @@ const std::map<std::string, void (*)()>& nodes() {
       {"PatchResponses", patch_responses_twice},
       {"LinearCrossEntropy", linear_cross_entropy_twice},
       {"Rotary", rotary_twice},
+      {"TokenBlends", token_blends_twice},
   };
   return kNodes;
 }

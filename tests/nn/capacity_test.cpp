@@ -15,6 +15,7 @@ namespace moekit::nn {
 namespace {
 
 constexpr int64_t kThree = 3;
+using Capacities = std::vector<int64_t>;
 
 /// Four tokens that are their own logits. Choices: 0, 1; 1, 0; 0, 2; 2, 0: expert 0 is wanted by
 /// all, with weights 0.367, 0.463, 0.934 and 0.242, the others by two each.
@@ -131,18 +132,36 @@ TEST(Capacity, HasAFactorOfItsOwnForEvaluation) {
 TEST(Capacity, IsAtLeastTheMinimumAndAtMostTheTokens) {
   const auto routing = route(four_tokens(), 2);
   CapacityOptions options;
-  const auto capacity = [&] { return capacity_of(options, true, routing); };
-  EXPECT_EQ(capacity(), 0);
+  const auto capacity = [&] { return capacity_of(options, true, routing, 3); };
+  EXPECT_EQ(capacity(), Capacities{});
   options.factor = 0.1;  // ceil(0.1 * 8 / 3) = 1
-  EXPECT_EQ(capacity(), 1);
+  EXPECT_EQ(capacity(), Capacities{1});
   options.least = 3;
-  EXPECT_EQ(capacity(), 3);
+  EXPECT_EQ(capacity(), Capacities{3});
   options.least = 100;
-  EXPECT_EQ(capacity(), 4);
+  EXPECT_EQ(capacity(), Capacities{4});
   options.least = 1;
   options.factor = 1e18;
-  EXPECT_EQ(capacity(), 4);
-  EXPECT_EQ(capacity_of(options, true, route(torch::zeros({0, 3}), 2)), 1);
+  EXPECT_EQ(capacity(), Capacities{4});
+  EXPECT_EQ(capacity_of(options, true, route(torch::zeros({0, 3}), 2), 3), Capacities{1});
+}
+
+TEST(Capacity, OfExpertsThatComputeIsTauTimesThatOfTheOthers) {
+  const auto routing = route(torch::randn({100, 6}), 2);  // 200 assignments
+  CapacityOptions options;
+  options.factor = 1.1;
+  options.tau = 0.25;  // 220 / (0.25 * 4 + 2) = 73.3 and a quarter of it, 18.3
+  EXPECT_EQ(capacity_of(options, true, routing, 4), (Capacities{19, 19, 19, 19, 74, 74}));
+  options.eval_factor = 0;
+  EXPECT_EQ(capacity_of(options, false, routing, 4), Capacities{});
+  options.factor = 3;  // 200 and 50 of 100 tokens
+  EXPECT_EQ(capacity_of(options, true, routing, 4), (Capacities{50, 50, 50, 50, 100, 100}));
+  options.least = 60;
+  EXPECT_EQ(capacity_of(options, true, routing, 4), (Capacities{60, 60, 60, 60, 100, 100}));
+  options.tau = 4;  // the cheap ones take less: 600 / 18 = 33.3
+  options.least = 1;
+  EXPECT_EQ(capacity_of(options, true, routing, 4), (Capacities{100, 100, 100, 100, 34, 34}));
+  EXPECT_NO_THROW(check_capacity(options, 2, 1, ""));
 }
 
 TEST(Capacity, RanksChoicesByLogitsWhereATokenGoesToAll) {
@@ -166,7 +185,7 @@ TEST(Capacity, RefusesWhatIsImpossibleOrWithoutEffect) {
     options.factor = 1;
     change(options);
     try {
-      check_capacity(options, 2, "model.");
+      check_capacity(options, 2, 0, "model.");
       ADD_FAILURE() << key;
     } catch (const ArgumentError& error) {
       EXPECT_NE(std::string(error.what()).find("model." + key), std::string::npos) << error.what();
@@ -186,12 +205,12 @@ TEST(Capacity, RefusesWhatIsImpossibleOrWithoutEffect) {
     o.factor = o.eval_factor = 0;
     o.priority = CapacityPriority::kRank;
   });
-  check_capacity({}, 1, "model.");
+  check_capacity({}, 1, 0, "model.");
   CapacityOptions one_choice;
   one_choice.factor = 1;
   one_choice.renormalize = true;
-  EXPECT_THROW(check_capacity(one_choice, 1, "model."), ArgumentError);
-  EXPECT_NO_THROW(check_capacity(one_choice, 0, "model."));
+  EXPECT_THROW(check_capacity(one_choice, 1, 0, "model."), ArgumentError);
+  EXPECT_NO_THROW(check_capacity(one_choice, 0, 0, "model."));
   CapacityOptions endless;
   endless.factor = infinity;
   EXPECT_THROW(make_capped(endless, true), ArgumentError);
@@ -250,15 +269,15 @@ TEST(Capacity, IsThatOfTrainingOrOfEvaluation) {
   CapacityOptions options;
   options.factor = 0.5;        // 4
   options.eval_factor = 1.25;  // 10
-  EXPECT_EQ(capacity_of(options, true, routing), 4);
-  EXPECT_EQ(capacity_of(options, false, routing), 10);
+  EXPECT_EQ(capacity_of(options, true, routing, 5), Capacities{4});
+  EXPECT_EQ(capacity_of(options, false, routing, 5), Capacities{10});
   options.eval_factor = -1;
-  EXPECT_EQ(capacity_of(options, false, routing), 4);
+  EXPECT_EQ(capacity_of(options, false, routing, 5), Capacities{4});
   options.eval_factor = 0;
-  EXPECT_EQ(capacity_of(options, false, routing), 0);
+  EXPECT_EQ(capacity_of(options, false, routing, 5), Capacities{});
   options.factor = 0;
   options.least = 3;
-  EXPECT_EQ(capacity_of(options, true, routing), 0);
+  EXPECT_EQ(capacity_of(options, true, routing, 5), Capacities{});
 }
 
 }  // namespace

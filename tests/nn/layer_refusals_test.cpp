@@ -384,7 +384,8 @@ TEST(LayerRefusals, OfMixtures) {
             plain_experts(MlpExpertsOptions(6, 2, 3).output_size(5))),
        "MoE: routed experts give 6 values a token; shared ones 5"},
       {said(plain_router(6, 4, 2), routed, MoEOptions().capacity(wrong)),
-       "MoE: min_capacity, capacity_priority and renormalize_dropped want a capacity_factor or "
+       "MoE: min_capacity, capacity_tau, capacity_priority and renormalize_dropped want a "
+       "capacity_factor or "
        "eval_capacity_factor above 0: this layer never drops"},
       {said(plain_router(6, 4, 1), routed),
        "MoE: top_k = 1 with combine_weights = \"renormalized\" gives the weight 1 whatever the "

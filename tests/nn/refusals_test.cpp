@@ -309,19 +309,20 @@ TEST(Refusals, OfRoutersThatCannotLearnOrCan) {
 }
 
 TEST(Refusals, OfCapacities) {
-  const auto said = [](int64_t top_k, const auto& change) {
+  const auto said = [](int64_t top_k, const auto& change, int64_t num_free = 0) {
     CapacityOptions options;
     options.factor = 1;
     change(options);
-    return refusal([&] { check_capacity(options, top_k, "model."); });
+    return refusal([&] { check_capacity(options, top_k, num_free, "model."); });
   };
   using O = CapacityOptions;
   const double infinity = std::numeric_limits<double>::infinity();
   const std::string factor = "model.capacity_factor must be finite and at least 0; got ";
   const std::string eval = "model.eval_capacity_factor must be finite and at least 0, or -1; got ";
   const std::string never =
-      "model.min_capacity, capacity_priority and renormalize_dropped want a capacity_factor or "
-      "eval_capacity_factor above 0: this layer never drops";
+      "model.min_capacity, capacity_tau, capacity_priority and renormalize_dropped want a "
+      "capacity_factor or eval_capacity_factor above 0: this layer never drops";
+  const std::string tau = "model.capacity_tau must be finite and above 0; got ";
   expect_said({
       {said(2, [](O& o) { o.factor = -0.5; }), factor + "-0.5"},
       {said(2, [&](O& o) { o.factor = infinity; }), factor + "inf"},
@@ -332,6 +333,21 @@ TEST(Refusals, OfCapacities) {
       {said(2, [](O& o) { o.eval_factor = -1; }), kTaken},
       {said(2, [](O& o) { o.least = 0; }), "model.min_capacity must be at least 1; got 0"},
       {said(2, [](O& o) { o.least = 5; }), kTaken},
+      {said(
+           2, [](O& o) { o.tau = 0; }, 1),
+       tau + "0"},
+      {said(
+           2, [&](O& o) { o.tau = infinity; }, 1),
+       tau + "inf"},
+      {said(2, [](O& o) { o.tau = 0.5; }),
+       "model.capacity_tau: all experts of this layer compute; wanted 1, or expert.kind = "
+       "\"zero_computation\""},
+      {said(
+           2, [](O& o) { o.tau = 0.5; }, 1),
+       kTaken},
+      {said(
+           2, [](O& o) { o.tau = 0.5, o.factor = 0; }, 1),
+       never},
       {said(1, [](O& o) { o.renormalize = true; }),
        "model.renormalize_dropped wants a top_k above 1: a token with one choice keeps it or none"},
       {said(2, [](O& o) { o.renormalize = true; }), kTaken},

@@ -41,7 +41,7 @@ enum Mark : char { kUnseen, kTaken, kDropped };
 }  // namespace
 
 /// Counts the rows of each expert into offsets[expert + 1], and what is beyond the capacity.
-void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
+void RoutingPlan::count_rows(const AssignmentList& list, std::span<const std::int64_t> capacity,
                              const std::int64_t* order) {
   const TokenOf token_of(list);
   offsets.assign(static_cast<std::size_t>(num_experts) + 1, 0);
@@ -57,7 +57,7 @@ void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
     MOEKIT_CHECK(token_of(a) >= 0 && token_of(a) < num_tokens, "RoutingPlan: assignment ", a,
                  " is of token ", token_of(a), "; there are ", num_tokens);
     auto& rows = offsets[static_cast<std::size_t>(expert) + 1];
-    const bool is_full = capacity > 0 && rows == capacity;
+    const bool is_full = !capacity.empty() && rows == capacity[capacity.size() == 1 ? 0 : expert];
     ++(is_full ? dropped[static_cast<std::size_t>(expert)] : rows);
     if (order == nullptr) continue;
     char& mark = marks_[static_cast<std::size_t>(a)];
@@ -68,8 +68,19 @@ void RoutingPlan::count_rows(const AssignmentList& list, std::int64_t capacity,
 
 void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity,
                         const std::int64_t* order) {
+  build(list, std::span(&capacity, capacity == 0 ? 0 : 1), order);
+}
+
+void RoutingPlan::build(const AssignmentList& list, std::span<const std::int64_t> capacity,
+                        const std::int64_t* order) {
   check_list(list);
-  MOEKIT_CHECK(capacity >= 0, "RoutingPlan: capacity must be at least 0; got ", capacity);
+  MOEKIT_CHECK(
+      capacity.size() <= 1 || static_cast<std::int64_t>(capacity.size()) == list.num_experts,
+      "RoutingPlan: wanted one capacity, or one for each of ", list.num_experts, " experts; got ",
+      capacity.size());
+  for (const auto limit : capacity) {
+    MOEKIT_CHECK(limit >= 1, "RoutingPlan: capacity must be at least 1; got ", limit);
+  }
   num_tokens = list.num_tokens;
   num_experts = list.num_experts;
   num_assignments = list.size;
@@ -84,7 +95,7 @@ void RoutingPlan::build(const AssignmentList& list, std::int64_t capacity,
   // is beyond the capacity finds the rows of its expert full, or was marked where an order says
   // who is.
   std::vector<std::int64_t>& next = offsets;
-  const bool drops = capacity > 0 && num_dropped() > 0;
+  const bool drops = num_dropped() > 0;
   const std::vector<std::int64_t> ends =
       drops ? std::vector<std::int64_t>(offsets.begin() + 1, offsets.end())
             : std::vector<std::int64_t>();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace moekit::kernels {
@@ -43,6 +44,9 @@ struct RoutingPlan {
   ///         exist or `order` is no permutation.
   void build(const AssignmentList& list, std::int64_t capacity = 0,
              const std::int64_t* order = nullptr);
+  /// @param capacity  of each expert [E], or one for all; none: no limit
+  void build(const AssignmentList& list, std::span<const std::int64_t> capacity,
+             const std::int64_t* order);
 
   /// K assignments a token.
   /// @param expert_index    [N, K], 0..E-1
@@ -57,7 +61,8 @@ struct RoutingPlan {
   void build_shared(std::int64_t num_tokens, std::int64_t num_experts);
 
  private:
-  void count_rows(const AssignmentList& list, std::int64_t capacity, const std::int64_t* order);
+  void count_rows(const AssignmentList& list, std::span<const std::int64_t> capacity,
+                  const std::int64_t* order);
   void find_active();
 
   std::vector<char> marks_;  ///< [A], of a build with an order

@@ -1,6 +1,7 @@
 #include "moekit/nn/experts/zero_computation_experts.h"
 
 #include "moekit/core/error.h"
+#include "moekit/nn/experts/token_blends.h"
 
 namespace moekit::nn {
 namespace {
@@ -62,10 +63,7 @@ void ZeroComputationExpertsImpl::reset_parameters(const at::Generator& generator
 
 torch::Tensor ZeroComputationExpertsImpl::free_expert(int64_t which,
                                                       const torch::Tensor& rows) const {
-  if (which < options.constant_experts()) {
-    const auto shares = torch::softmax(rows.matmul(blend[which].t()), 1);  // [R, 2]
-    return shares.narrow(1, 0, 1) * rows + shares.narrow(1, 1, 1) * constant[which];
-  }
+  if (which < options.constant_experts()) return constant_rows(rows, constant, blend, which);
   if (which < options.constant_experts() + options.copy_experts()) return rows;
   return torch::zeros_like(rows);
 }
@@ -94,20 +92,9 @@ torch::Tensor ZeroComputationExpertsImpl::forward_fused(const torch::Tensor& tok
                                                         const RoutingPlan& plan,
                                                         const torch::Tensor& weight,
                                                         const std::shared_ptr<Runtime>& runtime) {
-  const auto own = first_of(plan, num_computing());
-  auto out = ffn->forward_fused(tokens, own, weight, runtime);
-  const auto token = plan_tokens(plan);
-  const auto assignment = plan_assignments(plan);
-  const int64_t with_values = options.constant_experts() + options.copy_experts();
-  for (int64_t i = 0; i < with_values; ++i) {
-    const int64_t e = num_computing() + i;
-    const int64_t begin = plan.offsets[static_cast<size_t>(e)];
-    const auto of = token.narrow(0, begin, plan.count(e));
-    const auto weights = weight.index_select(0, assignment.narrow(0, begin, plan.count(e)));
-    const auto values = free_expert(i, tokens.index_select(0, of));
-    out = out.index_add(0, of, values * weights.unsqueeze(1).to(values.scalar_type()));
-  }
-  return out;
+  return ffn->forward_fused(tokens, first_of(plan, num_computing()), weight, runtime) +
+         blend_tokens(tokens, weight, constant, blend, plan,
+                      {num_computing(), options.constant_experts(), options.copy_experts()});
 }
 
 void ZeroComputationExpertsImpl::take_experts(ExpertEdit& edit) {

@@ -106,6 +106,7 @@ struct Config {
   TrainSection train;
   InitConfig init;
   std::vector<std::string> packed;
+  int64_t expert_time = 0;
 
   template <typename Field>
   void visit(Field&& field) {
@@ -121,6 +122,10 @@ struct Config {
     field("packed", packed,
           "formats of weights, as moekit bench lists them, in which the trained feed-forward "
           "networks are judged once more, on the inference kernels");
+    field("expert_time", expert_time,
+          "how often the trained mixtures run to tell how much time experts without computation "
+          "save; 0: not at all",
+          at_least(0));
   }
 };
 

@@ -10,6 +10,7 @@
 #include "moekit/nn/linear_cross_entropy.h"
 #include "moekit/nn/packing.h"
 #include "moekit/run/run_folder.h"
+#include "moekit/tasks/language/expert_time.h"
 #include "moekit/tasks/language/initialize.h"
 #include "moekit/tasks/language/routed_texts.h"
 #include "moekit/tasks/language/saturation.h"
@@ -139,6 +140,7 @@ LanguageProblem::LanguageProblem(Config config, TextData data)
       nn::unpack_networks(*model_);
     });
   }
+  if (config_.expert_time > 0) check_expert_time(*model_);
   initialize(*model_, config_, data_.tokenizer);
 }
 
@@ -456,6 +458,9 @@ Json LanguageProblem::finish(const train::LoopState& state, const std::filesyste
   }
   if (config_.model.adapters.num_experts() > 0) summary["expert_cosine"] = adapter_cosines();
   for (const auto& format : config_.packed) summary["packed"][format] = packed_figures(format);
+  if (config_.expert_time > 0) {
+    summary["expert_time"] = expert_time(*model_, data_, config_, config_.expert_time);
+  }
   const auto lines = run::read_metrics(folder);
   if (!lines.empty()) summary["first"] = {{"loss", lines.front()["test"]["loss"]}};
   return summary;

@@ -27,6 +27,23 @@ TEST(RoutingPlan, TakesAssignmentsInTheOrderGivenAndKeepsTheRowsInTheLists) {
   EXPECT_EQ(plan.assignment, (Index{0, 1}));
 }
 
+TEST(RoutingPlan, EachExpertMayHaveACapacityOfItsOwn) {
+  const Index expert{0, 1, 0, 1, 0, 1, 2};
+  const AssignmentList list{7, 3, 7, nullptr, expert.data(), nullptr};
+  RoutingPlan plan;
+  plan.build(list, Index{1, 2, 5}, nullptr);
+  EXPECT_EQ(plan.assignment, (Index{0, 1, 3, 6}));
+  EXPECT_EQ(plan.dropped, (Index{2, 1, 0}));
+  EXPECT_EQ(plan.offsets, (Index{0, 1, 3, 4}));
+  const Index last_first{6, 5, 4, 3, 2, 1, 0};
+  plan.build(list, Index{1, 2, 5}, last_first.data());
+  EXPECT_EQ(plan.assignment, (Index{4, 3, 5, 6}));
+  plan.build(list, Index{}, nullptr);
+  EXPECT_EQ(plan.num_dropped(), 0);
+  EXPECT_THROW(plan.build(list, Index{1, 2}, nullptr), ArgumentError);
+  EXPECT_THROW(plan.build(list, Index{1, 0, 5}, nullptr), ArgumentError);
+}
+
 TEST(RoutingPlan, RefusesAnOrderThatIsNoPermutation) {
   const Index expert{0, 1, 0};
   const AssignmentList list{3, 2, 3, nullptr, expert.data(), nullptr};
