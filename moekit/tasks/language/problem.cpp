@@ -12,6 +12,7 @@
 #include "moekit/run/run_folder.h"
 #include "moekit/tasks/language/expert_time.h"
 #include "moekit/tasks/language/initialize.h"
+#include "moekit/tasks/language/judged_batches.h"
 #include "moekit/tasks/language/routed_texts.h"
 #include "moekit/tasks/language/saturation.h"
 #include "moekit/tensor/generator.h"
@@ -182,58 +183,49 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
 
 Judged LanguageProblem::judge(bool with_routes) {
   const torch::NoGradGuard no_grad;
-  model_->eval();
   const int64_t length = config_.model.context;
+  const auto domains = static_cast<int64_t>(data_.domains.size());
   Judged out;
+  out.loss.assign(data_.domains.size(), 0);
+  out.tokens.assign(data_.domains.size(), 0);
+  std::vector<double> bytes(data_.domains.size(), 0);
+  std::vector<int64_t> right(data_.domains.size(), 0);
   int64_t seen = 0;  // by routers: also tokens that foretell no answer
-  for (size_t d = 0; d < data_.domains.size(); ++d) {
-    const auto windows =
-        data_.judged(d, config_.data.validation_windows, length, config_.data.documents);
+  const auto add = [&](const JudgedBatch& batch) {
+    const auto& [d, windows, output] = batch;
     seen += windows.ids.size(0) * length;
-    double loss = 0;
-    double bytes = 0;
-    int64_t tokens = 0;
-    int64_t right = 0;
-    for (int64_t b = 0; b < windows.ids.size(0); b += config_.train.loop.batch_size) {
-      const int64_t count = std::min(config_.train.loop.batch_size, windows.ids.size(0) - b);
-      const auto ids = windows.ids.narrow(0, b, count);
-      const auto output = model_->forward_hidden(
-          ids.narrow(1, 0, length).contiguous(), context_of(d, count, length),
-          windows.first.defined() ? windows.first.narrow(0, b, count) : windows.first);
-      const Taken taken(windows.answer.defined() ? windows.answer.narrow(0, b, count)
-                                                 : windows.answer);
-      const auto rows = taken.rows_of(output.hidden);
-      const auto next = taken.values_of(ids.narrow(1, 1, length)).contiguous();
-      loss += nn::linear_token_losses(rows, model_->head_weight(), next)
-                  .sum(torch::kFloat64)
-                  .item<double>();
-      tokens += next.numel();
-      if (data_.answers) {
-        right += rows.matmul(model_->head_weight().t()).argmax(1).eq(next).sum().item<int64_t>();
-      }
-      const auto* id = next.data_ptr<int64_t>();
-      for (int64_t i = 0; i < next.numel(); ++i) {
-        bytes += data_.token_bytes[static_cast<size_t>(id[i])];
-      }
-      for (size_t l = 0; l < output.layers.size(); ++l) {
-        const auto& layer = output.layers[l];
-        if (out.layers.size() <= l) {
-          out.layers.push_back(layer.name);
-          out.load.push_back(torch::zeros(
-              {static_cast<int64_t>(data_.domains.size()), layer.routing.num_experts()},
-              torch::kFloat64));
-        }
-        out.load[l][static_cast<int64_t>(d)].add_(
-            metrics::expert_load(layer.routing.expert, layer.routing.num_experts()));
-      }
-      if (with_routes) add_routes(output.layers, out);
-    }
+    const Taken taken(windows.answer);
+    const auto rows = taken.rows_of(output.hidden);
+    const auto next = taken.values_of(windows.ids.narrow(1, 1, length)).contiguous();
+    out.loss[d] += nn::linear_token_losses(rows, model_->head_weight(), next)
+                       .sum(torch::kFloat64)
+                       .item<double>();
+    out.tokens[d] += next.numel();
     if (data_.answers) {
-      out.accuracy.push_back(static_cast<double>(right) / static_cast<double>(tokens));
+      right[d] += rows.matmul(model_->head_weight().t()).argmax(1).eq(next).sum().item<int64_t>();
     }
-    out.loss.push_back(loss / static_cast<double>(tokens));
-    out.bits_per_byte.push_back(loss / M_LN2 / std::max(bytes, 1.0));
-    out.tokens.push_back(tokens);
+    const auto* id = next.data_ptr<int64_t>();
+    for (int64_t i = 0; i < next.numel(); ++i) {
+      bytes[d] += data_.token_bytes[static_cast<size_t>(id[i])];
+    }
+    for (size_t l = 0; l < output.layers.size(); ++l) {
+      const auto& layer = output.layers[l];
+      if (out.layers.size() <= l) {
+        out.layers.push_back(layer.name);
+        out.load.push_back(torch::zeros({domains, layer.routing.num_experts()}, torch::kFloat64));
+      }
+      out.load[l][static_cast<int64_t>(d)].add_(
+          metrics::expert_load(layer.routing.expert, layer.routing.num_experts()));
+    }
+    if (with_routes) add_routes(output.layers, out);
+  };
+  for_judged(*model_, data_, config_, config_.data.validation_windows,
+             config_.train.loop.batch_size, add);
+  for (size_t d = 0; d < data_.domains.size(); ++d) {
+    const auto tokens = static_cast<double>(out.tokens[d]);
+    if (data_.answers) out.accuracy.push_back(static_cast<double>(right[d]) / tokens);
+    out.bits_per_byte.push_back(out.loss[d] / M_LN2 / std::max(bytes[d], 1.0));
+    out.loss[d] /= tokens;
   }
   double assignments = 0;
   for (const auto& load : out.load) assignments += load.sum().item<double>();
@@ -282,17 +274,12 @@ double LanguageProblem::leak() {
 
 Json LanguageProblem::adapter_cosines() {
   const torch::NoGradGuard no_grad;
-  model_->eval();
-  const int64_t length = config_.model.context;
   const auto modules = model_->named_modules();
   double before = 0;
   double after = 0;
   int64_t count = 0;
-  for (size_t d = 0; d < data_.domains.size(); ++d) {
-    const auto window = data_.judged(d, 1, length, config_.data.documents);
-    const auto output = model_->forward_hidden(window.ids.narrow(1, 0, length).contiguous(),
-                                               context_of(d, 1, length), window.first);
-    for (const auto& layer : output.layers) {
+  for_judged(*model_, data_, config_, 1, 1, [&](const JudgedBatch& batch) {
+    for (const auto& layer : batch.output.layers) {
       auto* adapter =
           dynamic_cast<nn::LowRankMixtureImpl*>(modules[layer.name + models::kAdapterSuffix].get());
       const auto& routing = layer.routing;
@@ -303,7 +290,7 @@ Json LanguageProblem::adapter_cosines() {
       after += nn::mean_cosine(outputs.after);
       ++count;
     }
-  }
+  });
   if (count == 0) return Json::object();
   return {{"before", before / static_cast<double>(count)},
           {"after", after / static_cast<double>(count)}};
@@ -415,9 +402,8 @@ Json LanguageProblem::evaluate(const train::LoopState& state) {
 Json LanguageProblem::finish(const train::LoopState& state, const std::filesystem::path& folder) {
   data_.tokenizer.save(folder / "tokenizer.json");
   if (config_.model.routed_every > 0) {
-    const auto texts =
-        route_texts(*model_, data_, std::min(kShownWindows, config_.data.validation_windows),
-                    config_.model.context, config_.data.documents);
+    const auto texts = route_texts(*model_, data_, config_,
+                                   std::min(kShownWindows, config_.data.validation_windows));
     write_json(folder / "texts.json", report::to_json(texts));
   }
   int64_t parameters = 0;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "moekit/tasks/language/judged_batches.h"
+
 namespace moekit::language {
 namespace {
 
@@ -95,22 +97,18 @@ report::ExpertCard card_of(const std::vector<Visit>& visits, size_t all, const T
 
 }  // namespace
 
-report::RoutedTexts route_texts(models::DecoderImpl& model, const TextData& data, int64_t windows,
-                                int64_t length, bool documents) {
-  const torch::NoGradGuard no_grad;
-  model.eval();
+report::RoutedTexts route_texts(models::DecoderImpl& model, const TextData& data,
+                                const Config& config, int64_t windows) {
+  const int64_t length = config.model.context;
   report::RoutedTexts out;
   std::vector<std::vector<std::vector<Visit>>> visits;  // [layers][experts]
   std::vector<size_t> all;                              // of a layer
   std::vector<torch::Tensor> ids;
-  for (size_t d = 0; d < data.domains.size(); ++d) {
-    const auto drawn = data.judged(d, windows, length, documents);
+  for_judged(model, data, config, windows, windows, [&](const JudgedBatch& batch) {
+    const size_t d = batch.domain;
+    const auto& drawn = batch.windows;
+    const auto& output = batch.output;
     ids.push_back(drawn.ids);
-    nn::RouterContext context;
-    context.task_id =
-        torch::full({drawn.ids.size(0), length}, static_cast<int64_t>(d), torch::kLong);
-    const auto output =
-        model.forward(drawn.ids.narrow(1, 0, length).contiguous(), context, drawn.first);
     if (out.layers.empty()) {
       for (const auto& layer : output.layers) {
         out.layers.push_back(layer.name);
@@ -138,7 +136,7 @@ report::RoutedTexts route_texts(models::DecoderImpl& model, const TextData& data
       text.routes.push_back(std::move(routes));
     }
     out.texts.push_back(std::move(text));
-  }
+  });
   for (size_t l = 0; l < visits.size(); ++l) {
     out.cards.emplace_back();
     for (const auto& of_expert : visits[l]) {

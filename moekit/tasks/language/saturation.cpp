@@ -6,6 +6,7 @@
 #include "moekit/metrics/routing_trace.h"
 #include "moekit/models/decoder_io.h"
 #include "moekit/run/run_folder.h"
+#include "moekit/tasks/language/judged_batches.h"
 
 namespace moekit::language {
 namespace {
@@ -13,26 +14,9 @@ namespace {
 /// Which experts each mixture chooses for the judged texts of all domains.
 std::vector<metrics::LayerTrace> choices_of(models::DecoderImpl& model, const TextData& data,
                                             const Config& config) {
-  const torch::NoGradGuard no_grad;
-  model.eval();
-  const int64_t length = config.model.context;
   metrics::TraceRecorder recorder;
-  for (size_t d = 0; d < data.domains.size(); ++d) {
-    const auto windows =
-        data.judged(d, config.data.validation_windows, length, config.data.documents);
-    // In batches of those of training: attention's and experts' memory grows with them.
-    for (const auto& rows :
-         torch::arange(windows.ids.size(0)).split(config.train.loop.batch_size)) {
-      const auto ids = windows.ids.index_select(0, rows).narrow(1, 0, length).contiguous();
-      nn::RouterContext context;
-      context.task_id = torch::full_like(ids, static_cast<int64_t>(d));
-      recorder.add(model
-                       .forward_hidden(ids, context,
-                                       windows.first.defined() ? windows.first.index_select(0, rows)
-                                                               : windows.first)
-                       .layers);
-    }
-  }
+  for_judged(model, data, config, config.data.validation_windows, config.train.loop.batch_size,
+             [&](const JudgedBatch& batch) { recorder.add(batch.output.layers); });
   return recorder.finish();
 }
 
