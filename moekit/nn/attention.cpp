@@ -39,7 +39,7 @@ torch::Tensor with_rows(const torch::Tensor& x) {
 }
 
 kernels::AttentionRows rows_of(const torch::Tensor& x) {
-  return {x.data_ptr<float>(), x.stride(1)};
+  return {x.data_ptr(), x.stride(1), x.scalar_type() == torch::kBFloat16};
 }
 
 struct AttentionCall : torch::CustomClassHolder {
@@ -67,9 +67,9 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
                                const torch::Tensor& first,
                                const c10::intrusive_ptr<AttentionCall>& call) {
     const auto shape = shape_of(queries, keys, values, call->scale);
-    auto output =
-        torch::empty({shape.batch, shape.queries, shape.heads, shape.value_dim}, queries.options());
-    auto normalizer = torch::empty({shape.batch, shape.heads, shape.queries}, queries.options());
+    const auto floats = queries.options().dtype(torch::kFloat32);
+    auto output = torch::empty({shape.batch, shape.queries, shape.heads, shape.value_dim}, floats);
+    auto normalizer = torch::empty({shape.batch, shape.heads, shape.queries}, floats);
     call->runtime->run([&](const kernels::Execution& execution) {
       kernels::attention_forward(shape, inputs_of(queries, keys, values, first),
                                  output.data_ptr<float>(), normalizer.data_ptr<float>(),
@@ -82,7 +82,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     tensor::count_operations(2 * pairs * static_cast<double>(shape.head_dim + shape.value_dim));
     ctx->save_for_backward({queries, keys, values, first, output, normalizer});
     ctx->saved_data["call"] = c10::IValue::make_capsule(call);
-    return output;
+    return output.to(queries.scalar_type());
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -102,8 +102,10 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
       return out;
     }
     const auto shape = shape_of(queries, keys, values, call.scale);
-    const auto grad_output = grads[0].contiguous();
-    const auto like = [](const torch::Tensor& x) { return torch::empty(x.sizes(), x.options()); };
+    const auto grad_output = grads[0].to(torch::kFloat32).contiguous();
+    const auto like = [](const torch::Tensor& x) {
+      return torch::empty(x.sizes(), x.options().dtype(torch::kFloat32));
+    };
     auto grad_queries = like(queries);
     auto grad_keys = like(keys);
     auto grad_values = like(values);
@@ -115,7 +117,9 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
                                    grad_values.data_ptr<float>()},
                                   *execution.pool, execution.workspace->slab(), execution.isa);
     });
-    return {grad_queries, grad_keys, grad_values, torch::Tensor(), torch::Tensor()};
+    const auto type = queries.scalar_type();
+    return {grad_queries.to(type), grad_keys.to(type), grad_values.to(type), torch::Tensor(),
+            torch::Tensor()};
   }
 };
 
@@ -123,8 +127,11 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
 
 std::string why_attention_not_fused(const torch::Tensor& queries, const torch::Tensor& keys,
                                     const torch::Tensor& values) {
+  const auto type = queries.scalar_type();
   for (const auto* x : {&queries, &keys, &values}) {
-    if (x->scalar_type() != torch::kFloat32) return "the kernel takes float32";
+    if (x->scalar_type() != type || (type != torch::kFloat32 && type != torch::kBFloat16)) {
+      return "the kernel takes float32 or bfloat16, queries, keys and values alike";
+    }
     if (!x->device().is_cpu()) return "the kernel runs on the CPU";
   }
   return {};

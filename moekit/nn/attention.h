@@ -23,8 +23,10 @@ struct AttentionSettings {
 /// where why_attention_not_fused() is empty, else out of libtorch's operations. Query head h reads
 /// key head h / (H / Hk). Queries are the last Tq of the Tk positions. Source: Vaswani et al. 2017,
 /// arXiv:1706.03762, eq. 1; grouped heads: Ainslie et al. 2023, arXiv:2305.13245.
-/// @param queries [B, Tq, H, d] @param keys [B, Tk, Hk, d] @param values [B, Tk, Hk, dv]
-/// @return [B, Tq, H, dv]; gradient flows to all three.
+/// @param queries [B, Tq, H, d] @param keys [B, Tk, Hk, d] @param values [B, Tk, Hk, dv]; the
+/// kernel
+///                takes float32 or bfloat16, whose products and sums are float32
+/// @return [B, Tq, H, dv] of the queries' type; gradient flows to all three.
 /// @throws ArgumentError when sizes do not fit.
 torch::Tensor causal_attention(const torch::Tensor& queries, const torch::Tensor& keys,
                                const torch::Tensor& values, const AttentionSettings& settings);

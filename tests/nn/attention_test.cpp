@@ -75,6 +75,39 @@ TEST(CausalAttention, KernelAndOperationsAgreeInValuesAndGradients) {
   }
 }
 
+TEST(CausalAttention, OfBfloat16IsThatOfItsFloatsRoundedOnce) {
+  for (const auto& c : kAttentionCases) {
+    SCOPED_TRACE(testing::Message() << c.queries << " of " << c.keys << ", dims " << c.dim);
+    AttentionSettings settings;
+    settings.scale = 0.7;
+    if (c.limited) settings.first = some_first(c);
+    const auto gradient = drawn({c.batch, c.queries, c.heads, c.value_dim}, 4).to(torch::kBFloat16);
+    // Values, and gradients of queries, keys and values.
+    const auto found = [&](torch::ScalarType type) {
+      std::vector<torch::Tensor> inputs;
+      uint64_t seed = 0;
+      for (const auto& sizes : {std::vector<int64_t>{c.batch, c.queries, c.heads, c.dim},
+                                {c.batch, c.keys, c.kv_heads, c.dim},
+                                {c.batch, c.keys, c.kv_heads, c.value_dim}}) {
+        inputs.push_back(drawn(sizes, ++seed).to(torch::kBFloat16).to(type).requires_grad_());
+      }
+      EXPECT_EQ(why_attention_not_fused(inputs[0], inputs[1], inputs[2]), "");
+      const auto out = causal_attention(inputs[0], inputs[1], inputs[2], settings);
+      EXPECT_EQ(out.scalar_type(), type);
+      auto all = torch::autograd::grad({out}, inputs, {gradient.to(type)});
+      all.push_back(out.detach());
+      return all;
+    };
+    const auto floats = found(torch::kFloat32);
+    const auto halves = found(torch::kBFloat16);
+    for (size_t i = 0; i < floats.size(); ++i) {
+      EXPECT_TRUE(torch::equal(floats[i].to(torch::kBFloat16), halves[i])) << i;
+    }
+  }
+  const auto x = drawn({1, 3, 1, 4}, 9);
+  EXPECT_NE(why_attention_not_fused(x, x.to(torch::kBFloat16), x), "");
+}
+
 TEST(CausalAttention, EveryInstructionSetAgrees) {
   const AttentionCase c{2, 70, 90, 4, 2, 24, 40, true};
   const auto q = drawn({c.batch, c.queries, c.heads, c.dim}, 1);

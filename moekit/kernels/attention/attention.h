@@ -24,11 +24,13 @@ struct AttentionShape {
   float scale;             ///< of the scores, commonly 1 / sqrt(d)
 };
 
-/// Rows of an operand [B, T, heads, dim]: `stride` floats from one position to the next, heads and
-/// their dim contiguous.
+/// Rows of an operand [B, T, heads, dim]: `stride` values from one position to the next, heads and
+/// their dim contiguous. They are float32, or bfloat16, which becomes float32 where it is copied
+/// into panels: all arithmetic is float32.
 struct AttentionRows {
-  const float* data;
+  const void* data;
   std::int64_t stride;
+  bool bf16 = false;
 };
 
 struct AttentionInputs {

@@ -114,50 +114,69 @@ void multiply(std::int64_t rows, std::int64_t columns, std::int64_t steps, Left 
   }
 }
 
-/// One head of a sequence's rows, as they are.
+MOEKIT_INLINE float widened(float value) { return value; }
+MOEKIT_INLINE float widened(std::uint16_t bf16) {
+  const std::uint32_t bits = std::uint32_t{bf16} << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+/// One head of a sequence's rows, as they are: float, or bfloat16 as uint16.
+template <typename Value>
 struct HeadRows {
-  const float* data;
+  const Value* data;
   std::int64_t stride;
   std::int64_t dim;
 
-  const float* row(std::int64_t t) const { return data + t * stride; }
+  const Value* row(std::int64_t t) const { return data + t * stride; }
 };
 
-HeadRows head_of(const AttentionRows& rows, std::int64_t b, std::int64_t positions,
-                 std::int64_t head, std::int64_t dim) {
-  return {rows.data + b * positions * rows.stride + head * dim, rows.stride, dim};
+/// Calls work(rows) with one head's rows of the type that they are.
+template <typename Work>
+MOEKIT_INLINE void with_head(const AttentionRows& rows, std::int64_t b, std::int64_t positions,
+                             std::int64_t head, std::int64_t dim, const Work& work) {
+  const std::int64_t at = b * positions * rows.stride + head * dim;
+  if (rows.bf16) {
+    work(HeadRows<std::uint16_t>{static_cast<const std::uint16_t*>(rows.data) + at, rows.stride,
+                                 dim});
+  } else {
+    work(HeadRows<float>{static_cast<const float*>(rows.data) + at, rows.stride, dim});
+  }
 }
 
 /// Rows one after the other, each filled up with zeros to whole vectors.
-void pack_rows(const HeadRows& from, std::int64_t begin, std::int64_t end, float factor,
+template <typename Value>
+void pack_rows(const HeadRows<Value>& from, std::int64_t begin, std::int64_t end, float factor,
                float* to) {
   const std::int64_t width = padded(from.dim);
   for (std::int64_t t = begin; t < end; ++t, to += width) {
-    const float* row = from.row(t);
-    for (std::int64_t i = 0; i < from.dim; ++i) to[i] = row[i] * factor;
+    const Value* row = from.row(t);
+    for (std::int64_t i = 0; i < from.dim; ++i) to[i] = widened(row[i]) * factor;
     std::fill(to + from.dim, to + width, 0.0F);
   }
 }
 
 /// Blocks of kKeyBlock rows, each transposed to [dim, kKeyBlock]: columns of neighbours then lie in
 /// one vector. Rows beyond the last are zeros.
-void pack_panels(const HeadRows& from, std::int64_t count, float* to) {
+template <typename Value>
+void pack_panels(const HeadRows<Value>& from, std::int64_t count, float* to) {
   for (std::int64_t block = 0; block < count; block += kKeyBlock, to += from.dim * kKeyBlock) {
     const std::int64_t rows = min_of(kKeyBlock, count - block);
     std::int64_t r = 0;
     // A vector of rows at a time: its stores are whole, and its loads come from lines that stay.
     for (; r + kLanes <= rows; r += kLanes) {
-      const float* row[kLanes];
+      const Value* row[kLanes];
       for (std::int64_t l = 0; l < kLanes; ++l) row[l] = from.row(block + r + l);
       for (std::int64_t i = 0; i < from.dim; ++i) {
         Vec v;
-        for (std::int64_t l = 0; l < kLanes; ++l) v[l] = row[l][i];
+        for (std::int64_t l = 0; l < kLanes; ++l) v[l] = widened(row[l][i]);
         store(to + i * kKeyBlock + r, v);
       }
     }
     for (; r < kKeyBlock; ++r) {
       for (std::int64_t i = 0; i < from.dim; ++i) {
-        to[i * kKeyBlock + r] = r < rows ? from.row(block + r)[i] : 0.0F;
+        to[i * kKeyBlock + r] = r < rows ? widened(from.row(block + r)[i]) : 0.0F;
       }
     }
   }
@@ -283,15 +302,19 @@ void forward(const AttentionShape& s, const AttentionInputs& inputs, std::int64_
   const std::int64_t key_width = padded(s.head_dim);
   const std::int64_t width = padded(s.value_dim);
   const std::int64_t seen = s.keys - s.queries + end;
-  pack_panels(head_of(inputs.keys, b, s.keys, kv_head, s.head_dim), seen, m.key_panels);
-  pack_rows(head_of(inputs.values, b, s.keys, kv_head, s.value_dim), 0, seen, 1.0F, m.value_rows);
+  with_head(inputs.keys, b, s.keys, kv_head, s.head_dim,
+            [&](const auto& keys) MOEKIT_LAMBDA { pack_panels(keys, seen, m.key_panels); });
+  with_head(inputs.values, b, s.keys, kv_head, s.value_dim, [&](const auto& values) MOEKIT_LAMBDA {
+    pack_rows(values, 0, seen, 1.0F, m.value_rows);
+  });
   const std::int32_t* first = inputs.first == nullptr ? nullptr : inputs.first + b * s.queries;
   for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-    const auto queries = head_of(inputs.queries, b, s.queries, h, s.head_dim);
     for (std::int64_t i = begin; i < end; i += kQueryBlock) {
       const std::int64_t rows = min_of(kQueryBlock, end - i);
       const Visible visible(s, first, i, i + rows);
-      pack_rows(queries, i, i + rows, s.scale, m.queries);
+      with_head(inputs.queries, b, s.queries, h, s.head_dim,
+                [&](const auto& queries)
+                    MOEKIT_LAMBDA { pack_rows(queries, i, i + rows, s.scale, m.queries); });
       float most[kQueryBlock];
       float total[kQueryBlock] = {};
       std::fill_n(most, rows, kLeast);
@@ -382,25 +405,28 @@ void backward(const AttentionShape& s, const AttentionInputs& inputs, std::int64
   const std::int64_t group = s.heads / s.kv_heads;
   const std::int64_t width = padded(s.head_dim);
   const std::int64_t value_width = padded(s.value_dim);
-  const auto keys = head_of(inputs.keys, b, s.keys, kv_head, s.head_dim);
-  pack_panels(keys, s.keys, m.key_panels);
-  pack_rows(keys, 0, s.keys, 1.0F, m.key_rows);
-  pack_panels(head_of(inputs.values, b, s.keys, kv_head, s.value_dim), s.keys, m.value_panels);
+  with_head(inputs.keys, b, s.keys, kv_head, s.head_dim, [&](const auto& keys) MOEKIT_LAMBDA {
+    pack_panels(keys, s.keys, m.key_panels);
+    pack_rows(keys, 0, s.keys, 1.0F, m.key_rows);
+  });
+  with_head(inputs.values, b, s.keys, kv_head, s.value_dim,
+            [&](const auto& values) MOEKIT_LAMBDA { pack_panels(values, s.keys, m.value_panels); });
   std::fill_n(m.grad_keys, s.keys * width, 0.0F);
   std::fill_n(m.grad_values, s.keys * value_width, 0.0F);
   const std::int32_t* first = inputs.first == nullptr ? nullptr : inputs.first + b * s.queries;
   for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-    const auto queries = head_of(inputs.queries, b, s.queries, h, s.head_dim);
     const std::int64_t value_stride = s.heads * s.value_dim;
-    const HeadRows grads{grad_output + b * s.queries * value_stride + h * s.value_dim, value_stride,
-                         s.value_dim};
-    const HeadRows outputs{output + b * s.queries * value_stride + h * s.value_dim, value_stride,
-                           s.value_dim};
+    const HeadRows<float> grads{grad_output + b * s.queries * value_stride + h * s.value_dim,
+                                value_stride, s.value_dim};
+    const HeadRows<float> outputs{output + b * s.queries * value_stride + h * s.value_dim,
+                                  value_stride, s.value_dim};
     const float* normalizers = normalizer + (b * s.heads + h) * s.queries;
     for (std::int64_t i = 0; i < s.queries; i += kQueryBlock) {
       const std::int64_t rows = min_of(kQueryBlock, s.queries - i);
       const Visible visible(s, first, i, i + rows);
-      pack_rows(queries, i, i + rows, s.scale, m.queries);
+      with_head(inputs.queries, b, s.queries, h, s.head_dim,
+                [&](const auto& queries)
+                    MOEKIT_LAMBDA { pack_rows(queries, i, i + rows, s.scale, m.queries); });
       pack_rows(grads, i, i + rows, 1.0F, m.grad_rows);
       pack_rows(outputs, i, i + rows, 1.0F, m.outputs);
       float mean[kQueryBlock];  // of a row's gradients, weighted by its probabilities
