@@ -119,7 +119,9 @@ int run(const BenchFlags& flags) {
     fmt::print("{}: {} experts, {} a token, {} to {}{}; {}, {} routing, {}\n", shape.name,
                shape.num_experts, shape.top_k, shape.hidden_size, shape.intermediate_size,
                shape.shared_size > 0 ? fmt::format(", shared {}", shape.shared_size) : "",
-               enum_name(options.pass), enum_name(options.routing), kernels::isa_name(options.isa));
+               enum_name(options.pass), enum_name(options.routing),
+               kernels::paths_text(options.isa ? kernels::FormatPaths(*options.isa)
+                                               : kernels::default_paths()));
   }
   const auto formats =
       options.formats.empty()

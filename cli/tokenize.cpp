@@ -34,6 +34,9 @@ int run(const TokenizeFlags& flags) {
     }
     fmt::print("{}\n", made["folder"].get<std::string>());
   }
+  if (!made["finished"].get<bool>()) {
+    fmt::print(stderr, "moekit: stopped; the same command goes on\n");
+  }
   return made["finished"].get<bool>() ? 0 : kInterruptedExit;
 }
 

@@ -90,8 +90,8 @@ void prepare(ReproduceFlags& flags) {
 }
 
 void prepare(BenchFlags& flags, const std::string& isa) {
-  const auto standard = kernels::default_isa();
-  flags.options.isa = isa.empty() ? standard : kernels::parse_isa(isa);
+  check_isa();
+  if (!isa.empty()) flags.options.isa = kernels::parse_isa(isa);
   bench::check_options(flags.options);
 }
 

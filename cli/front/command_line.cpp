@@ -1,6 +1,7 @@
 #include "cli/front/command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/version.h"
 #include "moekit/core/words.h"
+#include "moekit/kernels/common/format_paths.h"
 
 namespace moekit::cli {
 namespace {
@@ -312,19 +314,43 @@ void CommandLine::add_data() {
   }
 }
 
+namespace {
+
+/// 10^9 operations a second of each set, and which operands it multiplies.
+int print_isas() {
+  const auto paths = kernels::default_paths();
+  const auto rates = kernels::measure_rates();
+  const auto runs = [&](kernels::Isa isa) {
+    std::vector<std::string> what;
+    if (paths.f32 == isa) what.emplace_back("f32");
+    if (paths.bf16 == isa) what.emplace_back("bf16");
+    if (paths.int8 == isa) what.emplace_back("integers");
+    return what.empty() ? std::string() : fmt::format("  runs {}", fmt::join(what, ", "));
+  };
+  fmt::print("{:12} {:>8} {:>8} {:>8}  10^9 operations a second\n", "", "f32", "bf16", "int8");
+  for (const auto isa : kernels::supported_isas()) {
+    const auto rate = std::find_if(rates.begin(), rates.end(),
+                                   [&](const auto& other) { return other.isa == isa; });
+    if (rate == rates.end()) {
+      fmt::print("{:12} {:>8} {:>8} {:>8}{}\n", kernels::isa_name(isa), "-", "-", "-", runs(isa));
+    } else {
+      fmt::print("{:12} {:8.0f} {:8.0f} {:8.0f}{}\n", kernels::isa_name(isa), rate->f32 / 1e9,
+                 rate->bf16 / 1e9, rate->int8 / 1e9, runs(isa));
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
 void CommandLine::add_bench() {
   auto& group = *app_.add_subcommand("bench", "Measure the kernels on this machine");
   group.require_subcommand(1);
-  group.add_subcommand("isa", "Instruction sets this machine has; MOEKIT_ISA forces one")
-      ->callback([this] {
-        action_ = [] {
-          const auto chosen = kernels::default_isa();
-          for (const auto isa : kernels::supported_isas()) {
-            fmt::print("{}{}\n", kernels::isa_name(isa), isa == chosen ? "  (used)" : "");
-          }
-          return 0;
-        };
-      });
+  group
+      .add_subcommand("isa",
+                      "Instruction sets this machine has, what one thread reaches with them, and "
+                      "which runs what; MOEKIT_ISA forces one")
+      ->callback([this] { action_ = print_isas; });
   add_bench_moe(group);
   add_bench_merged(group);
   add_bench_merging(group);

@@ -21,8 +21,10 @@ double MachineLimits::operations_per_second(const kernels::FormatInfo& format) c
 
 MachineProbe::MachineProbe() : memory_(static_cast<std::size_t>(kPiece * kPieces)) {}
 
-MachineLimits MachineProbe::measure(kernels::ThreadPool& pool, kernels::Isa isa) {
-  const kernels::FfnKernels& ffn = kernels::ffn_kernels(isa);
+MachineLimits MachineProbe::measure(kernels::ThreadPool& pool, const kernels::FormatPaths& paths) {
+  const kernels::FfnKernels& ffn = kernels::ffn_kernels(paths.f32);
+  const kernels::FfnKernels& bf16 = kernels::ffn_kernels(paths.bf16);
+  const kernels::FfnKernels& int8 = kernels::ffn_kernels(paths.int8);
   const std::int64_t threads = pool.num_threads();
   MachineLimits limits;
   const auto peak = [&](void (*spin)(std::int64_t), std::int64_t operations) {
@@ -32,8 +34,8 @@ MachineLimits MachineProbe::measure(kernels::ThreadPool& pool, kernels::Isa isa)
     return static_cast<double>(threads * kRounds * operations) / seconds;
   };
   limits.f32_per_second = peak(ffn.spin_f32, ffn.spin_operations[0]);
-  limits.bf16_per_second = peak(ffn.spin_bf16, ffn.spin_operations[1]);
-  limits.int8_per_second = peak(ffn.spin_int8, ffn.spin_operations[2]);
+  limits.bf16_per_second = peak(bf16.spin_bf16, bf16.spin_operations[1]);
+  limits.int8_per_second = peak(int8.spin_int8, int8.spin_operations[2]);
   const auto* data = reinterpret_cast<const char*>(memory_.data());
   std::atomic<std::uint32_t> sum{0};
   const double seconds = fastest(8, [&] {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/common/slab.h"
 #include "moekit/kernels/common/thread_pool.h"
 #include "moekit/kernels/ffn/weight_format.h"
@@ -24,9 +24,9 @@ class MachineProbe {
  public:
   MachineProbe();  ///< takes the 512 MiB that are read
   /// The best of several tries, about a fifth of a second in all: register-only multiply-adds with
-  /// the instructions of `isa`, and reading with all threads at once. @throws ArgumentError for the
-  /// reference, which has no instructions of its own.
-  MachineLimits measure(kernels::ThreadPool& pool, kernels::Isa isa);
+  /// the instructions of each path, and reading with all threads at once. @throws ArgumentError for
+  /// the reference, which has no instructions of its own.
+  MachineLimits measure(kernels::ThreadPool& pool, const kernels::FormatPaths& paths);
 
  private:
   kernels::Slab memory_;

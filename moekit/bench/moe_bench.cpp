@@ -64,6 +64,7 @@ class Bench {
       : options_(options),
         shape_(shape),
         go_on_(go_on),
+        paths_(options.isa ? kernels::FormatPaths(*options.isa) : kernels::default_paths()),
         train_(options.pass == Pass::kTrain),
         generator_(options.seed),
         parameters_(
@@ -72,8 +73,7 @@ class Bench {
         routing_(options.routing, options.trace, shape) {}
 
   MoeBenchReport run(const OnLimits& on_limits, const OnRow& on_row) {
-    MoeBenchReport report{shape_, options_.pass, options_.routing, options_.isa, options_.seed, {},
-                          {}};
+    MoeBenchReport report{shape_, options_.pass, options_.routing, paths_, options_.seed, {}, {}};
     for (const int threads : options_.threads) {
       pools_.push_back(std::make_unique<kernels::ThreadPool>(threads));
       report.limits.emplace_back(threads, measure_machine(*pools_.back()));
@@ -103,8 +103,8 @@ class Bench {
   }
 
   MachineLimits measure_machine(kernels::ThreadPool& pool) {
-    if (options_.isa == kernels::Isa::kReference) return {};
-    return probe_.measure(pool, options_.isa);
+    if (paths_.f32 == kernels::Isa::kReference) return {};
+    return probe_.measure(pool, paths_);
   }
 
   std::vector<float> make_tokens(std::int64_t tokens) {
@@ -190,7 +190,7 @@ class Bench {
   MoeBenchRow time_row(WeightFormat format, Layers& layers, size_t n, size_t t) {
     const auto& info = kernels::format_info(format);
     const auto& work = workloads_[n];
-    const kernels::Execution execution{pools_[t].get(), &workspace_, options_.isa};
+    const kernels::Execution execution{pools_[t].get(), &workspace_, paths_};
     MoeBenchRow row;
     row.limits = measure_machine(*pools_[t]);
     const auto ms = train_ ? time_train(layers.trained, work, format, execution)
@@ -262,6 +262,7 @@ class Bench {
   const MoeBenchOptions& options_;
   const LayerShape& shape_;
   const std::function<bool()>& go_on_;
+  kernels::FormatPaths paths_;
   bool train_;
   std::mt19937_64 generator_;
   std::vector<float> parameters_;  // of an expert, the same for all

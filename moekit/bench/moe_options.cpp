@@ -31,8 +31,8 @@ void check_options(const MoeBenchOptions& options) {
                    kernels::format_info(f).name);
     }
   }
-  MOEKIT_CHECK(kernels::isa_supported(options.isa), "bench: this machine lacks ",
-               kernels::isa_name(options.isa));
+  MOEKIT_CHECK(!options.isa || kernels::isa_supported(*options.isa), "bench: this machine lacks ",
+               kernels::isa_name(*options.isa));
 }
 
 }  // namespace moekit::bench

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct MoeBenchOptions {
   RoutingKind routing = RoutingKind::kUniform;
   std::filesystem::path trace;  ///< for kTrace: routing-trace file, first layer
   Pass pass = Pass::kForward;
-  kernels::Isa isa = kernels::Isa::kReference;
+  std::optional<kernels::Isa> isa;  ///< none: what kernels::default_paths() chooses
   bool baselines = true;
   Enough enough;
   double cache_bytes = 0;  ///< of the last-level cache; 0: what the system says

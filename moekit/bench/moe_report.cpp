@@ -60,7 +60,7 @@ Json to_json(const MoeBenchReport& report) {
   out["shape"] = json_of(report.shape);
   out["pass"] = enum_name(report.pass);
   out["routing"] = enum_name(report.routing);
-  out["isa"] = kernels::isa_name(report.isa);
+  out["isa"] = kernels::paths_text(report.paths);
   out["seed"] = report.seed;
   out["limits"] = Json::array();
   for (const auto& [threads, limits] : report.limits) {

@@ -8,7 +8,7 @@
 #include "moekit/bench/layer_shape.h"
 #include "moekit/bench/machine.h"
 #include "moekit/core/config.h"
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/ffn/weight_format.h"
 
 namespace moekit::bench {
@@ -39,7 +39,7 @@ struct MoeBenchReport {
   LayerShape shape;
   Pass pass;
   RoutingKind routing;
-  kernels::Isa isa;
+  kernels::FormatPaths paths;
   std::uint64_t seed;
   std::vector<std::pair<int, MachineLimits>> limits;  ///< by number of threads, at first
   std::vector<MoeBenchRow> rows;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "moekit/core/error.h"
+#include "moekit/core/json.h"
 #include "moekit/data/compressed.h"
 
 namespace moekit::data {
@@ -117,6 +118,8 @@ std::vector<TextDomain> read_corpus(const fs::path& path) {
   std::vector<TextDomain> domains;
   const auto add = [&](const fs::path& at, const std::vector<fs::path>& files) {
     TextDomain domain{at.stem().string(), {}};
+    MOEKIT_CHECK(is_utf8(domain.name), path.string(), ": the name of ", in_quotes(at.string()),
+                 ", a domain, must be UTF-8");
     for (const auto& file : files) add_document(domain, read_unpacked(file, kMostBytes));
     if (!domain.documents.empty()) domains.push_back(std::move(domain));
   };

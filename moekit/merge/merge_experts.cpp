@@ -9,6 +9,7 @@
 #include "moekit/merge/align_units.h"
 #include "moekit/merge/average.h"
 #include "moekit/merge/product.h"
+#include "moekit/nn/frozen_experts.h"
 
 namespace moekit::merge {
 namespace {
@@ -43,7 +44,9 @@ void forget_expert(const nn::RoutedLayer& layer, int64_t expert,
     return;
   }
   const auto row = torch::tensor({expert}, torch::kLong);
-  for (const auto& stacked : layer.experts->parameters()) optimizer.forget_rows(stacked, row);
+  for (const auto& stacked : nn::stacked_parameters(*layer.experts)) {
+    optimizer.forget_rows(stacked, row);
+  }
 }
 
 /// The victim's new tensors: the merged expert, or a point between it and the victim.
@@ -141,7 +144,9 @@ void write_expert(const nn::RoutedLayer& layer, int64_t expert, const nn::Expert
   }
   const auto separate = layer.experts->separate_parameters();
   if (separate.empty()) {
-    for (const auto& stacked : layer.experts->parameters()) drop_gradient(stacked, expert);
+    for (const auto& stacked : nn::stacked_parameters(*layer.experts)) {
+      drop_gradient(stacked, expert);
+    }
   } else {
     for (const auto& parameter : separate[static_cast<size_t>(expert)])
       parameter.mutable_grad().reset();

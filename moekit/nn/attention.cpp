@@ -73,7 +73,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
     call->runtime->run([&](const kernels::Execution& execution) {
       kernels::attention_forward(shape, inputs_of(queries, keys, values, first),
                                  output.data_ptr<float>(), normalizer.data_ptr<float>(),
-                                 *execution.pool, execution.workspace->slab(), execution.isa);
+                                 *execution.pool, execution.workspace->slab(), execution.paths.f32);
     });
     // Of a pair of positions, query and key, of which a query sees the half: two products.
     const double pairs =
@@ -115,7 +115,7 @@ class FusedAttention : public torch::autograd::Function<FusedAttention> {
                                   grad_output.data_ptr<float>(),
                                   {grad_queries.data_ptr<float>(), grad_keys.data_ptr<float>(),
                                    grad_values.data_ptr<float>()},
-                                  *execution.pool, execution.workspace->slab(), execution.isa);
+                                  *execution.pool, execution.workspace->slab(), execution.paths.f32);
     });
     const auto type = queries.scalar_type();
     return {grad_queries.to(type), grad_keys.to(type), grad_values.to(type), torch::Tensor(),

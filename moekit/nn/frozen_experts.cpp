@@ -4,6 +4,7 @@
 #include <set>
 
 #include "moekit/core/error.h"
+#include "moekit/nn/single_experts.h"
 
 namespace moekit::nn {
 namespace {
@@ -29,11 +30,20 @@ void set_learning(const ExpertsImpl& experts, const std::vector<int64_t>& chosen
 
 }  // namespace
 
+std::string why_not_frozen(const ExpertsImpl& experts) {
+  if (!experts.buffers().empty()) {
+    return "its experts have running statistics, which training moves; freeze the whole bank";
+  }
+  if (!experts.shared_parameters().empty()) {
+    return "its experts share parameters, which learn on; freeze the whole bank";
+  }
+  return why_not_single(experts);
+}
+
 void freeze_experts(const RoutedLayer& layer, const std::vector<int64_t>& experts) {
   check_experts("freeze_experts", layer, experts);
-  MOEKIT_CHECK(layer.experts->buffers().empty(), "freeze_experts: the experts of layer \"",
-               layer.name,
-               "\" have running statistics, which training moves; freeze the whole bank");
+  const auto why_not = experts.empty() ? std::string() : why_not_frozen(*layer.experts);
+  MOEKIT_CHECK(why_not.empty(), "freeze_experts: layer \"", layer.name, "\": ", why_not);
   const auto& before = layer.experts->frozen_experts();
   std::set<int64_t> frozen(before.begin(), before.end());
   frozen.insert(experts.begin(), experts.end());

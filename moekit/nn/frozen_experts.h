@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "moekit/nn/routed_layer.h"
@@ -12,11 +13,16 @@ namespace moekit::nn {
 /// optimizers step whole tensors and know of no rows: see train/optimizers/by_expert.h.) Experts
 /// that are modules of their own need no gradient any more. The layer remembers it through
 /// take_experts() and clone(); checkpoints do not.
-/// @throws ArgumentError for an expert out of range, and for experts with running statistics,
-///         which move in training: freeze() the whole bank instead. Nothing is changed then.
+/// @throws ArgumentError for an expert out of range and where why_not_frozen() says why not.
+///         Nothing is changed then.
 void freeze_experts(const RoutedLayer& layer, const std::vector<int64_t>& experts);
 /// They learn again, and go on where they stood. @throws ArgumentError as freeze_experts()
 void unfreeze_experts(const RoutedLayer& layer, const std::vector<int64_t>& experts);
+
+/// Why single experts of a bank cannot be frozen, so that one can freeze() the whole bank alone:
+/// running statistics, which move in training, parameters that experts share, and what
+/// why_not_single() says. Empty where they can.
+std::string why_not_frozen(const ExpertsImpl& experts);
 
 /// Parameters of a bank that have one row an expert; none where experts are modules of their own.
 std::vector<torch::Tensor> stacked_parameters(const ExpertsImpl& experts);

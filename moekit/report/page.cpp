@@ -151,11 +151,13 @@ std::string seeds_html(const Page& page) {
   return out + "</details></section>";
 }
 
-/// JSON inside <script>: "</script>" in a name must not end it.
+/// JSON inside <script>: neither "</script>" in a name may end it, nor "<!--<script>" begin
+/// another.
 std::string script_json(const Json& json) {
+  constexpr std::string_view kEscaped = "\\u003c";
   std::string text = dump_text(json);
-  for (std::size_t at = 0; (at = text.find("</", at)) != std::string::npos; at += 3) {
-    text.replace(at, 2, "<\\/");
+  for (std::size_t at = 0; (at = text.find('<', at)) != std::string::npos; at += kEscaped.size()) {
+    text.replace(at, 1, kEscaped);
   }
   return text;
 }

@@ -94,9 +94,12 @@ std::string cell_svg(const HeatMap& map, const Layout& at, std::size_t r, std::s
       map.column_title.empty() ? "" : escape_html(map.column_title) + " ",
       escape_html(map.column_labels[c]), 100 * value, second ? "cell wrong" : "cell", x, y,
       at.cell_width - 1, at.cell_height - 1, value);
-  if (const auto percent = std::lround(100 * value); map.print_values && percent > 0) {
-    out += fmt::format("<text class=\"{}\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}</text>",
-                       value > kTextTurns ? "on" : "off", x + at.cell_width / 2, y + 15, percent);
+  const std::string mark = map.marks.empty() ? std::string() : map.marks[r][c];
+  if (const auto percent = std::lround(100 * value);
+      map.print_values && (percent > 0 || !mark.empty())) {
+    out += fmt::format("<text class=\"{}\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}{}</text>",
+                       value > kTextTurns ? "on" : "off", x + at.cell_width / 2, y + 15,
+                       escape_html(mark), percent);
   }
   return out + "</g>";
 }
@@ -132,6 +135,8 @@ std::string escape_html(const std::string& text) {
 }
 
 std::string heat_map_svg(const HeatMap& map) {
+  MOEKIT_CHECK(map.marks.empty() || map.marks.size() == map.values.size(),
+               "heat_map_svg: ", map.marks.size(), " rows of marks for ", map.values.size());
   MOEKIT_CHECK(map.values.size() == map.row_labels.size(), "heat_map_svg: ", map.values.size(),
                " rows, ", map.row_labels.size(), " labels");
   const Layout at = layout_of(map);

@@ -21,6 +21,9 @@ struct HeatMap {
   std::string value_title = {};             ///< what the percentages are of, for legends
   bool set_off_last_row = false;            ///< a sum over the others
   Shades shades = Shades::kFirst;
+  /// [rows][columns] a sign before a cell's percentage, which is then printed even where it is 0;
+  /// empty: none. Cells without a value have none.
+  std::vector<std::vector<std::string>> marks = {};
 };
 
 /// An inline SVG with the names of rows and columns; long names of columns stand upright. Beyond 24

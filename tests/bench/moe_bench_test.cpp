@@ -15,7 +15,6 @@ MoeBenchOptions quick() {
   MoeBenchOptions options;
   options.shape = "tiny";
   options.tokens = {3};
-  options.isa = kernels::default_isa();
   options.enough = {2, 0};
   options.baselines = false;
   options.cache_bytes = 1e5;

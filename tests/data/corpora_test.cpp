@@ -42,6 +42,12 @@ class CorpusTest : public testing::Test {
   fs::path folder_;
 };
 
+TEST_F(CorpusTest, NamesOfDomainsAreUtf8) {
+  write("b.txt", "one text");
+  write("\xff/1.txt", "another");
+  EXPECT_NE(refusal<ArgumentError>(folder_).find(", a domain, must be UTF-8"), std::string::npos);
+}
+
 TEST_F(CorpusTest, EveryFileAndFolderIsADomainByName) {
   write("b.txt", "one text");
   write("letters/2.txt", "second");

@@ -497,7 +497,7 @@ TEST(LayerRefusals, OfEdits) {
   moving.experts = std::make_shared<ConvExpertsImpl>(ConvExpertsOptions(
       ConvNetOptions(1, 8, 8).blocks({{2, 3, 1, true}}).hidden({4}).num_networks(3), 2));
   EXPECT_EQ(refusal([&] { freeze_experts(moving, {1}); }),
-            "freeze_experts: the experts of layer \"top\" have running statistics, which training "
+            "freeze_experts: layer \"top\": its experts have running statistics, which training "
             "moves; freeze the whole bank");
   auto parameter = torch::ones({3, 2}).requires_grad_();
   const auto old = (parameter + 1).sum();

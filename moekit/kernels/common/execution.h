@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/common/slab.h"
 #include "moekit/kernels/common/thread_pool.h"
 
@@ -33,7 +33,7 @@ class Workspace {
 struct Execution {
   ThreadPool* pool;
   Workspace* workspace;
-  Isa isa = default_isa();
+  FormatPaths paths = default_paths();
   /// Refuse tokens and gradients that are NaN or infinite: once a call, before the work.
   bool check_finite = true;
 };

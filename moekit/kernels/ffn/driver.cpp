@@ -53,8 +53,9 @@ const FfnBackwardKernels& ffn_backward_kernels(Isa isa) {
 void check_execution(const Execution& execution) {
   MOEKIT_CHECK(execution.pool != nullptr && execution.workspace != nullptr,
                "expert kernels: an execution needs a pool and a workspace");
-  MOEKIT_CHECK(isa_supported(execution.isa), "expert kernels: this machine lacks ",
-               isa_name(execution.isa));
+  for (const auto isa : {execution.paths.f32, execution.paths.bf16, execution.paths.int8}) {
+    MOEKIT_CHECK(isa_supported(isa), "expert kernels: this machine lacks ", isa_name(isa));
+  }
 }
 
 void check_finite(const Execution& execution, const char* name, const float* values,
@@ -187,7 +188,7 @@ LeftRows hidden_rows(const BankView& view) {
           0};
 }
 
-void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& pool) {
+void run_up(Workspace::Buffers& buffers, ThreadPool& pool) {
   const auto& views = buffers.views;
   const auto& scratch = buffers.threads;
   // Some 100 to 300 us: of multiply-adds where there are many rows, of reading where few. Within a
@@ -214,8 +215,9 @@ void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& 
   }
   const UpPiece* of = pieces.data();
   pool.run(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i, int thread) {
-    kernels.up(views[static_cast<std::size_t>(of[i].bank)], of[i].expert, of[i].begin, of[i].end,
-               scratch[static_cast<std::size_t>(thread)]);
+    const auto& view = views[static_cast<std::size_t>(of[i].bank)];
+    view.kernels->up(view, of[i].expert, of[i].begin, of[i].end,
+                     scratch[static_cast<std::size_t>(thread)]);
   });
 }
 
@@ -226,14 +228,14 @@ void clear_panel(float* rows, std::int64_t count, std::int64_t columns, std::int
   for (std::int64_t r = 0; r < count; ++r) std::memset(rows + r * columns + begin, 0, bytes);
 }
 
-void run_down(const FfnKernels& kernels, const std::vector<BankView>& views, float* output,
-              ThreadPool& pool, const std::vector<ThreadScratch>& scratch) {
+void run_down(const std::vector<BankView>& views, float* output, ThreadPool& pool,
+              const std::vector<ThreadScratch>& scratch) {
   const std::int64_t columns = views.front().output_size;
   const std::int64_t tokens = views.front().num_tokens;
   pool.run(count_panels(columns), [&](std::int64_t panel, int thread) {
     clear_panel(output, tokens, columns, panel);
     for (const auto& view : views) {
-      kernels.down(view, output, panel, scratch[static_cast<std::size_t>(thread)]);
+      view.kernels->down(view, output, panel, scratch[static_cast<std::size_t>(thread)]);
     }
   });
 }

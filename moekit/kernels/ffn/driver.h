@@ -50,6 +50,12 @@ inline std::int64_t spread_stride(std::int64_t size, std::int64_t multiple = 32)
   return round_up(size, multiple) + multiple;
 }
 
+/// The instruction set that runs a kind of products.
+inline Isa path_of(const FormatPaths& paths, ProductKind product) {
+  if (product == ProductKind::kF32) return paths.f32;
+  return product == ProductKind::kBf16 ? paths.bf16 : paths.int8;
+}
+
 /// The rows of a left operand, copied into memory of the workspace: spread, and rounded.
 struct LeftBuffers {
   float* copy = nullptr;
@@ -149,8 +155,8 @@ LeftRows hidden_rows(const BankView& view);
 void clear_panel(float* rows, std::int64_t count, std::int64_t columns, std::int64_t panel);
 
 /// The two rounds of a forward pass over `buffers.views`.
-void run_up(const FfnKernels& kernels, Workspace::Buffers& buffers, ThreadPool& pool);
-void run_down(const FfnKernels& kernels, const std::vector<BankView>& views, float* output,
-              ThreadPool& pool, const std::vector<ThreadScratch>& scratch);
+void run_up(Workspace::Buffers& buffers, ThreadPool& pool);
+void run_down(const std::vector<BankView>& views, float* output, ThreadPool& pool,
+              const std::vector<ThreadScratch>& scratch);
 
 }  // namespace moekit::kernels

@@ -28,12 +28,13 @@ std::int64_t offset_from(const char* base, const float* pointer) {
   return pointer == nullptr ? -1 : reinterpret_cast<const char*>(pointer) - base;
 }
 
-BankView view_bank(const FfnBank& bank) {
+BankView view_bank(const FfnBank& bank, const FormatPaths& paths) {
   const PackedExperts& experts = *bank.experts;
   BankView view{};
   view_shape(view, experts.shape());
   view_plan(view, *bank.plan);
   view.product = product_of(experts.info());
+  view.kernels = &ffn_kernels(path_of(paths, view.product));
   view.weight_bits = experts.info().code_bits;
   view.group = experts.info().group;
   view.weights = experts.panel(0, experts.up_layout(), 0);  // the slab's start
@@ -90,14 +91,14 @@ void reserve_operands(Arena& arena, const std::vector<FfnBank>& banks, std::vect
 }
 
 /// Brings tokens into the form that each bank takes, and points the views at them.
-void convert_tokens(const FfnKernels& kernels, ThreadPool& pool, const float* tokens,
-                    std::vector<BankView>& views, const std::vector<Operands>& operands) {
+void convert_tokens(ThreadPool& pool, const float* tokens, std::vector<BankView>& views,
+                    const std::vector<Operands>& operands) {
   for (std::size_t b = 0; b < views.size(); ++b) {
     auto& view = views[b];
     const auto& operand = operands[b];
     const auto& token_buffers = operands[operand.tokens_of].tokens;
     if (operand.tokens_of == b) {
-      convert_rows(kernels, pool, token_buffers, view.group, tokens, view.hidden_size,
+      convert_rows(*view.kernels, pool, token_buffers, view.group, tokens, view.hidden_size,
                    view.hidden_size, view.num_tokens);
     }
     view.tokens = token_buffers.rows(view.token);
@@ -128,14 +129,14 @@ void normalize_scales(ThreadPool& pool, const BankView& view, std::int64_t rows,
 }
 
 /// Hidden values of integer formats, as the second product takes them.
-void convert_hidden(const FfnKernels& kernels, ThreadPool& pool, const std::vector<FfnBank>& banks,
+void convert_hidden(ThreadPool& pool, const std::vector<FfnBank>& banks,
                     const std::vector<BankView>& views, const std::vector<Operands>& operands) {
   for (std::size_t b = 0; b < views.size(); ++b) {
     const auto& hidden = operands[b].hidden;
     if (hidden.codes == nullptr) continue;
     const std::int64_t rows = banks[b].plan->num_rows();
-    convert_rows(kernels, pool, hidden, views[b].group, views[b].hidden, views[b].hidden_stride,
-                 views[b].intermediate_size, rows);
+    convert_rows(*views[b].kernels, pool, hidden, views[b].group, views[b].hidden,
+                 views[b].hidden_stride, views[b].intermediate_size, rows);
     const float eps = banks[b].experts->shape().hidden_norm_eps;
     if (eps > 0) normalize_scales(pool, views[b], rows, eps, hidden.scale);
   }
@@ -149,22 +150,21 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
   check_banks(banks);
   check_finite(execution, "token", tokens, banks.front().plan->num_tokens,
                banks.front().experts->shape().hidden_size);
-  if (execution.isa == Isa::kReference) return reference_forward(banks, tokens, output);
+  if (execution.paths.f32 == Isa::kReference) return reference_forward(banks, tokens, output);
 
-  const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
   auto& views = buffers.views;
   views.clear();
-  for (const auto& bank : banks) views.push_back(view_bank(bank));
+  for (const auto& bank : banks) views.push_back(view_bank(bank, execution.paths));
   Arena arena;
   reserve_operands(arena, banks, views, buffers.operands);
   arena.place(buffers.forward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), 0);
-  convert_tokens(kernels, pool, tokens, views, buffers.operands);
-  run_up(kernels, buffers, pool);
-  convert_hidden(kernels, pool, banks, views, buffers.operands);
-  run_down(kernels, views, output, pool, scratch);
+  convert_tokens(pool, tokens, views, buffers.operands);
+  run_up(buffers, pool);
+  convert_hidden(pool, banks, views, buffers.operands);
+  run_down(views, output, pool, scratch);
 }
 
 }  // namespace moekit::kernels

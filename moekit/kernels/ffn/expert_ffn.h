@@ -26,7 +26,7 @@ struct FfnBank {
 /// products; bf16 rounds tokens and hidden values to bfloat16. Sums are in float, or exact int32.
 /// @param tokens  [N, D]  @param output  [N, O]
 /// @throws ArgumentError when sizes of banks and plans do not fit, a token is not finite, or this
-///         machine lacks `execution.isa`.
+///         machine lacks one of `execution.paths`.
 void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, float* output,
                         const Execution& execution);
 

@@ -53,7 +53,10 @@ struct MatrixView {
 /// What the weights' format asks of a product.
 enum class ProductKind { kF32, kBf16, kInt8, kInt4, kTernary };
 
+struct FfnKernels;
+
 struct BankView {
+  const FfnKernels* kernels;  ///< of the instruction set that runs these products
   Activation activation;
   bool gated;
   ProductKind product;

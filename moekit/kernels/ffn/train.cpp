@@ -22,13 +22,14 @@ void check_train_bank(const TrainBank& bank, const Execution& execution) {
 }
 
 /// The view of a bank on unpacked parameters; operands are still missing.
-BankView view_train_bank(const TrainBank& bank) {
+BankView view_train_bank(const TrainBank& bank, const FormatPaths& paths) {
   BankView view{};
   view_shape(view, bank.shape);
   view_plan(view, *bank.plan);
   view.parameters = bank.parameters;
   const bool bf16 = bank.compute == ComputeType::kBf16;
   view.product = bf16 ? ProductKind::kBf16 : ProductKind::kF32;
+  view.kernels = &ffn_kernels(path_of(paths, view.product));
   const FormatInfo& info = format_info(bf16 ? WeightFormat::kBf16 : WeightFormat::kF32);
   view.weight_bits = 32;
   const std::int64_t up_columns =
@@ -60,12 +61,11 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   check_train_bank(bank, execution);
   const std::int64_t n = bank.plan->num_tokens;
   check_finite(execution, "token", tokens, n, bank.shape.hidden_size);
-  if (execution.isa == Isa::kReference) return reference_train_forward(bank, tokens, output);
+  if (execution.paths.f32 == Isa::kReference) return reference_train_forward(bank, tokens, output);
 
-  const FfnKernels& kernels = ffn_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   auto& views = buffers.views;
-  views.assign(1, view_train_bank(bank));
+  views.assign(1, view_train_bank(bank, execution.paths));
   BankView& view = views.front();
   if (tape != nullptr && tape->keeps_activations()) use_tape(view, bank, *tape);
   const std::int64_t rows = bank.plan->num_rows();
@@ -79,28 +79,28 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   }
   arena.place(buffers.forward);
   const auto& scratch = thread_scratch(buffers, execution.pool->num_threads(), 0);
-  convert_rows(kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
+  convert_rows(*view.kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
                view.hidden_size, n);
   view.tokens = token_buffers.rows(view.token);
   view.hidden_left = hidden_rows(view);
-  run_up(kernels, buffers, *execution.pool);
-  run_down(kernels, views, output, *execution.pool, scratch);
+  run_up(buffers, *execution.pool);
+  run_down(views, output, *execution.pool, scratch);
 }
 
 namespace {
 
 /// The bank with gate and up values as the tape keeps them, or else computed again.
-BankView bank_with_activations(const FfnKernels& kernels, const TrainBank& bank,
-                               const float* tokens, FfnTape& tape, const Execution& execution) {
+BankView bank_with_activations(const TrainBank& bank, const float* tokens, FfnTape& tape,
+                               const Execution& execution) {
   auto& buffers = execution.workspace->buffers();
   if (tape.keeps_activations()) {
     MOEKIT_CHECK(tape.bytes() >= tape_bytes(bank.shape, bank.plan->num_rows()),
                  "expert kernels: the tape is not of a forward pass of this size");
-    BankView view = view_train_bank(bank);
+    BankView view = view_train_bank(bank, execution.paths);
     use_tape(view, bank, tape);
     return view;
   }
-  buffers.views.assign(1, view_train_bank(bank));
+  buffers.views.assign(1, view_train_bank(bank, execution.paths));
   BankView& view = buffers.views.front();
   use_tape(view, bank, buffers.recomputed);
   const std::int64_t n = bank.plan->num_tokens;
@@ -109,10 +109,10 @@ BankView bank_with_activations(const FfnKernels& kernels, const TrainBank& bank,
   token_buffers.reserve(arena, view.product, 0, n, view.hidden_size);
   arena.place(buffers.forward);
   thread_scratch(buffers, execution.pool->num_threads(), 0);
-  convert_rows(kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
+  convert_rows(*view.kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
                view.hidden_size, n);
   view.tokens = token_buffers.rows(view.token);
-  run_up(kernels, buffers, *execution.pool);
+  run_up(buffers, *execution.pool);
   return view;
 }
 
@@ -219,17 +219,16 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
     // Assignments beyond a capacity are in no row.
     std::fill_n(gradients.combine_weight, plan.num_assignments, 0.0F);
   }
-  if (execution.isa == Isa::kReference) {
+  if (execution.paths.f32 == Isa::kReference) {
     return reference_backward(bank, tokens, grad_output, gradients);
   }
 
-  const FfnKernels& kernels = ffn_kernels(execution.isa);
-  const FfnBackwardKernels& backward = ffn_backward_kernels(execution.isa);
   auto& buffers = execution.workspace->buffers();
   ThreadPool& pool = *execution.pool;
   BackwardView view{};
-  view.bank = bank_with_activations(kernels, bank, tokens, tape, execution);
+  view.bank = bank_with_activations(bank, tokens, tape, execution);
   const BankView& b = view.bank;
+  const FfnBackwardKernels& backward = ffn_backward_kernels(path_of(execution.paths, b.product));
   view.tokens_f32 = tokens;
   view.grad_output_f32 = grad_output;
   view.grad = grad;
@@ -244,7 +243,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   reserve_between(arena, view, plan.num_rows(), buffers.first_step.back());
   arena.place(buffers.backward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_steps);
-  convert_rows(kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
+  convert_rows(*b.kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
   view.grad_output = grad_buffers.rows(b.token);
 
   for_experts(pool, b, scratch, view.hidden_panels,

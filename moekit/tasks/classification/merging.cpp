@@ -14,6 +14,7 @@
 #include "moekit/core/random.h"
 #include "moekit/merge/merge_experts.h"
 #include "moekit/models/model_io.h"
+#include "moekit/nn/single_experts.h"
 #include "moekit/run/run_folder.h"
 #include "moekit/tasks/classification/evaluate.h"
 #include "moekit/tasks/classification/judge.h"
@@ -52,6 +53,9 @@ void check_layers(const Layers& layers, const compress::MergeOptions& options,
                  layer.name,
                  "\" learns nothing: its recipe says who goes where, and would have "
                  "to say it anew for fewer experts");
+    const std::string why_not_single = nn::why_not_single(*layer.experts);
+    MOEKIT_CHECK(why_not_single.empty(), run.string(), ": layer \"", layer.name,
+                 "\": ", why_not_single);
     const std::string why_not = merge::why_not_joined(layer, {.align = options.align});
     MOEKIT_CHECK(why_not.empty(), run.string(), ": --align: ", why_not);
     MOEKIT_CHECK(options.router == compress::RouterRepair::kRepresentative ||

@@ -9,6 +9,7 @@
 #include "moekit/nn/frozen_experts.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/routers/task_routers.h"
+#include "moekit/nn/single_experts.h"
 #include "moekit/nn/surgery.h"
 #include "moekit/tensor/generator.h"
 
@@ -180,8 +181,19 @@ void check_adapters(const AdaptersConfig& config, const StreamSite& site,
                where, ".num_experts and .grow: at most ", kMostExperts, " experts in the end; got ",
                config.num_experts, " and ", config.grow, " more with each of ", later, " tasks");
   const auto layer = layer_site(config.base.net.hidden.back(), config.num_experts);
-  config.router->check(layer, where + ".router");
-  config.expert->check(layer, where + ".expert");
+  // Pools of all tasks, before the first one is learned.
+  for (int64_t t = 0; t <= (config.grow > 0 ? later : 0); ++t) {
+    auto pool = layer;
+    pool.num_experts = config.num_experts + t * config.grow;
+    config.router->check(pool, where + ".router");
+    config.expert->check(pool, where + ".expert");
+    about(where + ".router", [&] { config.router->make(pool); });
+  }
+  const auto experts = config.expert->make(layer);
+  const auto single = nn::why_not_single(*experts);
+  MOEKIT_CHECK(config.grow == 0 || single.empty(), where, ".grow: ", single);
+  const auto frozen = nn::why_not_frozen(*experts);
+  MOEKIT_CHECK(config.freeze_used == 0 || frozen.empty(), where, ".freeze_used: ", frozen);
   const auto router = config.router->make(layer);
   MOEKIT_CHECK(!router->needs_expert_features(), where, ".router.kind: ", config.router->name(),
                " reads the experts' features; adapters want a router of its own input");

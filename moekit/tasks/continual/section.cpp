@@ -102,11 +102,13 @@ void add_merges(report::ModelSection& section, const std::string& layer, const J
   const size_t experts = summary["used"][layer][0].size();
   report::HeatMap map;
   map.title = "Merges in " + layer +
-              ", by step: the parents' share of the tokens before, and the merged expert's after";
+              ", by step: the parents' share of the tokens before, and, behind an arrow, the share "
+              "after of the expert that the merged one was written over";
   map.row_labels = numbers(experts);
   map.column_title = "step";
   map.value_title = "assignments";
   map.values.resize(experts);
+  map.marks.resize(experts);
   report::Chart chart{"Use of merged experts of " + layer, "step", {}, {}, false, "share"};
   chart.series = {{"both parents before", {}}, {"least used before", {}}, {"merged, after", {}}};
   std::vector<int64_t> victims;
@@ -122,6 +124,7 @@ void add_merges(report::ModelSection& section, const std::string& layer, const J
                               : is("second") ? share("second_count")
                               : is("victim") ? after
                                              : kNoCell);
+      map.marks[e].emplace_back(is("victim") ? "\u2192" : "");
     }
     chart.x.push_back(merge["step"].get<double>());
     chart.series[0].values.push_back(share("first_count") + share("second_count"));

@@ -34,10 +34,12 @@ void validate(const Config& config) {
   }
   const DataConfig plain;
   if (config.data.generated.empty()) {
-    MOEKIT_CHECK(config.data.generated_documents == plain.generated_documents &&
-                     config.data.generated_digits == plain.generated_digits,
-                 "data.generated_documents, generated_digits: have no effect without "
-                 "data.generated");
+    MOEKIT_CHECK(config.data.generated_documents == plain.generated_documents,
+                 "data.generated_documents has no effect without data.generated; got ",
+                 config.data.generated_documents);
+    MOEKIT_CHECK(config.data.generated_digits == plain.generated_digits,
+                 "data.generated_digits has no effect without data.generated; got ",
+                 config.data.generated_digits);
   } else {
     MOEKIT_CHECK(config.data.corpus.empty() && config.data.tokens.empty(),
                  "data.generated: corpus and tokens have no effect beside it");

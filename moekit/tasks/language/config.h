@@ -123,9 +123,9 @@ struct Config {
           "formats of weights, as moekit bench lists them, in which the trained feed-forward "
           "networks are judged once more, on the inference kernels");
     field("expert_time", expert_time,
-          "how often the trained mixtures run to tell how much time experts without computation "
-          "save; 0: not at all",
-          at_least(0));
+          "how often the trained mixtures run, dropless, to tell how much time experts without "
+          "computation save; 0: not at all",
+          at_least(0, 1000));
   }
 };
 

@@ -8,6 +8,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/models/decoder_io.h"
+#include "moekit/nn/moe_layer.h"
 #include "moekit/nn/packing.h"
 #include "moekit/tasks/language/text_data.h"
 #include "moekit/tensor/arithmetic.h"
@@ -43,6 +44,11 @@ Json generate(const fs::path& run, const text::GenerationOptions& options,
   const auto known = static_cast<int64_t>(ids.size());
   MOEKIT_CHECK(known + options.tokens <= context, "--tokens ", options.tokens, ": with ", known,
                " of the prompt they are more than the model's context of ", context);
+  // A capacity is of the tokens of a call: of a prompt it would drop what token by token it does
+  // not.
+  for (const auto& module : model->modules()) {
+    if (auto* moe = module->as<nn::MoEImpl>()) moe->options.capacity({});
+  }
   if (!weights.empty()) {
     about(concat("--weights ", weights),
           [&] { nn::pack_networks(*model, kernels::parse_weight_format(weights)); });

@@ -26,7 +26,13 @@ Json saturation_over_time(const std::filesystem::path& run, models::DecoderImpl&
                           const TextData& data, const Config& config) {
   Json out = Json::array();
   if (config.train.loop.keep_every == 0) return out;  // there may be one to go on from
-  const auto checkpoints = run::whole_checkpoints(run);
+  auto checkpoints = run::whole_checkpoints(run);
+  // Those that were to be kept: one of a step in between, to go on from, is gone some day.
+  const int64_t between = config.train.loop.keep_every * config.train.epoch_steps;
+  const int64_t over = config.train.loop.epochs * config.train.epoch_steps;
+  std::erase_if(checkpoints, [&](const auto& checkpoint) {
+    return checkpoint.first % between != 0 && checkpoint.first != over;
+  });
   if (checkpoints.size() < 2) return out;
   const auto last = choices_of(model, data, config);
   for (const auto& layer : last) {

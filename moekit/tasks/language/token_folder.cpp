@@ -1,5 +1,7 @@
 #include "moekit/tasks/language/token_folder.h"
 
+#include <algorithm>
+
 #include "moekit/core/checksum.h"
 #include "moekit/core/error.h"
 #include "moekit/core/schema.h"
@@ -132,6 +134,20 @@ Json write_token_folder(const DataConfig& config, const fs::path& folder,
   return {{"folder", folder.string()}, {"finished", finished}, {"domains", state["done"]}};
 }
 
+namespace {
+
+/// Reads all ids once: one beyond the vocabulary is found now, and not after hours.
+void check_ids(const TokenStore& tokens) {
+  std::vector<int64_t> block(size_t{1} << 16);
+  const auto all = tokens.size();
+  for (int64_t begin = 0; begin < all; begin += static_cast<int64_t>(block.size())) {
+    const auto count = std::min(all - begin, static_cast<int64_t>(block.size()));
+    tokens.copy(begin, std::span(block).first(static_cast<size_t>(count)));
+  }
+}
+
+}  // namespace
+
 TextData read_token_folder(const fs::path& folder, double validation_share) {
   std::error_code error;
   MOEKIT_CHECK(fs::exists(folder / kState, error), "data.tokens: ", folder.string(),
@@ -159,6 +175,7 @@ TextData read_token_folder(const fs::path& folder, double validation_share) {
     for (int64_t d = 0; d < file->documents(); ++d) tokens.starts.push_back(file->begin_of(d));
     tokens.tokens = tokens_in_file(file);
     tokens.train = training_tokens(tokens.tokens->size(), validation_share);
+    check_ids(*tokens.tokens);
     out.domains.push_back(std::move(tokens));
   }
   out.checksum = sum.hex();

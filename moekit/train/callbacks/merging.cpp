@@ -7,6 +7,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/random.h"
 #include "moekit/core/schema.h"
+#include "moekit/nn/single_experts.h"
 #include "moekit/tensor/generator.h"
 #include "moekit/train/trainer.h"
 
@@ -173,9 +174,12 @@ void check_merging(const MergingOptions& options, const CallbackSite& site,
     const int64_t top_k = layer.router == nullptr ? 1 : layer.router->traits().top_k;
     MOEKIT_CHECK(layer.router != nullptr && experts >= 3, where, ".merge wants 3 experts or more; ",
                  "layer \"", layer.name, "\" has ", experts);
-    MOEKIT_CHECK(top_k > 0 && top_k < experts, where, ".merge wants a router that chooses; every ",
-                 "token of layer \"", layer.name, "\" goes to all ", experts,
-                 " experts, so that none is used least");
+    MOEKIT_CHECK(top_k > 0 && top_k < experts, where, ".merge wants a router that gives each ",
+                 "token the same number of experts, 1..", experts - 1, "; that of layer \"",
+                 layer.name, "\" does not");
+    const std::string why_not_single = nn::why_not_single(*layer.experts);
+    MOEKIT_CHECK(why_not_single.empty(), where, ".merge: layer \"", layer.name,
+                 "\": ", why_not_single);
     MOEKIT_CHECK(
         options.how.router_rows == merge::RouterRows::kKeep || !layer.router->expert_rows().empty(),
         where, ".merge_router: the router of layer \"", layer.name,

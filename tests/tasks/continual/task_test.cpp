@@ -368,7 +368,17 @@ TEST_F(ContinualTest, RefusesWhatDataShowBeforeATaskIsLearnt) {
                "model.router.top_k=1", "model.router.combine_weights=probs"}),
        "wants 3 experts or more");
   says(recipe({"train.merge=merge", "train.merge_period=4", "model.router.top_k=5"}),
-       "goes to all 5");
+       "train.merge wants a router that gives each token the same number of experts, 1..4; that of "
+       "layer \"model.moe\" does not");
+  const std::string cheap = "model.expert={ kind = \"zero_computation\", intermediate_size = 8 }";
+  const std::string bond = "model.expert={ kind = \"matrix_product\", intermediate_size = 16 }";
+  const std::string kinds = "its experts are not of one kind: constant [2, ";
+  says(recipe({"train.merge=merge", "train.merge_period=4", cheap}),
+       "train.merge: layer \"model.moe\": " + kinds);
+  says(recipe({"model.freeze_used=1", cheap}), "model.freeze_used: " + kinds);
+  says(recipe({"model.grow=1", cheap}), "model.grow: " + kinds);
+  says(recipe({"model.freeze_used=1", bond}),
+       "model.freeze_used: its experts share parameters, which learn on");
   says(whole({"train.merge=merge"}), "has no routed layer");
   says(recipe({"train.merge=merge"}), "nothing would be written: the first time would be step 100");
   says(recipe({"train.merge=merge", "train.merge_period=4", "train.merge_blend=0"}),

@@ -74,6 +74,18 @@ TEST_F(LanguageTest, TokensInAFolderGiveTheRunOfTheirTexts) {
   auto other_share = of_folder;
   other_share.push_back("data.validation_share=0.2");
   EXPECT_NE(refusal(other_share, true).find("data.validation_share"), std::string::npos);
+  // An id beyond the vocabulary is found before the first step.
+  auto damaged = read_file(folder / "words.tokens");
+  damaged[damaged.size() - 1] = damaged[damaged.size() - 2] = '\x7f';
+  write_file_atomic(folder / "words.tokens", damaged);
+  try {
+    task().run(with(of_folder), {folder_ / "damaged", "", false, true});
+    ADD_FAILURE() << "taken";
+  } catch (const FormatError& error) {
+    EXPECT_NE(std::string(error.what()).find("is 32639, beyond the vocabulary"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "damaged" / "checkpoints"));
   // Killed before the tokenizer was there.
   fs::create_directories(folder_ / "killed");
   fs::copy_file(folder / "tokens.json", folder_ / "killed" / "tokens.json");
@@ -302,6 +314,27 @@ TEST_F(LanguageTest, GoesOnWithAText) {
   options.tokens = 3;
   options.top_k = 2;
   EXPECT_THROW(made(options), ArgumentError);  // no effect with temperature 0
+}
+
+TEST_F(LanguageTest, GoesOnWithATextWithoutACapacity) {
+  // That of a prompt would drop what token by token it does not.
+  trained("full", {"model.capacity_factor=0.5", "data.tokenizer=bytes", "data.vocabulary=1024"});
+  const auto greedy = [&](const std::string& prompt, int64_t tokens) {
+    text::GenerationOptions options;
+    options.prompt = prompt;
+    options.tokens = tokens;
+    options.temperature = 0;
+    return task()
+        .generate(folder_ / "full", options, "", [](std::string_view) {})["text"]
+        .get<std::string>();
+  };
+  const std::string prompt = "one two th";
+  const std::string whole = greedy(prompt, 10);
+  ASSERT_EQ(whole.size(), 10U);
+  for (size_t known = 1; known < whole.size(); ++known) {
+    EXPECT_EQ(greedy(prompt + whole.substr(0, known), static_cast<int64_t>(10 - known)),
+              whole.substr(known));
+  }
 }
 
 TEST_F(LanguageTest, JudgesTernaryExpertsOnTheirKernels) {

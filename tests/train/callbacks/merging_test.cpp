@@ -218,7 +218,7 @@ TEST(Merging, RefusesWhatCannotBeMergedAndKeysWithoutEffect) {
   Layer two(2, 2);
   refused(every(5), two, "train.merge wants 3 experts or more; layer \"\" has 2");
   Layer all(4, 4);
-  refused(every(5), all, "goes to all 4 experts");
+  refused(every(5), all, "gives each token the same number of experts, 1..3");
   MergingOptions off;
   off.period = 5;
   refused(off, sound, "train.merge_period has no effect without train.merge");

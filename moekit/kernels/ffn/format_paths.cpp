@@ -1,0 +1,104 @@
+#include "moekit/kernels/common/format_paths.h"
+
+#include <algorithm>
+#include <chrono>
+#include <csetjmp>
+#include <csignal>
+#include <cstdlib>
+
+#include "moekit/core/error.h"
+#include "moekit/kernels/ffn/ffn_kernels.h"
+
+namespace moekit::kernels {
+namespace {
+
+// Rounds of a tile's multiply-adds, 12 cycles each: some 50 us, long enough for the clock and short
+// enough for one time slice. The first tries also wake the wide units up.
+constexpr std::int64_t kRounds = 12'000;
+constexpr int kTries = 8;
+constexpr double kFaster = 1.25;
+
+/// Operations a second, of the fastest try.
+double rate_of(void (*spin)(std::int64_t), std::int64_t operations) {
+  double best = 1e30;
+  for (int t = 0; t < kTries; ++t) {
+    const auto start = std::chrono::steady_clock::now();
+    spin(kRounds);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::min(best, seconds.count());
+  }
+  return static_cast<double>(kRounds * operations) / best;
+}
+
+thread_local std::jmp_buf* t_refused = nullptr;
+extern "C" void on_illegal(int) {
+  if (t_refused != nullptr) std::longjmp(*t_refused, 1);
+  std::signal(SIGILL, SIG_DFL);  // not ours: it happens again, and ends the process as it should
+}
+
+/// Whether `work` ran to its end without an instruction that the processor lacks.
+template <typename Work>
+bool runs(const Work& work) {
+  std::jmp_buf refused;
+  struct sigaction ours = {};
+  struct sigaction before = {};
+  ours.sa_handler = on_illegal;
+  ours.sa_flags = SA_NODEFER;  // the jump leaves the handler
+  sigaction(SIGILL, &ours, &before);
+  t_refused = &refused;
+  const bool whole = setjmp(refused) == 0;
+  if (whole) work();
+  t_refused = nullptr;
+  sigaction(SIGILL, &before, nullptr);
+  return whole;
+}
+
+/// The set that is fastest by `rate` and more than a little faster than those before it.
+Isa fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
+  const IsaRates* best = rates.data();
+  for (const auto& other : rates) {
+    if (other.*rate > kFaster * (best->*rate)) best = &other;
+  }
+  return best->isa;
+}
+
+}  // namespace
+
+std::vector<IsaRates> measure_rates() {
+  std::vector<IsaRates> out;
+  for (const auto isa : supported_isas()) {
+    if (isa == Isa::kReference) continue;
+    const FfnKernels& ffn = ffn_kernels(isa);
+    static IsaRates rates;  // not of this frame: a jump back may undo what registers hold
+    rates = {isa};
+    const bool whole = runs([&] {
+      rates.f32 = rate_of(ffn.spin_f32, ffn.spin_operations[0]);
+      rates.bf16 = rate_of(ffn.spin_bf16, ffn.spin_operations[1]);
+      rates.int8 = rate_of(ffn.spin_int8, ffn.spin_operations[2]);
+    });
+    if (whole) out.push_back(rates);
+  }
+  return out;
+}
+
+FormatPaths choose_paths(const std::vector<IsaRates>& rates) {
+  if (rates.empty()) return Isa::kReference;
+  return {fastest_of(rates, &IsaRates::f32), fastest_of(rates, &IsaRates::bf16),
+          fastest_of(rates, &IsaRates::int8)};
+}
+
+FormatPaths default_paths() {
+  const char* forced = std::getenv("MOEKIT_ISA");
+  if (forced != nullptr && *forced != '\0') return default_isa();
+  static const FormatPaths kMeasured = choose_paths(measure_rates());
+  return kMeasured;
+}
+
+std::string paths_text(const FormatPaths& paths) {
+  std::string text(isa_name(paths.f32));
+  if (paths.bf16 != paths.f32) text += concat(", bf16 by ", isa_name(paths.bf16));
+  if (paths.int8 != paths.f32) text += concat(", integers by ", isa_name(paths.int8));
+  return text;
+}
+
+}  // namespace moekit::kernels
