@@ -373,10 +373,10 @@ TEST_F(ContinualTest, RefusesWhatDataShowBeforeATaskIsLearnt) {
   const std::string cheap = "model.expert={ kind = \"zero_computation\", intermediate_size = 8 }";
   const std::string bond = "model.expert={ kind = \"matrix_product\", intermediate_size = 16 }";
   const std::string kinds = "its experts are not of one kind: constant [2, ";
-  says(recipe({"train.merge=merge", "train.merge_period=4", cheap}),
+  says(recipe({"train.merge=merge", "train.merge_period=4", "model.freeze_used=0", cheap}),
        "train.merge: layer \"model.moe\": " + kinds);
   says(recipe({"model.freeze_used=1", cheap}), "model.freeze_used: " + kinds);
-  says(recipe({"model.grow=1", cheap}), "model.grow: " + kinds);
+  says(recipe({"model.grow=1", "model.freeze_used=0", cheap}), "model.grow: " + kinds);
   says(recipe({"model.freeze_used=1", bond}),
        "model.freeze_used: its experts share parameters, which learn on");
   says(whole({"train.merge=merge"}), "has no routed layer");

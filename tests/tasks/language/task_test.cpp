@@ -75,7 +75,8 @@ TEST_F(LanguageTest, TokensInAFolderGiveTheRunOfTheirTexts) {
   other_share.push_back("data.validation_share=0.2");
   EXPECT_NE(refusal(other_share, true).find("data.validation_share"), std::string::npos);
   // An id beyond the vocabulary is found before the first step.
-  auto damaged = read_file(folder / "words.tokens");
+  const auto sound = read_file(folder / "words.tokens");
+  auto damaged = sound;
   damaged[damaged.size() - 1] = damaged[damaged.size() - 2] = '\x7f';
   write_file_atomic(folder / "words.tokens", damaged);
   try {
@@ -86,6 +87,7 @@ TEST_F(LanguageTest, TokensInAFolderGiveTheRunOfTheirTexts) {
         << error.what();
   }
   EXPECT_FALSE(fs::exists(folder_ / "damaged" / "checkpoints"));
+  write_file_atomic(folder / "words.tokens", sound);
   // Killed before the tokenizer was there.
   fs::create_directories(folder_ / "killed");
   fs::copy_file(folder / "tokens.json", folder_ / "killed" / "tokens.json");
