@@ -11,6 +11,7 @@
 #include "moekit/merge/average.h"
 #include "moekit/nn/experts/expert_list.h"
 #include "moekit/nn/experts/linear_experts.h"
+#include "moekit/nn/experts/matrix_product_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/frozen_experts.h"
 #include "moekit/nn/moe_layer.h"
@@ -227,6 +228,34 @@ TEST(MergeInto, TakesExpertsThatAreModules) {
               merge_into(parts, {0, 2}, {1, 1}, 1, aligned);
             }).find("cannot tell"),
             std::string::npos);
+}
+
+TEST(MergeInto, LeavesWhatAllExpertsShare) {
+  torch::manual_seed(9);
+  nn::MatrixProductOptions options;
+  options.mlp = nn::MlpExpertsOptions(6, 8, 5).bias(false);
+  options.max_bond(3);  // fewer rows than experts
+  nn::MoE layer(
+      std::make_shared<nn::LinearRouterImpl>(nn::LinearRouterOptions(6, 5).top_k(2).bias(true)),
+      std::make_shared<nn::MatrixProductExpertsImpl>(options));
+  torch::optim::Adam optimizer(layer->parameters());
+  train(layer, optimizer, 3);
+  const auto parts = parts_of(layer);
+  const auto shared = parts.experts->shared_parameters();
+  ASSERT_FALSE(shared.empty());
+  std::vector<torch::Tensor> before;
+  for (const auto& tensor : shared) before.push_back(tensor.detach().clone());
+  const auto state = state_of(optimizer, *layer);
+  merge_into(parts, {0, 1}, {1, 1}, 4, {}, &optimizer);
+  for (size_t i = 0; i < shared.size(); ++i) EXPECT_TRUE(torch::equal(shared[i], before[i]));
+  int64_t of_shared = 0;
+  for (const auto& [name, tensor] : state_of(optimizer, *layer)) {
+    if (name.find("_shared") == std::string::npos) continue;
+    ++of_shared;
+    ASSERT_TRUE(state.contains(name)) << name;
+    EXPECT_TRUE(torch::equal(tensor, state.at(name))) << name;
+  }
+  EXPECT_GT(of_shared, 0);
 }
 
 TEST(MergeInto, RefusesBeforeAnythingIsChanged) {
