@@ -390,6 +390,12 @@ TEST(RouterRefusals, OfTrunks) {
   net.trunk_relu = false;
   EXPECT_EQ(told(net, images), kRouterTaken);
   EXPECT_EQ(told(net, vectors_site(3, 2)), "r.trunk: this layer routes vectors, without a trunk");
+  for (const bool side : {true, false}) {
+    TrunkOptions idle;
+    (side ? void(idle.patch_size = 3) : void(idle.trunk_relu = false));
+    EXPECT_EQ(told(idle, vectors_site(3, 2)),
+              "r.patch_size and trunk_relu have no effect on a layer that routes vectors");
+  }
   net.input = RouterInput::kPatchSum;
   EXPECT_EQ(told(net, images), "r.input = \"patch_sum\" wants no r.trunk");
   TrunkOptions rest;

@@ -24,6 +24,8 @@ void check_trunk(const TrunkOptions& options, const LayerSite& site, const std::
     MOEKIT_CHECK(!sums, where, ".input: this layer routes vectors, not images");
     MOEKIT_CHECK(is_empty(options.trunk), where,
                  ".trunk: this layer routes vectors, without a trunk");
+    MOEKIT_CHECK(options.patch_size == 0 && options.trunk_relu, where,
+                 ".patch_size and trunk_relu have no effect on a layer that routes vectors");
     return;
   }
   MOEKIT_CHECK(!sums || is_empty(options.trunk), where, ".input = \"patch_sum\" wants no ", where,
