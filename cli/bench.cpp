@@ -120,8 +120,7 @@ int run(const BenchFlags& flags) {
                shape.num_experts, shape.top_k, shape.hidden_size, shape.intermediate_size,
                shape.shared_size > 0 ? fmt::format(", shared {}", shape.shared_size) : "",
                enum_name(options.pass), enum_name(options.routing),
-               kernels::paths_text(options.isa ? kernels::FormatPaths(*options.isa)
-                                               : kernels::default_paths()));
+               kernels::paths_text(bench::paths_of(options)));
   }
   const auto formats =
       options.formats.empty()

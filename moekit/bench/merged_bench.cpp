@@ -68,10 +68,6 @@ MergedBenchRow time_row(const MergedBenchOptions& options, std::int64_t sequence
     }
     ++turn;
   });
-  const auto median = [](std::vector<double>& times) {
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-  };
   const nn::LinearWork work{sequences, sequences * length,  options.num_experts,
                             top_k,     options.hidden_size, options.intermediate_size};
   MergedBenchRow row{sequences, length, top_k, static_cast<std::int64_t>(routed.size())};

@@ -29,11 +29,6 @@ void add_terms(const std::vector<nn::ExpertTensors>& experts) {
   }
 }
 
-double median(std::vector<double>& times) {
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
 }  // namespace
 
 MergingBench run_merging_bench(const MergingBenchOptions& options) {

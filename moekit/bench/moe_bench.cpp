@@ -64,7 +64,7 @@ class Bench {
       : options_(options),
         shape_(shape),
         go_on_(go_on),
-        paths_(options.isa ? kernels::FormatPaths(*options.isa) : kernels::default_paths()),
+        paths_(paths_of(options)),
         train_(options.pass == Pass::kTrain),
         generator_(options.seed),
         parameters_(

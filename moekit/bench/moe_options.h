@@ -8,7 +8,7 @@
 
 #include "moekit/bench/layer_shape.h"
 #include "moekit/bench/timing.h"
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/ffn/weight_format.h"
 
 namespace moekit::bench {
@@ -27,6 +27,11 @@ struct MoeBenchOptions {
   double cache_bytes = 0;  ///< of the last-level cache; 0: what the system says
   std::uint64_t seed = 1;
 };
+
+/// What runs which operands with these options.
+inline kernels::FormatPaths paths_of(const MoeBenchOptions& options) {
+  return options.isa ? kernels::FormatPaths(*options.isa) : kernels::default_paths();
+}
 
 /// @throws ArgumentError naming the option and its value, when it cannot be measured.
 void check_options(const MoeBenchOptions& options);

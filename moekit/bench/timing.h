@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -21,6 +22,13 @@ double fastest(int tries, const Work& work) {
     best = std::min(best, seconds_since(start));
   }
   return best;
+}
+
+/// Of times in any order, at least one; the upper of two middle ones.
+inline double median(std::vector<double> times) {
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
 }
 
 /// When there are enough runs: both must be reached.

@@ -37,16 +37,8 @@ void find_top_k(const Score* scores, std::int64_t num_tokens, std::int64_t num_e
                 std::int64_t k, std::int64_t* index) {
   MOEKIT_CHECK(k >= 0 && k <= num_experts, "top_k: K must be 0..", num_experts, "; got ", k);
   if (k == 0) return;
-  std::vector<std::int64_t> order(static_cast<std::size_t>(num_experts));
+  std::vector<std::int64_t> order(static_cast<std::size_t>(k <= kFew ? 0 : num_experts));
   for (std::int64_t n = 0; n < num_tokens; ++n, scores += num_experts, index += k) {
-    if (k == 1) {
-      std::int64_t best = 0;
-      for (std::int64_t e = 1; e < num_experts; ++e) {
-        if (is_before(scores[e], scores[best])) best = e;
-      }
-      *index = best;
-      continue;
-    }
     if (k <= kFew) {
       find_few(scores, num_experts, k, index);
       continue;

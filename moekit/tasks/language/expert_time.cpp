@@ -1,6 +1,5 @@
 #include "moekit/tasks/language/expert_time.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "moekit/bench/timing.h"
@@ -15,12 +14,6 @@ nn::Routing among_first(const nn::Routing& routing, int64_t experts) {
   logits.narrow(1, experts, logits.size(1) - experts)
       .fill_(-std::numeric_limits<double>::infinity());
   return nn::route(logits, routing.top_k());
-}
-
-double median(std::vector<double> times) {
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
 }
 
 }  // namespace
@@ -73,8 +66,8 @@ Json expert_time(models::DecoderImpl& model, const TextData& data, const Config&
       with.push_back(seconds(layer.routing));
       without.push_back(seconds(others));
     }
-    own += 1e3 * median(with);
-    computing += 1e3 * median(without);
+    own += 1e3 * bench::median(with);
+    computing += 1e3 * bench::median(without);
   }
   return {{"tokens", ids.numel()},
           {"milliseconds", own},

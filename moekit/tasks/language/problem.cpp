@@ -182,7 +182,6 @@ train::StepResult LanguageProblem::forward(const train::StepKey& key) {
 }
 
 Judged LanguageProblem::judge(bool with_routes) {
-  const torch::NoGradGuard no_grad;
   const int64_t length = config_.model.context;
   const auto domains = static_cast<int64_t>(data_.domains.size());
   Judged out;
@@ -273,7 +272,6 @@ double LanguageProblem::leak() {
 }
 
 Json LanguageProblem::adapter_cosines() {
-  const torch::NoGradGuard no_grad;
   const auto modules = model_->named_modules();
   double before = 0;
   double after = 0;

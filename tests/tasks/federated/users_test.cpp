@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "moekit/core/error.h"
@@ -13,6 +14,7 @@
 #include "moekit/tasks/federated/attacks/stale_model.h"
 #include "moekit/tasks/federated/federation.h"
 #include "moekit/tasks/federated/local_training.h"
+#include "moekit/tasks/federated/splits/dirichlet_split.h"
 #include "moekit/tasks/federated/user_data.h"
 #include "moekit/tensor/generator.h"
 
@@ -187,6 +189,26 @@ TEST(Splits, GiveEverySampleToOneUser) {
     size_t sum = 0;
     for (const auto& own : dealt) sum += own.size();
     EXPECT_EQ(sum, 1003U) << kind;
+  }
+}
+
+TEST(Splits, ASmallAlphaGivesEachClassToOneUser) {
+  // Gamma variables of 1e-6 are below what a double holds: their shares must not come out even.
+  const auto labels = torch::arange(1000, torch::kLong).remainder(10);
+  for (const double alpha : {1e-6, 1e-9}) {
+    DirichletSplitOptions options;
+    options.alpha = alpha;
+    std::map<int64_t, std::set<size_t>> users;  // of each class
+    const auto dealt = make_dirichlet_split(options, {})->deal(labels, 10, 20, 5);
+    for (size_t user = 0; user < dealt.size(); ++user) {
+      for (const int64_t sample : dealt[user]) users[sample % 10].insert(user);
+    }
+    std::set<size_t> any;
+    for (const auto& [label, of_class] : users) {
+      EXPECT_EQ(of_class.size(), 1U) << alpha;
+      any.insert(of_class.begin(), of_class.end());
+    }
+    EXPECT_GT(any.size(), 1U) << alpha;
   }
 }
 

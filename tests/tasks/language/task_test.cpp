@@ -434,6 +434,17 @@ TEST_F(LanguageTest, TellsWhereTokensGoFromMixtureToMixture) {
   EXPECT_EQ(make_section("a", folder_ / "a").heat_maps.size(), 1U + 1U + 2U);
 }
 
+TEST_F(LanguageTest, SaturationIsThatOfCheckpointsThatAreKept) {
+  // The one before the newest is there too, as an interruption leaves one: step 14.
+  trained("a", {"train.keep_every=1", "train.checkpoint_steps=1"});
+  std::vector<int64_t> steps;
+  const Json routes = read_json(folder_ / "a" / "routes.json");
+  for (const auto& point : routes["saturation"][0]["points"]) {
+    steps.push_back(point["step"].get<int64_t>());
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{5, 10, 15}));
+}
+
 TEST_F(LanguageTest, TellsSinceWhenAMixtureMakesItsFinalChoices) {
   trained("a", {"train.keep_every=1"});
   const Json saturation = read_json(folder_ / "a" / "routes.json")["saturation"];

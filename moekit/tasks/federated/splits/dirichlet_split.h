@@ -10,7 +10,7 @@ struct DirichletSplitOptions {
 
   template <typename Field>
   void visit(Field&& field) {
-    field("alpha", alpha, "of the Dirichlet: small ones give a user few classes", above(0, 1e6));
+    field("alpha", alpha, "of the Dirichlet: small ones give a user few classes", at_least(1e-9, 1e6));
   }
 };
 
