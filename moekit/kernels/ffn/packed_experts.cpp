@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/ffn/pack_kernels.h"
 
 namespace moekit::kernels {
 namespace {
@@ -42,65 +44,16 @@ CodePlace place_of(const FormatInfo& format, std::int64_t k, std::int64_t column
   return {base + byte, static_cast<int>(step % packed * format.code_bits)};
 }
 
-/// Rounds to nearest, ties to even, within -limit..limit.
-int round_code(float value, int low, int high) {
-  return static_cast<int>(
-      std::clamp(std::nearbyint(value), static_cast<float>(low), static_cast<float>(high)));
-}
-
-void write_code(char* panel, const FormatInfo& format, std::int64_t k, std::int64_t column,
-                int code) {
-  const auto place = place_of(format, k, column);
-  auto& byte = reinterpret_cast<unsigned char&>(panel[place.byte]);
-  byte = static_cast<unsigned char>(byte | static_cast<unsigned>(code + format.code_offset)
-                                               << place.shift);
-}
-
-float largest(const float* from, std::int64_t count) {
-  float most = 0;
-  for (std::int64_t i = 0; i < count; ++i) most = std::max(most, std::fabs(from[i]));
-  return most;
-}
-
-/// Largest finite bfloat16.
-constexpr float kMaxBf16 = 0x1.fep127F;
-
 /// A scale that weights can be divided by, or 0.
 float usable_scale(float scale) { return scale < std::numeric_limits<float>::min() ? 0.0F : scale; }
 
-/// Inputs of one column as f32 or bf16.
-void write_floats(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
-                  std::int64_t inputs) {
-  for (std::int64_t k = 0; k < inputs; ++k) {
-    char* to = panel + place_of(format, k, column).byte;
-    if (format.format == WeightFormat::kF32) {
-      std::memcpy(to, &row[k], sizeof(float));
-    } else {
-      const std::uint16_t value = to_bf16(std::clamp(row[k], -kMaxBf16, kMaxBf16));
-      std::memcpy(to, &value, sizeof(value));
-    }
-  }
-}
-
-/// Inputs [from, to) of one column as codes low..high of one scale.
-void write_codes(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
-                 std::int64_t from, std::int64_t to, float scale, int low, int high) {
-  for (std::int64_t k = from; k < to; ++k) {
-    const float ratio = scale > 0 ? row[k] / scale : 0.0F;
-    write_code(panel, format, k, column, round_code(ratio, low, high));
-  }
-}
-
-/// Inputs of one column as int4, each group after its scales.
-void write_groups(char* panel, const FormatInfo& format, std::int64_t column, const float* row,
-                  std::int64_t inputs) {
-  for (std::int64_t k = 0; k < inputs; k += format.group) {
-    const std::int64_t end = std::min(inputs, k + format.group);
-    // Rounded up, so that the largest weight stays within 7.
-    const std::uint16_t stored = to_bf16_up(usable_scale(largest(row + k, end - k) / 7));
-    std::memcpy(panel + place_of(format, k, 0).byte - kScaleBytes + 2 * column, &stored,
-                sizeof(stored));
-    write_codes(panel, format, column, row, k, end, from_bf16(stored), -8, 7);
+/// work(piece) for 0 .. pieces-1, on the pool's threads where there is one.
+template <typename Work>
+void run_pieces(ThreadPool* pool, std::int64_t pieces, const Work& work) {
+  if (pool != nullptr) {
+    pool->run(pieces, [&](std::int64_t piece, int) { work(piece); });
+  } else {
+    for (std::int64_t piece = 0; piece < pieces; ++piece) work(piece);
   }
 }
 
@@ -110,23 +63,22 @@ float* scale_ptr(std::byte* base, std::int64_t offset) {
 
 /// Refuses what a format cannot hold, naming where it is. @param columns  0: a vector
 void check_values(const FormatInfo& format, const char* name, std::int64_t expert,
-                  const float* values, std::int64_t rows, std::int64_t columns) {
+                  const float* values, std::int64_t rows, std::int64_t columns, ThreadPool* pool) {
   const std::int64_t count = rows * std::max<std::int64_t>(columns, 1);
   const bool limited = columns > 0 && format.per_step == 4;
   const float most = limited ? kMaxQuantizedWeight : std::numeric_limits<float>::max();
-  // NaN compares false. Counted a block at a time, without a branch for each: a training step packs
-  // all weights anew, and a search that may end at any of them took a sixth of it.
-  constexpr std::int64_t kBlock = 4096;
-  const auto is_bad = [most](float value) { return !(std::fabs(value) <= most); };
-  const float* bad = values + count;
-  for (std::int64_t begin = 0; begin < count && bad == values + count; begin += kBlock) {
-    const float* block = values + begin;
-    const std::int64_t size = std::min(kBlock, count - begin);
-    int wrong = 0;
-    for (std::int64_t i = 0; i < size; ++i) wrong += is_bad(block[i]) ? 1 : 0;
-    if (wrong > 0) bad = std::find_if(block, block + size, is_bad);
-  }
-  if (bad == values + count) return;
+  constexpr std::int64_t kBlock = std::int64_t{1} << 16;  // read in some 20 us
+  std::atomic<bool> all_right{true};
+  run_pieces(pool, (count + kBlock - 1) / kBlock, [&](std::int64_t piece) {
+    const std::int64_t begin = piece * kBlock;
+    if (!pack_kernels().all_within(values + begin, std::min(kBlock, count - begin), most)) {
+      all_right = false;
+    }
+  });
+  if (all_right) return;
+  const float* bad = std::find_if(values, values + count, [most](float value) {
+    return !(std::fabs(value) <= most);  // NaN compares false
+  });
   const std::int64_t at = bad - values;
   throw ArgumentError(
       concat("PackedExperts: ", name, " of expert ", expert, " is ", *bad,
@@ -218,42 +170,58 @@ const float* PackedExperts::down_bias(std::int64_t e) const { return vector_at(e
 const float* PackedExperts::up_scale(std::int64_t e) const { return vector_at(e, up_scale_); }
 const float* PackedExperts::down_scale(std::int64_t e) const { return vector_at(e, down_scale_); }
 
-// Row r of the matrix becomes column first + r % block of panel r / block.
-void PackedExperts::pack_matrix(char* base, float* scales, const PanelLayout& layout,
-                                const float* matrix, std::int64_t rows, std::int64_t first,
-                                std::int64_t block) const {
-  const std::int64_t inputs = layout.inputs;
-  const bool ternary = info_->format == WeightFormat::kTernary;
-  const float of_matrix = ternary ? ternary_scale(matrix, rows * inputs) : 0;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float* row = matrix + r * inputs;
-    char* panel = base + r / block * layout.panel_bytes;
-    const std::int64_t column = first + r % block;
-    if (info_->per_step < 4) {
-      write_floats(panel, *info_, column, row, inputs);
-    } else if (info_->group > 0) {
-      write_groups(panel, *info_, column, row, inputs);
-    } else {
-      const int limit = ternary ? 1 : 127;
-      const float scale = ternary ? of_matrix : usable_scale(largest(row, inputs) / 127);
-      scales[r / block * kPanelColumns + column] = scale;
-      write_codes(panel, *info_, column, row, 0, inputs, scale, -limit, limit);
+namespace {
+
+/// The rows of `parts` matrices [rows, inputs] that panel `panel` has as columns: of two matrices
+/// 32 each, the second's from column 32 on. Null where there is none.
+template <typename Float>
+std::array<Float*, kPanelColumns> rows_of_panel(const std::array<Float*, 2>& matrices, int parts,
+                                                std::int64_t rows, std::int64_t inputs,
+                                                std::int64_t panel) {
+  std::array<Float*, kPanelColumns> out{};
+  const std::int64_t block = kPanelColumns / parts;
+  for (std::int64_t c = 0; c < kPanelColumns; ++c) {
+    const std::int64_t row = panel * block + c % block;
+    if (row < rows) {
+      out[static_cast<std::size_t>(c)] =
+          matrices[static_cast<std::size_t>(c / block)] + row * inputs;
     }
   }
+  return out;
 }
 
-void PackedExperts::unpack_matrix(const char* base, const float* scales, const PanelLayout& layout,
-                                  float* matrix, std::int64_t rows, std::int64_t first,
-                                  std::int64_t block) const {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const char* panel = base + r / block * layout.panel_bytes;
-    const std::int64_t column = first + r % block;
-    const float of_column = scales ? scales[r / block * kPanelColumns + column] : 1;
-    for (std::int64_t k = 0; k < layout.inputs; ++k) {
-      const auto weight = read_weight(panel, *info_, k, column);
-      matrix[r * layout.inputs + k] = weight.code * weight.scale * of_column;
-    }
+}  // namespace
+
+void PackedExperts::pack_product(char* base, float* scales, const PanelLayout& layout,
+                                 const Product<const float>& from, ThreadPool* pool) const {
+  const bool ternary = info_->format == WeightFormat::kTernary;
+  std::array<float, 2> of_matrix{};
+  for (int m = 0; ternary && m < from.parts; ++m) {
+    const auto i = static_cast<std::size_t>(m);
+    of_matrix[i] = ternary_scale(from.matrices[i], from.rows * layout.inputs);
   }
+  run_pieces(pool, layout.panels, [&](std::int64_t panel) {
+    const auto rows = rows_of_panel(from.matrices, from.parts, from.rows, layout.inputs, panel);
+    float* of_panel = scales == nullptr ? nullptr : scales + panel * kPanelColumns;
+    for (std::size_t c = 0; of_panel != nullptr && c < rows.size(); ++c) {
+      const std::size_t part = c * static_cast<std::size_t>(from.parts) / rows.size();
+      of_panel[c] = rows[c] == nullptr ? 0.0F
+                    : ternary          ? of_matrix[part]
+                              : usable_scale(pack_kernels().largest(rows[c], layout.inputs) / 127);
+    }
+    pack_kernels().pack(*info_, rows.data(), of_panel, layout.inputs,
+                        base + panel * layout.panel_bytes);
+  });
+}
+
+void PackedExperts::unpack_product(const char* base, const float* scales, const PanelLayout& layout,
+                                   const Product<float>& to, ThreadPool* pool) const {
+  run_pieces(pool, layout.panels, [&](std::int64_t panel) {
+    const auto rows = rows_of_panel(to.matrices, to.parts, to.rows, layout.inputs, panel);
+    pack_kernels().unpack(*info_, base + panel * layout.panel_bytes,
+                          scales == nullptr ? nullptr : scales + panel * kPanelColumns,
+                          layout.inputs, rows.data());
+  });
 }
 
 PackedWeight read_weight(const char* panel, const FormatInfo& format, std::int64_t k,
@@ -280,7 +248,7 @@ PackedWeight read_weight(const char* panel, const FormatInfo& format, std::int64
   return {static_cast<float>(((byte >> place.shift) & mask) - format.code_offset), scale};
 }
 
-void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
+void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from, ThreadPool* pool) {
   const auto& s = shape_;
   const bool gated = is_gated(s.activation);
   MOEKIT_CHECK(expert >= 0 && expert < s.num_experts, "PackedExperts: expert ", expert,
@@ -294,7 +262,7 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
   const std::int64_t f = s.intermediate_size;
   const auto check = [&](const char* name, const float* values, std::int64_t rows,
                          std::int64_t columns) {
-    if (values != nullptr) check_values(*info_, name, expert, values, rows, columns);
+    if (values != nullptr) check_values(*info_, name, expert, values, rows, columns, pool);
   };
   check("up", from.up, f, s.hidden_size);
   check("down", from.down, s.output_size, f);
@@ -304,16 +272,18 @@ void PackedExperts::pack(std::int64_t expert, const ExpertMatrices& from) {
   check("gate_bias", from.gate_bias, f, 0);
 
   std::byte* data = slab_.data() + expert * expert_bytes_;
-  std::memset(data, 0, static_cast<std::size_t>(expert_bytes_));
+  const std::int64_t vectors = down_.offset + down_.panels * down_.panel_bytes;  // after the panels
+  std::memset(data + vectors, 0, static_cast<std::size_t>(expert_bytes_ - vectors));
   auto* up = reinterpret_cast<char*>(data + up_.offset);
   auto* down = reinterpret_cast<char*>(data + down_.offset);
   float* up_scales = up_scale_ < 0 ? nullptr : scale_ptr(data, up_scale_);
   float* down_scales = down_scale_ < 0 ? nullptr : scale_ptr(data, down_scale_);
-  const std::int64_t block = gated ? kHalf : kPanelColumns;
-  if (gated) pack_matrix(up, up_scales, up_, from.gate, f, 0, block);
-  pack_matrix(up, up_scales, up_, from.up, f, kPanelColumns - block, block);
-  pack_matrix(down, down_scales, down_, from.down, s.output_size, 0, kPanelColumns);
+  const Product<const float> first = gated ? Product<const float>{{from.gate, from.up}, 2, f}
+                                           : Product<const float>{{from.up}, 1, f};
+  pack_product(up, up_scales, up_, first, pool);
+  pack_product(down, down_scales, down_, {{from.down}, 1, s.output_size}, pool);
   if (!s.bias) return;
+  const std::int64_t block = gated ? kHalf : kPanelColumns;
   float* up_bias = scale_ptr(data, up_bias_);
   for (std::int64_t r = 0; r < f; ++r) {
     float* panel = up_bias + r / block * kPanelColumns + r % block;
@@ -340,17 +310,18 @@ void PackedExperts::copy(std::int64_t expert, const PackedExperts& from, std::in
                static_cast<std::size_t>(expert_bytes_));
 }
 
-void PackedExperts::unpack(std::int64_t expert, const MutableExpertMatrices& to) const {
+void PackedExperts::unpack(std::int64_t expert, const MutableExpertMatrices& to,
+                           ThreadPool* pool) const {
   MOEKIT_CHECK(expert >= 0 && expert < shape_.num_experts, "PackedExperts: expert ", expert,
                "; there are ", shape_.num_experts);
   const bool gated = is_gated(shape_.activation);
   const std::int64_t f = shape_.intermediate_size;
   const std::int64_t block = gated ? kHalf : kPanelColumns;
-  const char* up = panel(expert, up_, 0);
-  if (gated) unpack_matrix(up, up_scale(expert), up_, to.gate, f, 0, block);
-  unpack_matrix(up, up_scale(expert), up_, to.up, f, kPanelColumns - block, block);
-  unpack_matrix(panel(expert, down_, 0), down_scale(expert), down_, to.down, shape_.output_size, 0,
-                kPanelColumns);
+  const Product<float> first =
+      gated ? Product<float>{{to.gate, to.up}, 2, f} : Product<float>{{to.up}, 1, f};
+  unpack_product(panel(expert, up_, 0), up_scale(expert), up_, first, pool);
+  unpack_product(panel(expert, down_, 0), down_scale(expert), down_,
+                 {{to.down}, 1, shape_.output_size}, pool);
   if (!shape_.bias) return;
   for (std::int64_t r = 0; r < f; ++r) {
     const float* of_panel = up_bias(expert) + r / block * kPanelColumns + r % block;

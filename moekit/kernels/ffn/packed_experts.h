@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "moekit/kernels/common/activation.h"
 #include "moekit/kernels/common/slab.h"
+#include "moekit/kernels/common/thread_pool.h"
 #include "moekit/kernels/ffn/weight_format.h"
 
 namespace moekit::kernels {
@@ -80,12 +82,14 @@ class PackedExperts {
   /// @throws ArgumentError when expert is not 0..E-1, a matrix is null that the shape has (or the
   /// other way round), or a weight or a bias is one that the format cannot hold, see
   /// `WeightFormat`; the message says of which matrix, row and column.
-  void pack(std::int64_t expert, const ExpertMatrices& from);
+  /// @param pool  whose threads work on it; null: the caller alone
+  void pack(std::int64_t expert, const ExpertMatrices& from, ThreadPool* pool = nullptr);
   /// Takes an expert of another bank of the same shape and format, or of this one, as it is packed.
   /// @throws ArgumentError when shapes, bias or formats differ or an expert is not there.
   void copy(std::int64_t expert, const PackedExperts& from, std::int64_t from_expert);
   /// The weights as the kernels see them: rounded, in float.
-  void unpack(std::int64_t expert, const MutableExpertMatrices& to) const;
+  void unpack(std::int64_t expert, const MutableExpertMatrices& to,
+              ThreadPool* pool = nullptr) const;
 
   const FfnShape& shape() const { return shape_; }
   WeightFormat format() const { return info_->format; }
@@ -111,11 +115,18 @@ class PackedExperts {
     return reinterpret_cast<const char*>(slab_.data()) + expert * expert_bytes_;
   }
   const float* vector_at(std::int64_t expert, std::int64_t offset) const;
-  void pack_matrix(char* base, float* scales, const PanelLayout& layout, const float* matrix,
-                   std::int64_t rows, std::int64_t first, std::int64_t block) const;
-  void unpack_matrix(const char* base, const float* scales, const PanelLayout& layout,
-                     float* matrix, std::int64_t rows, std::int64_t first,
-                     std::int64_t block) const;
+  /// Matrices [rows, K] whose rows are the columns of a product: one, or gate and up in turns
+  /// of 32.
+  template <typename Float>
+  struct Product {
+    std::array<Float*, 2> matrices;
+    int parts;
+    std::int64_t rows;
+  };
+  void pack_product(char* base, float* scales, const PanelLayout& layout,
+                    const Product<const float>& from, ThreadPool* pool) const;
+  void unpack_product(const char* base, const float* scales, const PanelLayout& layout,
+                      const Product<float>& to, ThreadPool* pool) const;
 
   FfnShape shape_;
   const FormatInfo* info_;

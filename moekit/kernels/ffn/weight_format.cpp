@@ -6,6 +6,7 @@
 #include <string>
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/ffn/pack_kernels.h"
 
 namespace moekit::kernels {
 
@@ -41,17 +42,7 @@ WeightFormat parse_weight_format(std::string_view name) {
 }
 
 float ternary_scale(const float* matrix, std::int64_t count) {
-  constexpr std::int64_t kSums = 8;  // side by side: the compiler makes vectors of them
-  double sums[kSums] = {};
-  std::int64_t start = 0;
-  for (; start + kSums <= count; start += kSums) {
-    for (std::int64_t i = 0; i < kSums; ++i) {
-      sums[i] += static_cast<double>(std::fabs(matrix[start + i]));
-    }
-  }
-  for (std::int64_t i = start; i < count; ++i) sums[0] += static_cast<double>(std::fabs(matrix[i]));
-  double sum = 0;
-  for (const double s : sums) sum += s;
+  const double sum = pack_kernels().sum_of_sizes(matrix, count);
   return std::max(1e-5F, static_cast<float>(sum / static_cast<double>(count)));
 }
 

@@ -137,14 +137,19 @@ void MlpExpertsImpl::pack(kernels::WeightFormat format) {
   const auto data = [](const torch::Tensor& t) {
     return t.defined() ? t.data_ptr<float>() : nullptr;
   };
-  for (int64_t e = 0; e < num_experts(); ++e) {
-    std::vector<torch::Tensor> of_expert;
-    for (const auto* stack : {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
-      of_expert.push_back(matrix(*stack, e));
+  Runtime::standard()->run([&](const kernels::Execution& execution) {
+    for (int64_t e = 0; e < num_experts(); ++e) {
+      std::vector<torch::Tensor> of_expert;
+      for (const auto* stack :
+           {&gate_proj, &up_proj, &down_proj, &gate_bias, &up_bias, &down_bias}) {
+        of_expert.push_back(matrix(*stack, e));
+      }
+      packed->pack(e,
+                   {data(of_expert[0]), data(of_expert[1]), data(of_expert[2]), data(of_expert[3]),
+                    data(of_expert[4]), data(of_expert[5])},
+                   execution.pool);
     }
-    packed->pack(e, {data(of_expert[0]), data(of_expert[1]), data(of_expert[2]), data(of_expert[3]),
-                     data(of_expert[4]), data(of_expert[5])});
-  }
+  });
   packed_ = std::move(packed);
 }
 
