@@ -14,9 +14,11 @@ namespace {
 
 void print_limits(int threads, const bench::MachineLimits& limits) {
   fmt::print(
-      "{} thread{}: peak f32 {:.0f}, bf16 {:.0f} GFLOP/s, int8 {:.0f} Gop/s; reads {:.1f} GB/s\n",
-      threads, threads == 1 ? "" : "s", limits.f32_per_second / 1e9, limits.bf16_per_second / 1e9,
-      limits.int8_per_second / 1e9, limits.read_bytes_per_second / 1e9);
+      "{} thread{}: peak f32 {:.0f}, bf16 {:.0f} GFLOP/s, int8 {:.0f} Gop/s; reads {:.1f}, writes "
+      "{:.1f} GB/s\n",
+      threads, threads == 1 ? "" : "s", limits.path.f32_per_second / 1e9,
+      limits.path.bf16_per_second / 1e9, limits.path.int8_per_second / 1e9,
+      limits.read_bytes_per_second / 1e9, limits.write_bytes_per_second / 1e9);
 }
 
 void print_row(const bench::MoeBenchRow& row) {
@@ -25,11 +27,13 @@ void print_row(const bench::MoeBenchRow& row) {
     ratios += fmt::format("{}{:.2f} x {}", ratios.empty() ? "" : "; ", ratio, name);
   }
   fmt::print(
-      "{:9} {:>6} {:>3} {:>7.1f} {:>9.3f} {:>9.3f} {:>8.1f} {:>6.1f} {:>6.0f} {:>6.0f} {:>6.0f}  "
-      "{}\n",
+      "{:9} {:>6} {:>3} {:>7.1f} {:>9.3f} {:>9.3f} {:>8.1f} {:>6.1f} {:>6.0f} {:>6.0f} {:>6.0f} "
+      "{:>6.0f} {:>6.1f}  {}\n",
       row.format, row.tokens, row.threads, row.distinct_experts, row.median_ms, row.p10_ms,
       row.operations_per_second / 1e9, row.bytes_per_second / 1e9, 100 * row.peak_fraction,
-      100 * row.read_fraction, 100 * row.bound_fraction, ratios);
+      100 * row.best_peak_fraction,
+      100 * (row.plain_read_ms > 0 ? row.plain_read_ms / row.median_ms : row.read_fraction),
+      100 * row.bound_fraction, row.reuse_bytes / 1e9, ratios);
   std::fflush(stdout);
 }
 
@@ -141,9 +145,11 @@ int run(const BenchFlags& flags) {
         if (flags.json) return;
         if (!header) {
           fmt::print(
-              "{:9} {:>6} {:>3} {:>7} {:>9} {:>9} {:>8} {:>6} {:>6} {:>6} {:>6}  as fast as\n",
+              "{:9} {:>6} {:>3} {:>7} {:>9} {:>9} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  as "
+              "fast "
+              "as\n",
               "format", "tokens", "thr", "experts", "ms", "p10 ms", "Gop/s", "GB/s", "%peak",
-              "%read", "%bound");
+              "%best", "%read", "%bound", "again");
           header = true;
         }
         print_row(row);

@@ -5,7 +5,7 @@
 #include "cli/front/recipes.h"
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 
 namespace moekit::cli {
 namespace fs = std::filesystem;
@@ -32,8 +32,15 @@ ConfigTree read_recipe(const TrainFlags& flags) {
   return tree;
 }
 
-/// What computes refuses a MOEKIT_ISA that cannot be, whether its kernels ask for one or not.
-void check_isa() { kernels::default_isa(); }
+/// What computes refuses a MOEKIT_ISA that cannot be, whether its kernels ask for one or not, and
+/// tells of instructions that the processor claims to have.
+void check_isa() {
+  if (kernels::forced_isa()) return;
+  for (const auto isa : kernels::known_choice().refused) {
+    fmt::print(stderr, "moekit: the processor refuses {}, which it says it has; it is not used\n",
+               kernels::isa_name(isa));
+  }
+}
 
 void check_run(const std::string& folder) {
   std::error_code error;

@@ -14,7 +14,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/version.h"
 #include "moekit/core/words.h"
-#include "moekit/kernels/common/format_paths.h"
+#include "moekit/kernels/common/path_cache.h"
 
 namespace moekit::cli {
 namespace {
@@ -316,27 +316,39 @@ void CommandLine::add_data() {
 
 namespace {
 
-/// 10^9 operations a second of each set, and which operands it multiplies.
+/// 10^9 operations a second of each set, and which operands it multiplies; what is measured here is
+/// chosen from now on.
 int print_isas() {
-  const auto paths = kernels::default_paths();
-  const auto rates = kernels::measure_rates();
-  const auto runs = [&](kernels::Isa isa) {
+  const auto measured = kernels::measure_sets();
+  kernels::keep_choice({kernels::choose_paths(measured.rates), measured.refused});
+  const auto forced = kernels::forced_isa();
+  const auto paths = forced ? kernels::FormatPaths(*forced) : kernels::choose_paths(measured.rates);
+  const auto use_of = [&](kernels::Isa isa) -> std::string {
+    const auto& refused = measured.refused;
+    if (std::find(refused.begin(), refused.end(), isa) != refused.end()) {
+      return "  refused by the processor";
+    }
     std::vector<std::string> what;
     if (paths.f32 == isa) what.emplace_back("f32");
     if (paths.bf16 == isa) what.emplace_back("bf16");
     if (paths.int8 == isa) what.emplace_back("integers");
-    return what.empty() ? std::string() : fmt::format("  runs {}", fmt::join(what, ", "));
+    return what.empty() ? "" : fmt::format("  runs {}", fmt::join(what, ", "));
   };
   fmt::print("{:12} {:>8} {:>8} {:>8}  10^9 operations a second\n", "", "f32", "bf16", "int8");
   for (const auto isa : kernels::supported_isas()) {
-    const auto rate = std::find_if(rates.begin(), rates.end(),
+    const auto rate = std::find_if(measured.rates.begin(), measured.rates.end(),
                                    [&](const auto& other) { return other.isa == isa; });
-    if (rate == rates.end()) {
-      fmt::print("{:12} {:>8} {:>8} {:>8}{}\n", kernels::isa_name(isa), "-", "-", "-", runs(isa));
+    if (rate == measured.rates.end()) {
+      fmt::print("{:12} {:>8} {:>8} {:>8}{}\n", kernels::isa_name(isa), "-", "-", "-", use_of(isa));
     } else {
       fmt::print("{:12} {:8.0f} {:8.0f} {:8.0f}{}\n", kernels::isa_name(isa), rate->f32 / 1e9,
-                 rate->bf16 / 1e9, rate->int8 / 1e9, runs(isa));
+                 rate->bf16 / 1e9, rate->int8 / 1e9, use_of(isa));
     }
+  }
+  if (forced) {
+    fmt::print("MOEKIT_ISA: {} for all\n", kernels::isa_name(*forced));
+  } else if (const auto file = kernels::choice_file()) {
+    fmt::print("kept in {}\n", file->string());
   }
   return 0;
 }

@@ -2,17 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <torch/types.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <random>
 
 #include "moekit/bench/baselines.h"
 #include "moekit/bench/layers.h"
 #include "moekit/bench/routing.h"
-#include "moekit/core/error.h"
+#include "moekit/bench/timing.h"
+#include "moekit/core/memory.h"
 #include "moekit/core/numbers.h"
 #include "moekit/kernels/ffn/expert_ffn.h"
 
@@ -21,12 +22,8 @@ namespace {
 
 using kernels::WeightFormat;
 
-constexpr double kMostBytes = 5e9;  // of the weights that lie in memory at once
-
-double last_level_cache_bytes() {
-  const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return bytes > 0 ? static_cast<double>(bytes) : 32e6;
-}
+constexpr double kMemoryShare = 0.4;  // of what is free: our weights, and as many of a baseline's
+constexpr int kRounds = 5;            // in which ours and the baselines take turns
 
 std::vector<float> normal_values(std::int64_t count, float scale, std::mt19937_64& generator) {
   std::normal_distribution<float> normal(0, scale);
@@ -41,11 +38,6 @@ struct Workload {
   std::vector<Routed> plans;
   std::vector<float> values;  // [N, D]
   double distinct;            // experts that a step reads, without shared ones
-};
-
-struct BaselineTimes {
-  std::string name;
-  std::vector<double> median_ms;  // [workloads][threads]
 };
 
 /// The layers of one format that steps take in turn: one of the two, as the pass is.
@@ -67,6 +59,7 @@ class Bench {
         paths_(paths_of(options)),
         train_(options.pass == Pass::kTrain),
         generator_(options.seed),
+        cache_bytes_(options.cache_bytes > 0 ? options.cache_bytes : last_level_cache_bytes()),
         parameters_(
             normal_values(std::max(shape.intermediate_size, shape.shared_size) * shape.hidden_size,
                           0.02F, generator_)),
@@ -84,8 +77,10 @@ class Bench {
       const double distinct = mean_distinct(plans);
       workloads_.push_back({n, std::move(plans), make_tokens(n), distinct});
     }
-    // Baselines first: with their weights in memory and gone again.
-    if (options_.baselines && !time_baselines()) return report;
+    if (options_.baselines) {
+      baseline_layers_ = count_layers(32);
+      baselines_ = make_baselines(shape_, options_.pass, baseline_layers_);
+    }
     for (const auto format : formats()) {
       if (!time_format(format, report.rows, on_row)) break;
     }
@@ -118,42 +113,49 @@ class Bench {
 
   StepCost cost_of(const Workload& work, double bits) const {
     const auto tokens = static_cast<double>(work.tokens);
-    const double passes = train_ ? 3 : 1;
+    const double read = bytes_read(work, bits);
     return {2 *
                 (static_cast<double>(work.tokens * shape_.top_k) * shape_.expert_weights() +
                  tokens * shape_.shared_weights()) *
-                passes,
-            bytes_read(work, bits) * passes};
+                (train_ ? 3 : 1),
+            train_ ? 2 * read : read, train_ ? read : 0};
   }
 
   /// So many layers that four times the last-level cache pass before one is read again.
   std::int64_t count_layers(double bits) const {
     double smallest = 1e30;
     for (const auto& work : workloads_) smallest = std::min(smallest, bytes_read(work, bits));
-    const double cache = options_.cache_bytes > 0 ? options_.cache_bytes : last_level_cache_bytes();
-    const double wanted = std::ceil(4 * cache / smallest);
+    const double wanted = std::ceil(4 * cache_bytes_ / smallest);
     const double of_layer = shape_.layer_weights() * bits / 8 * (train_ ? 2 : 1);
-    return to_integer(std::max(1.0, std::floor(std::min(wanted, kMostBytes / of_layer))),
+    const double room = kMemoryShare * free_memory_;
+    return to_integer(std::max(1.0, std::floor(std::min(wanted, room / of_layer))),
                       "number of layers");
   }
 
-  /// False when told to stop.
-  bool time_baselines() {
-    if (!go_on_()) return false;
-    const auto layers = count_layers(32);
-    for (const auto& baseline : make_baselines(shape_, options_.pass, layers)) {
-      BaselineTimes times{baseline.name, {}};
-      for (const auto& work : workloads_) {
-        for (const int threads : options_.threads) {
-          if (!go_on_()) return false;
-          at::set_num_threads(threads);
-          const auto ms = time_baseline(baseline, layers, work);
-          times.median_ms.push_back(ms[ms.size() / 2]);
+  /// Bytes of weights that pass, on the mean, before the same ones are read again: an expert of a
+  /// layer comes back when both the layer's turn and a plan that wants it do.
+  double reuse_bytes(const Workload& work, double bits, std::int64_t layers) const {
+    const double of_expert = shape_.expert_weights() * bits / 8;
+    const double of_shared = shape_.shared_weights() * bits / 8;
+    std::map<std::pair<std::int64_t, std::int32_t>, double> last;
+    double passed = 0, sum = 0;
+    std::int64_t again = 0;
+    const auto plans = std::ssize(work.plans);
+    // Every pair of layer and plan comes twice.
+    for (std::int64_t turn = 0; turn < 2 * layers * plans; ++turn) {
+      const auto& plan = work.plans[static_cast<size_t>(turn % plans)].plan;
+      for (const auto expert : plan.active) {
+        const auto [at, first] = last.try_emplace({turn % layers, expert}, passed);
+        if (!first) {
+          sum += passed - at->second;
+          ++again;
+          at->second = passed;
         }
+        passed += of_expert;
       }
-      baselines_.push_back(std::move(times));
+      passed += of_shared;
     }
-    return true;
+    return again == 0 ? 0 : sum / static_cast<double>(again);
   }
 
   /// False when told to stop.
@@ -193,70 +195,104 @@ class Bench {
     const kernels::Execution execution{pools_[t].get(), &workspace_, paths_};
     MoeBenchRow row;
     row.limits = measure_machine(*pools_[t]);
-    const auto ms = train_ ? time_train(layers.trained, work, format, execution)
-                           : time_forward(layers.packed, work, execution);
+    const auto step = train_ ? train_step(layers.trained, work, format, execution)
+                             : forward_step(layers.packed, work, execution);
+    const auto num_layers =
+        static_cast<std::int64_t>(train_ ? layers.trained.size() : layers.packed.size());
+    at::set_num_threads(options_.threads[t]);
+    const double bits = train_ ? 32 : info.bits_per_weight;
+    const StepCost cost = cost_of(work, bits);
+    auto others = baseline_steps(work);
+    if (!train_ && paths_.f32 != kernels::Isa::kReference) {
+      others.push_back(
+          [&] { probe_.read(*pools_[t], paths_.f32, static_cast<std::int64_t>(cost.bytes_read)); });
+    }
+    const auto times = time_turns(work, num_layers, step, others);
     row.limits = best_of(row.limits, measure_machine(*pools_[t]));
     row.format = info.name;
     row.tokens = work.tokens;
     row.threads = options_.threads[t];
-    row.layers = static_cast<std::int64_t>(train_ ? layers.trained.size() : layers.packed.size());
+    row.layers = num_layers;
     row.distinct_experts = work.distinct + (shape_.shared_size > 0 ? 1 : 0);
-    rate_row(row, ms, cost_of(work, train_ ? 32 : info.bits_per_weight), info);
-    for (const auto& other : baselines_) {
-      row.ratios.emplace_back(other.name, other.median_ms[n * pools_.size() + t] / row.median_ms);
+    row.reuse_bytes = reuse_bytes(work, bits, num_layers);
+    if (others.size() > baselines_.size()) row.plain_read_ms = median(times.back());
+    rate_row(row, times.front(), cost, info);
+    for (size_t i = 0; i < baselines_.size(); ++i) {
+      row.ratios.emplace_back(baselines_[i].name, median(times[i + 1]) / row.median_ms);
     }
     return row;
   }
 
-  /// Times step(layer, plan); layers and plans take turns. Every layer is seen once before.
-  template <typename Step>
-  std::vector<double> time_turns(std::int64_t layers, const Workload& work, const Step& step) {
-    return time_steps(options_.enough, std::max<std::int64_t>(2, layers), [&](std::int64_t turn) {
-      step(turn % layers, work.plans[static_cast<size_t>(turn) % work.plans.size()]);
-    });
-  }
+  using Step = std::function<void(std::int64_t layer, const Routed& routed)>;
 
-  std::vector<double> time_forward(const std::vector<PackedLayer>& layers, const Workload& work,
-                                   const kernels::Execution& execution) {
-    std::vector<float> output(work.values.size());
-    std::vector<kernels::FfnBank> banks(shape_.shared_size > 0 ? 2 : 1);
-    return time_turns(
-        static_cast<std::int64_t>(layers.size()), work, [&](std::int64_t l, const Routed& routed) {
-          const auto& layer = layers[static_cast<size_t>(l)];
-          banks[0] = {&layer.routed, &routed.plan};
-          if (banks.size() > 1) banks[1] = {&layer.shared, &routed.shared};
-          kernels::expert_ffn_forward(banks, work.values.data(), output.data(), execution);
-        });
-  }
-
-  std::vector<double> time_train(std::vector<TrainLayer>& layers, const Workload& work,
-                                 WeightFormat format, const kernels::Execution& execution) {
-    const auto compute =
-        format == WeightFormat::kBf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
-    const float* tokens = work.values.data();
-    std::vector<float> output(work.values.size()), grad_tokens(work.values.size());
-    std::vector<float> grad_weight(static_cast<size_t>(work.plans[0].index.numel()));
-    const auto grad_output = make_tokens(work.tokens);
-    kernels::FfnTape tape;
-    return time_turns(
-        static_cast<std::int64_t>(layers.size()), work, [&](std::int64_t l, const Routed& routed) {
-          auto& layer = layers[static_cast<size_t>(l)];
-          const auto bank = layer.bank(routed.plan, compute);
-          kernels::expert_ffn_train_forward(bank, tokens, output.data(), &tape, execution);
-          kernels::expert_ffn_backward(bank, tokens, grad_output.data(), tape,
-                                       {grad_tokens.data(), grad_weight.data(), layer.gradients()},
-                                       execution);
-        });
-  }
-
-  std::vector<double> time_baseline(const Baseline& baseline, std::int64_t layers,
-                                    const Workload& work) {
-    const auto x =
+  /// Each baseline's next step, over its layers and the plans in turn.
+  std::vector<std::function<void()>> baseline_steps(const Workload& work) {
+    const auto tokens =
         torch::from_blob(const_cast<float*>(work.values.data()), {work.tokens, shape_.hidden_size})
             .clone();
-    return time_turns(layers, work, [&](std::int64_t l, const Routed& routed) {
-      baseline.step(l, x, routed.index, routed.weight);
-    });
+    std::vector<std::function<void()>> steps;
+    for (const auto& baseline : baselines_) {
+      steps.push_back([this, &baseline, &work, tokens, turn = std::int64_t{0}]() mutable {
+        const auto& routed = work.plans[static_cast<size_t>(turn) % work.plans.size()];
+        baseline.step(turn++ % baseline_layers_, tokens, routed.index, routed.weight);
+      });
+    }
+    return steps;
+  }
+
+  /// Milliseconds of our step's runs, sorted, and of each of `others`. They take turns, so that
+  /// what else the machine does meets all of them: in each round our share of the runs, then each
+  /// of the others once or for a share of the time. Layers and plans take turns too.
+  std::vector<std::vector<double>> time_turns(const Workload& work, std::int64_t layers,
+                                              const Step& step,
+                                              const std::vector<std::function<void()>>& others) {
+    const Enough of_round{(options_.enough.runs + kRounds - 1) / kRounds,
+                          options_.enough.seconds / kRounds};
+    const Enough of_other{1, of_round.seconds / 4};
+    std::vector<std::vector<double>> times(1 + others.size());
+    std::int64_t turn = 0;
+    const auto ours = [&] {
+      step(turn % layers, work.plans[static_cast<size_t>(turn) % work.plans.size()]);
+      ++turn;
+    };
+    warm_up(std::max<std::int64_t>(2, layers), ours);
+    for (const auto& other : others) warm_up(std::max<std::int64_t>(2, baseline_layers_), other);
+    for (int round = 0; round < kRounds; ++round) {
+      time_more(of_round, ours, times[0]);
+      for (size_t i = 0; i < others.size(); ++i) time_more(of_other, others[i], times[i + 1]);
+    }
+    std::sort(times.front().begin(), times.front().end());
+    return times;
+  }
+
+  Step forward_step(const std::vector<PackedLayer>& layers, const Workload& work,
+                    const kernels::Execution& execution) {
+    output_.resize(work.values.size());
+    return [this, &layers, &work, execution](std::int64_t l, const Routed& routed) {
+      const auto& layer = layers[static_cast<size_t>(l)];
+      std::vector<kernels::FfnBank> banks{{&layer.routed, &routed.plan}};
+      if (shape_.shared_size > 0) banks.push_back({&layer.shared, &routed.shared});
+      kernels::expert_ffn_forward(banks, work.values.data(), output_.data(), execution);
+    };
+  }
+
+  Step train_step(std::vector<TrainLayer>& layers, const Workload& work, WeightFormat format,
+                  const kernels::Execution& execution) {
+    const auto compute =
+        format == WeightFormat::kBf16 ? kernels::ComputeType::kBf16 : kernels::ComputeType::kF32;
+    output_.resize(work.values.size());
+    grad_tokens_.resize(work.values.size());
+    grad_weight_.resize(static_cast<size_t>(work.plans[0].index.numel()));
+    grad_output_ = make_tokens(work.tokens);
+    return [this, &layers, &work, compute, execution](std::int64_t l, const Routed& routed) {
+      auto& layer = layers[static_cast<size_t>(l)];
+      const float* tokens = work.values.data();
+      const auto bank = layer.bank(routed.plan, compute);
+      kernels::expert_ffn_train_forward(bank, tokens, output_.data(), &tape_, execution);
+      kernels::expert_ffn_backward(bank, tokens, grad_output_.data(), tape_,
+                                   {grad_tokens_.data(), grad_weight_.data(), layer.gradients()},
+                                   execution);
+    };
   }
 
   const MoeBenchOptions& options_;
@@ -265,13 +301,19 @@ class Bench {
   kernels::FormatPaths paths_;
   bool train_;
   std::mt19937_64 generator_;
-  std::vector<float> parameters_;  // of an expert, the same for all
+  double cache_bytes_;
+  double free_memory_ = static_cast<double>(available_memory());  // before any weights
+  std::vector<float> parameters_;                                 // of an expert, the same for all
   RoutingSource routing_;
   std::vector<std::unique_ptr<kernels::ThreadPool>> pools_;
-  MachineProbe probe_;
+  MachineProbe probe_{cache_bytes_};
   kernels::Workspace workspace_;
   std::vector<Workload> workloads_;
-  std::vector<BaselineTimes> baselines_;
+  std::vector<Baseline> baselines_;
+  std::int64_t baseline_layers_ = 0;
+  // What steps write to.
+  std::vector<float> output_, grad_tokens_, grad_weight_, grad_output_;
+  kernels::FfnTape tape_;
 };
 
 }  // namespace

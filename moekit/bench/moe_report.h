@@ -25,11 +25,17 @@ struct MoeBenchRow {
   double p10_ms = 0;
   double operations_per_second = 0;
   double bytes_per_second = 0;  ///< of weights (train: read twice, gradients written once)
+  /// Of weights, that pass on the mean before the same ones are read again; 0: none are.
+  double reuse_bytes = 0;
   /// The better of the machine's figures just before and just after: what the fractions are of.
   MachineLimits limits;
-  double bound_ms = 0;  ///< the larger of operations at peak and bytes at read bandwidth
+  /// The larger of operations at peak, and bytes read and written at their bandwidths.
+  double bound_ms = 0;
   double peak_fraction = 0;
-  double read_fraction = 0;
+  double best_peak_fraction = 0;  ///< of the fastest instructions that this machine has
+  double read_fraction = 0;       ///< of the time, that moving these bytes alone would take at best
+  /// Median of plain reads of as many bytes, in turns with the step; 0 for a training step.
+  double plain_read_ms = 0;
   double bound_fraction = 0;  ///< bound_ms / median_ms
   /// Median of each baseline of the same run over ours: "libtorch, module per expert" and so on.
   std::vector<std::pair<std::string, double>> ratios;
@@ -48,7 +54,8 @@ struct MoeBenchReport {
 /// What one step costs at least.
 struct StepCost {
   double operations;
-  double bytes;  ///< of weights
+  double bytes_read;     ///< of weights
+  double bytes_written;  ///< of their gradients
 };
 
 /// Sets a row's times and rates, and its fractions where `row.limits` were measured.

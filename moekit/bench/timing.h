@@ -37,18 +37,37 @@ struct Enough {
   double seconds = 1;
 };
 
-/// Runs step(0), step(1), ... until there are enough; milliseconds of each, sorted. The first
-/// `warm_up` steps are not counted: memory is taken then.
+/// Runs step() so many times, or until two seconds have passed, twice at least: memory is taken and
+/// weights are seen.
 template <typename Step>
-std::vector<double> time_steps(const Enough& enough, std::int64_t warm_up, const Step& step) {
-  for (std::int64_t turn = 0; turn < warm_up; ++turn) step(turn);
-  std::vector<double> times;
+void warm_up(std::int64_t runs, const Step& step) {
+  constexpr double kSeconds = 2;
   const auto begin = std::chrono::steady_clock::now();
-  while (static_cast<int>(times.size()) < enough.runs || seconds_since(begin) < enough.seconds) {
+  for (std::int64_t run = 0; run < runs && (run < 2 || seconds_since(begin) < kSeconds); ++run) {
+    step();
+  }
+}
+
+/// Runs step() until there are enough, and adds the milliseconds of each.
+template <typename Step>
+void time_more(const Enough& enough, const Step& step, std::vector<double>& times) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (int run = 0; run < enough.runs || seconds_since(begin) < enough.seconds; ++run) {
     const auto start = std::chrono::steady_clock::now();
-    step(static_cast<std::int64_t>(times.size()) + warm_up);
+    step();
     times.push_back(seconds_since(start) * 1e3);
   }
+}
+
+/// Runs step(0), step(1), ... until there are enough; milliseconds of each, sorted. The first
+/// `uncounted` steps are not counted: memory is taken then.
+template <typename Step>
+std::vector<double> time_steps(const Enough& enough, std::int64_t uncounted, const Step& step) {
+  std::int64_t turn = 0;
+  for (; turn < uncounted; ++turn) step(turn);
+  std::vector<double> times;
+  time_more(
+      enough, [&] { step(turn++); }, times);
   std::sort(times.begin(), times.end());
   return times;
 }

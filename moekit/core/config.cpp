@@ -249,8 +249,23 @@ std::string located(const ConfigTree& tree, const std::string& message,
   const auto starts = [&](const std::string& text) { return message.rfind(text, 0) == 0; };
   const std::string file = origin_of(tree, "");
   if (starts(file + ":") || starts("--set ")) return message;  // says so already
-  const auto end = message.find_first_of(" :=,");
-  for (std::string at = message.substr(0, end); !at.empty(); at = parent_of(at)) {
+  // Of the keys that it names, also by their last word beside the first one, one given by hand: who
+  // overrode a key looks there first. Else the first, or what it is in.
+  constexpr const char* kEnds = " :=,;()";
+  const std::string first = message.substr(0, message.find_first_of(kEnds));
+  const std::string beside = parent_of(first);
+  for (std::size_t begin = 0; begin < message.size();) {
+    const auto end = std::min(message.find_first_of(kEnds, begin), message.size());
+    const std::string word = message.substr(begin, end - begin);
+    for (const auto& path : {word, beside.empty() ? word : concat(beside, ".", word)}) {
+      const auto found = tree.origins.find(path);
+      if (found != tree.origins.end() && found->second.rfind("--set ", 0) == 0) {
+        return concat(found->second, ": ", message);
+      }
+    }
+    begin = end + 1;
+  }
+  for (std::string at = first; !at.empty(); at = parent_of(at)) {
     const auto found = tree.origins.find(at);
     if (found != tree.origins.end()) return concat(found->second, ": ", message);
   }

@@ -356,7 +356,8 @@ std::string origin_of(const ConfigTree& tree, const std::string& path);
 
 /// The message of a check of values, which begins with the path of the key it is about ("train.lr
 /// must be positive"), with the place in front where that key was written: "r.toml:4: train.lr must
-/// be positive". @param otherwise  stands in front where the key was not written, may be empty
+/// be positive". Of several keys that it names one of an override counts, if there is one.
+/// @param otherwise  stands in front where the key was not written, may be empty
 std::string located(const ConfigTree& tree, const std::string& message,
                     const std::string& otherwise = {});
 

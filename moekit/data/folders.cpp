@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "moekit/core/cache_folder.h"
+
 namespace moekit::data {
 namespace fs = std::filesystem;
 namespace {
@@ -60,19 +62,6 @@ fs::path need_file(const fs::path& folder, const std::string& name) {
 
 namespace {
 
-/// A variable that holds an absolute path.
-std::optional<fs::path> path_variable(const char* name) {
-  const char* value = std::getenv(name);
-  if (value == nullptr || !fs::path(value).is_absolute()) return std::nullopt;
-  return value;
-}
-
-std::optional<fs::path> find_cache() {
-  if (const auto cache = path_variable("XDG_CACHE_HOME")) return *cache / "moekit";
-  if (const auto home = path_variable("HOME")) return *home / ".cache" / "moekit";
-  return std::nullopt;
-}
-
 /// The folders that were searched, and what is wrong with them or with the data set's own in them.
 std::string searched_text(const DatasetRow& row, const std::string& flag) {
   std::string text;
@@ -113,7 +102,7 @@ void check_own_folder(const DatasetRow& row, const fs::path& folder) {
 }  // namespace
 
 fs::path cache_folder() {
-  if (const auto cache = find_cache()) return *cache;
+  if (const auto cache = find_cache_folder()) return *cache;
   throw IoError(
       "there is no folder for a cache: neither XDG_CACHE_HOME nor HOME holds an absolute "
       "path; name a folder with --data");
@@ -125,7 +114,7 @@ std::vector<fs::path> search_folders(const std::string& flag) {
   if (const char* variable = std::getenv("MOEKIT_DATA"); variable != nullptr && *variable != '\0') {
     folders.emplace_back(variable);
   }
-  if (const auto cache = find_cache()) folders.push_back(*cache);
+  if (const auto cache = find_cache_folder()) folders.push_back(*cache);
   folders.emplace_back("/usr/share/datasets");
   return folders;
 }

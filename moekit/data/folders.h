@@ -19,9 +19,8 @@ std::vector<std::filesystem::path> search_folders(const std::string& flag);
 /// @throws IoError when the flag names what is no folder, or none that can be reached
 void check_data_flag(const std::string& flag);
 
-/// The user's cache, where `moekit data fetch` puts files: moekit below XDG_CACHE_HOME, else below
-/// .cache in HOME. Only absolute paths count, as the XDG base directory specification has it.
-/// @throws IoError when neither variable holds one
+/// The user's cache, where `moekit data fetch` puts files: find_cache_folder().
+/// @throws IoError where there is none
 std::filesystem::path cache_folder();
 
 /// The first folder that holds the data set, or nothing; of one made of others, that of its first

@@ -12,7 +12,7 @@
 #include "moekit/core/schema.h"
 #include "moekit/core/version.h"
 #include "moekit/events/event_log.h"
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 
 namespace moekit::run {
 namespace fs = std::filesystem;

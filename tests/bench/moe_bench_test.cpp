@@ -40,6 +40,13 @@ TEST(MoeBench, ReportsEveryFormatAgainstTheMachine) {
     // 6 N K D F operations, by hand: 6 * 3 * 2 * 128 * 128.
     EXPECT_NEAR(row.operations_per_second * row.median_ms / 1e3, 589824, 1);
     EXPECT_GT(row.bound_ms, 0);
+    EXPECT_GT(row.plain_read_ms, 0);
+    EXPECT_GT(row.best_peak_fraction, 0);
+    EXPECT_LE(row.best_peak_fraction, row.peak_fraction);
+    // All tokens to the same two of 16 experts: they come back once a layer's turn.
+    const double bits =
+        kernels::format_info(kernels::parse_weight_format(row.format)).bits_per_weight;
+    EXPECT_NEAR(row.reuse_bytes, static_cast<double>(row.layers) * 2 * 3 * 128 * 128 * bits / 8, 1);
     EXPECT_TRUE(row.ratios.empty());
   }
   const auto json = to_json(report);

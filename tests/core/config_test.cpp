@@ -147,6 +147,14 @@ TEST(Config, PutsThePlaceInFrontOfAMessageThatBeginsWithAKey) {
   EXPECT_EQ(located(tree, "train.rate must be 2"), "train.toml:2: train.rate must be 2");
   EXPECT_EQ(located(tree, "data.options.x must be 2"),
             "--set data.options.x: data.options.x must be 2");
+  // Of several keys one that was overridden, also where only its last word stands there.
+  apply_override(tree, "train.epochs=3");
+  EXPECT_EQ(located(tree, "train.lr = 1 does not go with epochs = 3"),
+            "--set train.epochs: train.lr = 1 does not go with epochs = 3");
+  EXPECT_EQ(located(tree, "seed = 1, but data.options.x=1"),
+            "--set data.options.x: seed = 1, but data.options.x=1");
+  EXPECT_EQ(located(tree, "seed does not go with epochs"),
+            "train.toml:1: seed does not go with epochs");
   // A table that only the flag asks for is the flag's, not the file's.
   EXPECT_EQ(origin_of(tree, "data"), "--set data.options.x");
   EXPECT_EQ(located(tree, "runs/x holds a run"), "runs/x holds a run");

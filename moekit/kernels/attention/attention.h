@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "moekit/kernels/common/isa.h"
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/common/slab.h"
 #include "moekit/kernels/common/thread_pool.h"
 

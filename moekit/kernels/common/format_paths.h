@@ -30,18 +30,37 @@ struct IsaRates {
   double int8 = 0;
 };
 
-/// Of all sets of this machine but the reference, in the order of supported_isas(); takes some
-/// milliseconds. One whose instructions the processor refuses in spite of its flags is left out.
-std::vector<IsaRates> measure_rates();
+/// What was measured of all sets of this machine but the reference.
+struct MeasuredSets {
+  std::vector<IsaRates> rates;  ///< in the order of supported_isas()
+  std::vector<Isa> refused;     ///< the processor has no such instructions in spite of its flags
+};
+
+/// Sets take turns, so that what else the machine does meets all of them alike; some milliseconds.
+MeasuredSets measure_sets();
 
 /// For each kind of operands the first set, unless a later one is faster by a quarter: what a busy
 /// machine makes of the same rate must not turn the choice.
 /// @param rates  may be empty: the reference
 FormatPaths choose_paths(const std::vector<IsaRates>& rates);
 
-/// MOEKIT_ISA for all, or else what choose_paths() makes of the rates measured at the first call.
-/// @throws ArgumentError as default_isa()
+/// What runs here, and which sets cannot although the processor says so.
+struct PathChoice {
+  FormatPaths paths;
+  std::vector<Isa> refused;
+  bool operator==(const PathChoice&) const = default;
+};
+
+/// What the rates come to; kept in the user's cache (common/path_cache.h), so that later processes
+/// choose alike.
+PathChoice measure_choice();
+/// The choice found in the cache, or else measured, at the first call.
+const PathChoice& known_choice();
+
+/// MOEKIT_ISA for all, or else the known choice. @throws ArgumentError as forced_isa()
 FormatPaths default_paths();
+/// The set of float32 among them, which kernels of one path use.
+Isa default_isa();
 
 /// "avx512-vnni", or "avx512-vnni, bf16 by avx512".
 std::string paths_text(const FormatPaths& paths);

@@ -87,9 +87,9 @@ std::vector<Isa> supported_isas() {
   return isas;
 }
 
-Isa default_isa() {
+std::optional<Isa> forced_isa() {
   const char* forced = std::getenv("MOEKIT_ISA");
-  if (forced == nullptr || *forced == '\0') return supported_isas().front();
+  if (forced == nullptr || *forced == '\0') return std::nullopt;
   Isa isa{};
   try {
     isa = parse_isa(forced);

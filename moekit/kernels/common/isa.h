@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -24,9 +25,9 @@ std::vector<Isa> known_isas();
 std::vector<Isa> supported_isas();
 bool isa_supported(Isa isa);
 
-/// What is used where nothing else is asked for: the environment variable MOEKIT_ISA, or else the
-/// fastest. @throws ArgumentError when the variable names one that this machine lacks.
-Isa default_isa();
+/// The one that the environment variable MOEKIT_ISA names, if it is set.
+/// @throws ArgumentError when it names none, or one that this machine lacks
+std::optional<Isa> forced_isa();
 
 /// Of a kernel that was compiled for AVX-512, for AVX2 and for any machine, the form that `isa`
 /// runs. The first two may be null: the compiler had no such instructions.

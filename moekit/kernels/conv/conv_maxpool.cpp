@@ -1,5 +1,6 @@
 #include "moekit/kernels/conv/conv_maxpool.h"
 
+#include "moekit/kernels/common/format_paths.h"
 namespace moekit::kernels {
 const ConvPoolKernels& conv_maxpool_kernels(Isa isa) {
   return choose_form(isa, conv_maxpool_avx512(), conv_maxpool_avx2(), conv_maxpool_generic());

@@ -71,6 +71,14 @@ std::uint32_t read(const char* data, std::int64_t bytes) {
 }
 
 template <typename I>
+void write(char* data, std::int64_t bytes) {
+  using F = typename I::Float;
+  for (std::int64_t i = 0; i < bytes; i += sizeof(F)) {
+    I::stream(reinterpret_cast<float*>(data + i), F{});
+  }
+}
+
+template <typename I>
 constexpr FfnKernels make_kernels() {
   constexpr std::int64_t lanes = kTileRows * I::kTileVectors * I::kLanes;
   return {up<I>,
@@ -81,7 +89,8 @@ constexpr FfnKernels make_kernels() {
           spin<I, typename I::Bf16>,
           spin<I, typename I::Int8>,
           {2 * lanes, 4 * lanes, 8 * lanes},
-          read<I>};
+          read<I>,
+          write<I>};
 }
 
 }  // namespace

@@ -126,6 +126,8 @@ struct FfnKernels {
   std::int64_t spin_operations[3];  ///< operations of one count of each
   /// Reads memory once, as fast as one thread can; the sum of its words.
   std::uint32_t (*read)(const char* data, std::int64_t bytes);
+  /// Writes memory once, past the caches, as gradients are. 64-byte aligned, whole steps.
+  void (*write)(char* data, std::int64_t bytes);
 };
 
 /// The backward kernels of one instruction set, in their order; each needs the one before done for

@@ -4,9 +4,9 @@
 #include <chrono>
 #include <csetjmp>
 #include <csignal>
-#include <cstdlib>
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/common/path_cache.h"
 #include "moekit/kernels/ffn/ffn_kernels.h"
 
 namespace moekit::kernels {
@@ -18,16 +18,19 @@ constexpr std::int64_t kRounds = 12'000;
 constexpr int kTries = 8;
 constexpr double kFaster = 1.25;
 
-/// Operations a second, of the fastest try.
+/// Operations a second of one try.
 double rate_of(void (*spin)(std::int64_t), std::int64_t operations) {
-  double best = 1e30;
-  for (int t = 0; t < kTries; ++t) {
-    const auto start = std::chrono::steady_clock::now();
-    spin(kRounds);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::min(best, seconds.count());
-  }
-  return static_cast<double>(kRounds * operations) / best;
+  const auto start = std::chrono::steady_clock::now();
+  spin(kRounds);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  return static_cast<double>(kRounds * operations) / seconds.count();
+}
+
+/// Keeps the faster of what is known and another try.
+void try_again(const FfnKernels& ffn, IsaRates& best) {
+  best.f32 = std::max(best.f32, rate_of(ffn.spin_f32, ffn.spin_operations[0]));
+  best.bf16 = std::max(best.bf16, rate_of(ffn.spin_bf16, ffn.spin_operations[1]));
+  best.int8 = std::max(best.int8, rate_of(ffn.spin_int8, ffn.spin_operations[2]));
 }
 
 thread_local std::jmp_buf* t_refused = nullptr;
@@ -64,19 +67,21 @@ Isa fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
 
 }  // namespace
 
-std::vector<IsaRates> measure_rates() {
-  std::vector<IsaRates> out;
+MeasuredSets measure_sets() {
+  MeasuredSets out;
   for (const auto isa : supported_isas()) {
     if (isa == Isa::kReference) continue;
     const FfnKernels& ffn = ffn_kernels(isa);
     static IsaRates rates;  // not of this frame: a jump back may undo what registers hold
     rates = {isa};
-    const bool whole = runs([&] {
-      rates.f32 = rate_of(ffn.spin_f32, ffn.spin_operations[0]);
-      rates.bf16 = rate_of(ffn.spin_bf16, ffn.spin_operations[1]);
-      rates.int8 = rate_of(ffn.spin_int8, ffn.spin_operations[2]);
-    });
-    if (whole) out.push_back(rates);
+    if (runs([&] { try_again(ffn, rates); })) {
+      out.rates.push_back(rates);
+    } else {
+      out.refused.push_back(isa);
+    }
+  }
+  for (int t = 1; t < kTries; ++t) {
+    for (auto& rates : out.rates) try_again(ffn_kernels(rates.isa), rates);
   }
   return out;
 }
@@ -87,12 +92,27 @@ FormatPaths choose_paths(const std::vector<IsaRates>& rates) {
           fastest_of(rates, &IsaRates::int8)};
 }
 
-FormatPaths default_paths() {
-  const char* forced = std::getenv("MOEKIT_ISA");
-  if (forced != nullptr && *forced != '\0') return default_isa();
-  static const FormatPaths kMeasured = choose_paths(measure_rates());
-  return kMeasured;
+PathChoice measure_choice() {
+  const MeasuredSets measured = measure_sets();
+  PathChoice choice{choose_paths(measured.rates), measured.refused};
+  keep_choice(choice);
+  return choice;
 }
+
+const PathChoice& known_choice() {
+  static const PathChoice kChoice = [] {
+    auto kept = read_choice();
+    return kept ? *std::move(kept) : measure_choice();
+  }();
+  return kChoice;
+}
+
+FormatPaths default_paths() {
+  const auto forced = forced_isa();
+  return forced ? FormatPaths(*forced) : known_choice().paths;
+}
+
+Isa default_isa() { return default_paths().f32; }
 
 std::string paths_text(const FormatPaths& paths) {
   std::string text(isa_name(paths.f32));

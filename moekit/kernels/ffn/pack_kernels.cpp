@@ -1,5 +1,6 @@
 #include "moekit/kernels/ffn/pack_kernels.h"
 
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/ffn/pack_impl.h"
 
 namespace moekit::kernels {

@@ -1,5 +1,6 @@
 #include "moekit/kernels/mean/weighted_mean.h"
 
+#include "moekit/kernels/common/format_paths.h"
 #include "moekit/kernels/mean/weighted_mean_impl.h"
 
 namespace moekit::kernels {

@@ -1,6 +1,7 @@
 #include "moekit/kernels/patch/patch_responses.h"
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/common/format_paths.h"
 
 namespace moekit::kernels {
 
