@@ -7,6 +7,11 @@
 
 #include "moekit/core/error.h"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace moekit::kernels {
 namespace {
 
@@ -36,6 +41,22 @@ bool has_avx2() {
 #endif
 }
 
+bool has_neon() {
+#if defined(__aarch64__)
+  return (::getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+#else
+  return false;
+#endif
+}
+
+bool has_neon_dot() {
+#if defined(__aarch64__)
+  return has_neon() && (::getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return false;
+#endif
+}
+
 struct IsaRow {
   Isa isa;
   std::string_view name;
@@ -43,10 +64,12 @@ struct IsaRow {
 };
 
 /// Fastest first.
-constexpr std::array<IsaRow, 4> kIsas{{
+constexpr std::array<IsaRow, 6> kIsas{{
     {Isa::kAvx512Vnni, "avx512-vnni", [] { return has_avx512() && has_avx512_vnni(); }},
     {Isa::kAvx512, "avx512", has_avx512},
     {Isa::kAvx2, "avx2", has_avx2},
+    {Isa::kNeonDot, "neon-dot", has_neon_dot},
+    {Isa::kNeon, "neon", has_neon},
     {Isa::kReference, "reference", [] { return true; }},
 }};
 

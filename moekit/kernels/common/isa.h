@@ -12,6 +12,8 @@ enum class Isa {
   kAvx2,        ///< AVX2 and FMA
   kAvx512,      ///< AVX-512 F, BW, VL, DQ
   kAvx512Vnni,  ///< and BF16, VNNI: native products of bfloat16 and int8
+  kNeon,        ///< ARMv8.0's vectors
+  kNeonDot,     ///< and dot products of bytes (ARMv8.2)
 };
 
 std::string_view isa_name(Isa isa);
@@ -30,7 +32,8 @@ bool isa_supported(Isa isa);
 std::optional<Isa> forced_isa();
 
 /// Of a kernel that was compiled for AVX-512, for AVX2 and for any machine, the form that `isa`
-/// runs. The first two may be null: the compiler had no such instructions.
+/// runs: the last on ARM, as its compiler makes it. The first two may be null: the compiler had no
+/// such instructions.
 template <typename Kernels>
 const Kernels& choose_form(Isa isa, const Kernels* avx512, const Kernels* avx2,
                            const Kernels* generic) {

@@ -4,8 +4,7 @@ namespace moekit::kernels {
 
 const ConvPoolKernels* conv_maxpool_avx2() {
 #if defined(__AVX2__) && defined(__FMA__)
-  static constexpr ConvPoolKernels kKernels{&forward, &backward, &moments};
-  return &kKernels;
+  return &kConvPoolKernels;
 #else
   return nullptr;
 #endif

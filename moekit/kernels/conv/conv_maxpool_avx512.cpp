@@ -4,8 +4,7 @@ namespace moekit::kernels {
 
 const ConvPoolKernels* conv_maxpool_avx512() {
 #if defined(__AVX512F__)
-  static constexpr ConvPoolKernels kKernels{&forward, &backward, &moments};
-  return &kKernels;
+  return &kConvPoolKernels;
 #else
   return nullptr;
 #endif

@@ -2,9 +2,6 @@
 
 namespace moekit::kernels {
 
-const ConvPoolKernels* conv_maxpool_generic() {
-  static constexpr ConvPoolKernels kKernels{&forward, &backward, &moments};
-  return &kKernels;
-}
+const ConvPoolKernels* conv_maxpool_generic() { return &kConvPoolKernels; }
 
 }  // namespace moekit::kernels

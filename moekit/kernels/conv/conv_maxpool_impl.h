@@ -295,5 +295,7 @@ void moments(const ConvPoolShape& shape, const float* input, double* sum, double
   }
 }
 
+constexpr ConvPoolKernels kConvPoolKernels{&forward, &backward, &moments};
+
 }  // namespace
 }  // namespace moekit::kernels

@@ -21,7 +21,8 @@ namespace {
 /// The table made for `isa` of one of each instruction set.
 template <typename Table>
 const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
-                      const Table* (*avx512_vnni)()) {
+                      const Table* (*avx512_vnni)(), const Table* (*neon)(),
+                      const Table* (*neon_dot)()) {
   const Table* table = nullptr;
   switch (isa) {
     case Isa::kAvx512Vnni:
@@ -33,6 +34,12 @@ const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
     case Isa::kAvx2:
       table = avx2();
       break;
+    case Isa::kNeonDot:
+      table = neon_dot();
+      break;
+    case Isa::kNeon:
+      table = neon();
+      break;
     case Isa::kReference:
       break;
   }
@@ -43,11 +50,13 @@ const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
 }  // namespace
 
 const FfnKernels& ffn_kernels(Isa isa) {
-  return table_of(isa, ffn_kernels_avx2, ffn_kernels_avx512, ffn_kernels_avx512_vnni);
+  return table_of(isa, ffn_kernels_avx2, ffn_kernels_avx512, ffn_kernels_avx512_vnni,
+                  ffn_kernels_neon, ffn_kernels_neon_dot);
 }
 
 const FfnBackwardKernels& ffn_backward_kernels(Isa isa) {
-  return table_of(isa, ffn_backward_avx2, ffn_backward_avx512, ffn_backward_avx512_vnni);
+  return table_of(isa, ffn_backward_avx2, ffn_backward_avx512, ffn_backward_avx512_vnni,
+                  ffn_backward_neon, ffn_backward_neon_dot);
 }
 
 void check_execution(const Execution& execution) {

@@ -149,8 +149,12 @@ const FfnBackwardKernels& ffn_backward_kernels(Isa isa);
 const FfnKernels* ffn_kernels_avx2();
 const FfnKernels* ffn_kernels_avx512();
 const FfnKernels* ffn_kernels_avx512_vnni();
+const FfnKernels* ffn_kernels_neon();
+const FfnKernels* ffn_kernels_neon_dot();
 const FfnBackwardKernels* ffn_backward_avx2();
 const FfnBackwardKernels* ffn_backward_avx512();
 const FfnBackwardKernels* ffn_backward_avx512_vnni();
+const FfnBackwardKernels* ffn_backward_neon();
+const FfnBackwardKernels* ffn_backward_neon_dot();
 
 }  // namespace moekit::kernels

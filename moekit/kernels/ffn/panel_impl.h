@@ -191,6 +191,7 @@ struct TransposedSource {
 
  private:
   static constexpr std::int64_t kLanes = I::kLanes;
+  static_assert(kLanes % 4 == 0 && kHalfPanel % kLanes == 0);
   static constexpr std::int64_t kPer = bf16 ? 2 : 1;
 
   /// One vector of columns of a block.
@@ -351,6 +352,20 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
   }
 }
 
+/// The product of int8's codes, and what the sums must have taken off for each unit of the left
+/// operand's codes.
+template <typename I>
+struct CodeProduct {
+  using Op = typename I::Int8;
+  static constexpr std::int32_t kOffset = 128;
+};
+template <typename I>
+requires requires { typename I::SignedInt8; }
+struct CodeProduct<I> {
+  using Op = typename I::SignedInt8;
+  static constexpr std::int32_t kOffset = 0;
+};
+
 /// Calls run(op, source, then) with the types that a bank's product asks for.
 /// Packed weights: `panel` and `following` lie in packed memory.
 template <typename I, typename Run>
@@ -362,7 +377,7 @@ MOEKIT_INLINE void with_packed(ProductKind kind, const char* panel, const char* 
     case ProductKind::kBf16:
       return run(typename I::Bf16{}, PackedSource{panel}, PackedSource{following});
     case ProductKind::kInt8:
-      return run(typename I::Int8{}, PackedSource{panel}, PackedSource{following});
+      return run(typename CodeProduct<I>::Op{}, PackedSource{panel}, PackedSource{following});
     case ProductKind::kInt4:
       return run(typename I::Int8{}, Int4Source<I>{panel, group_steps},
                  Int4Source<I>{following, group_steps});
@@ -385,7 +400,8 @@ MOEKIT_INLINE void scale_sums(const BankView& bank, const LeftRows& left, std::i
     }
     return;
   }
-  const std::int32_t offset = left.sums[from] * (bank.product == ProductKind::kTernary ? 1 : 128);
+  const std::int32_t of_code = bank.product == ProductKind::kTernary ? 1 : CodeProduct<I>::kOffset;
+  const std::int32_t offset = left.sums[from] * of_code;
   for (std::int64_t c = 0; c < kPanelColumns; c += I::kLanes) {
     const auto exact = load<typename I::Int>(sums + c) - offset;
     store(sums + c, to_float<I>(exact) * (load<F>(column_scale + c) * scale));

@@ -58,6 +58,7 @@ void tile(const std::uint32_t* const* a, const char* b, std::int64_t b_stride, s
   using Acc = typename Op::Acc;
   constexpr int vectors = I::kTileVectors;
   constexpr int width = vectors * I::kLanes * 4;  // bytes of a step
+  static_assert(kStepBytes % width == 0);
   Prefetch lines = prefetch;
   for (std::int64_t part = 0; part < kStepBytes; part += width) {
     Acc acc[rows * vectors];

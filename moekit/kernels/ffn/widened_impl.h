@@ -1,4 +1,5 @@
-// Products of bfloat16 and int8 for instruction sets that have none: widened to float and int16.
+// Products of bfloat16 and int8 for instruction sets that have none: widened to float and int16;
+// and of int8's codes for those that have products of signed bytes alone.
 #pragma once
 
 #include "moekit/kernels/ffn/vectors_impl.h"
@@ -55,6 +56,15 @@ struct WidenedInt8 {
   static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
     return acc + I::multiply_add_pairs(a.first, b.first) +
            I::multiply_add_pairs(a.second, b.second);
+  }
+};
+
+/// int8's codes with their offset of 128 taken off, for sets whose `I::Int8` takes signed bytes:
+/// the smaller codes of int4 and ternary weights are the same as either.
+template <typename I>
+struct SignedCodes : I::Int8 {
+  static MOEKIT_INLINE auto right(const void* from) {
+    return I::Int8::right(load<typename I::Unsigned>(from) ^ 0x80808080U);
   }
 };
 

@@ -4,8 +4,7 @@ namespace moekit::kernels {
 
 const PatchKernels* patch_responses_avx2() {
 #if defined(__AVX2__) && defined(__FMA__)
-  static constexpr PatchKernels kKernels{&responses_forward, &responses_backward};
-  return &kKernels;
+  return &kPatchKernels;
 #else
   return nullptr;
 #endif

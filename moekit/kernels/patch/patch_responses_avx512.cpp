@@ -4,8 +4,7 @@ namespace moekit::kernels {
 
 const PatchKernels* patch_responses_avx512() {
 #if defined(__AVX512F__)
-  static constexpr PatchKernels kKernels{&responses_forward, &responses_backward};
-  return &kKernels;
+  return &kPatchKernels;
 #else
   return nullptr;
 #endif

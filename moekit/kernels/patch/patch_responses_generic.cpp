@@ -2,9 +2,6 @@
 
 namespace moekit::kernels {
 
-const PatchKernels* patch_responses_generic() {
-  static constexpr PatchKernels kKernels{&responses_forward, &responses_backward};
-  return &kKernels;
-}
+const PatchKernels* patch_responses_generic() { return &kPatchKernels; }
 
 }  // namespace moekit::kernels

@@ -321,5 +321,7 @@ void responses_backward(const PatchShape& shape, const float* samples, const std
   });
 }
 
+constexpr PatchKernels kPatchKernels{&responses_forward, &responses_backward};
+
 }  // namespace
 }  // namespace moekit::kernels
