@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages moekit needs, and nothing when all are there.
-#   scripts/install-packages.sh [build] [test] [benchmark] [browser] [lint] [shell] [fuzz]
+#   scripts/install-packages.sh [build] [test] [benchmark] [browser] [lint] [shell] [fuzz] [arm]
 #   (default: build test)
 # This is the one list; docs/dependencies.md gives the reason for each.
 set -eu
@@ -16,6 +16,7 @@ browser="chromium"
 lint="clang-tidy clang-format"
 shell="bash zsh mandoc man-db python3"
 fuzz="clang libclang-rt-14-dev"
+arm="cmake ninja-build g++-aarch64-linux-gnu qemu-user googletest"
 
 [ $# -gt 0 ] || set -- build test
 missing=""
@@ -28,7 +29,8 @@ for group in "$@"; do
     lint) packages=$lint ;;
     shell) packages=$shell ;;
     fuzz) packages=$fuzz ;;
-    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser, lint, shell, fuzz)" >&2; exit 2 ;;
+    arm) packages=$arm ;;
+    *) echo "install-packages.sh: unknown group $group (build, test, benchmark, browser, lint, shell, fuzz, arm)" >&2; exit 2 ;;
   esac
   for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

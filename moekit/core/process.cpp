@@ -18,12 +18,16 @@ bool set_variable(const char* name, const char* value) {
 /// its kernels for the Pentium 4: training of the FashionMNIST mixture took three times as long.
 /// The kernels named here are those it takes for the models it knows.
 bool choose_blas_kernels() {
+#if defined(__x86_64__)
   if (!__builtin_cpu_is("intel")) return false;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (!avx512 && !avx2) return false;
   return set_variable("OPENBLAS_CORETYPE", avx512 ? "SkylakeX" : "Haswell");
+#else
+  return false;
+#endif
 }
 
 /// After each of its loops OpenMP's threads turn in circles for some milliseconds, in case another

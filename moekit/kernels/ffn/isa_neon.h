@@ -19,7 +19,9 @@ struct Neon : NeonBase<Neon> {
       return vqtbl1q_s8((int8x16_t)codes,
                         uint8x16_t{0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15});
     }
-    static MOEKIT_INLINE Left left(std::uint32_t quad) { return right((Unsigned)broadcast_word(quad)); }
+    static MOEKIT_INLINE Left left(std::uint32_t quad) {
+      return right((Unsigned)broadcast_word(quad));
+    }
     static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
       const int16x8_t even = vmull_s8(vget_low_s8(a), vget_low_s8(b));
       return (Acc)vpadalq_s16((int32x4_t)acc, vmlal_high_s8(even, a, b));

@@ -42,7 +42,12 @@ struct NeonBase {
       return multiply_add(a, b, acc);
     }
   };
-  using Bf16 = WidenedBf16<Derived>;
+  struct Bf16 : WidenedBf16<Derived> {
+    static MOEKIT_INLINE auto left(std::uint32_t pair) {
+      using Left = typename WidenedBf16<Derived>::Left;
+      return Left{(Float)broadcast_word(pair << 16), (Float)broadcast_word(pair & 0xffff0000U)};
+    }
+  };
   template <bool bf16>
   using Product = std::conditional_t<bf16, Bf16, F32>;
 

@@ -411,6 +411,27 @@ TEST(ExpertFfn, IntegerSumsAreExactAtTheExtremesOfOppositeSign) {
   }
 }
 
+TEST(ExpertFfn, IntegerFormatsHaveTheSameBitsOnEveryVectorSet) {
+  // Hidden values of relu are sums, scales and no more, so that no set rounds them to other codes.
+  const FfnShape shape{3, 132, 70, 66, Activation::kRelu, false};
+  std::mt19937 generator(13);
+  Parameters parameters(shape, generator);
+  const auto plan = random_plan(generator, 40, 3, 2, 3);
+  const auto tokens = random_values(generator, 40 * 132);
+  Runner runner;
+  for (const auto& format : weight_formats()) {
+    if (format.per_step < 4) continue;
+    const auto packed = pack_all(shape, format.format, parameters);
+    std::vector<float> first;
+    for (const Isa isa : vector_isas()) {
+      std::vector<float> got(40 * 66);
+      expert_ffn_forward({{&packed, &plan}}, tokens.data(), got.data(), runner.on(isa));
+      if (first.empty()) first = got;
+      EXPECT_EQ(got, first) << isa_name(isa) << " " << format.name;
+    }
+  }
+}
+
 TEST(ExpertFfn, RefusesActivationsItHasNoCodeFor) {
   const std::set<std::string_view> known{"relu",  "gelu",  "squared_relu",
                                          "reglu", "geglu", "swiglu"};
