@@ -1,7 +1,7 @@
 // The kernels of ffn_kernels.h, written once over a struct `I` of one instruction set's
-// vectors and the few instructions the compiler's own vector types do not reach. Each
-// isa_<isa>.h defines that struct; forward_<isa>.cpp takes this
-// file with it and backward_<isa>.cpp backward_impl.h, two sources so that neither compiles long.
+// vectors and the few instructions the compiler's own vector types do not reach. Each isa_<isa>.h
+// defines that struct; forward_<isa>.cpp takes this file with it and backward_<isa>.cpp
+// backward_impl.h, two sources so that neither compiles long.
 // Everything is in an unnamed namespace and no inline function of another header is called, so that
 // no code made for AVX-512 can be linked into another path.
 //

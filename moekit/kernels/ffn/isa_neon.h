@@ -8,8 +8,8 @@ namespace moekit::kernels {
 namespace {
 
 struct Neon : NeonBase<Neon> {
-  /// Even bytes in the lower half of a vector, odd ones in the upper: a product of each fits in
-  /// int16 together, 2 * 128 * 127 < 2^15, and the sums of two neighbours are a lane's.
+  /// Even bytes in the lower half of a vector, odd ones in the upper: the products of one of each
+  /// have a sum that fits in int16, 2 * 128 * 127 < 2^15, and two neighbouring sums are a lane's.
   struct Int8 {
     using Acc = Int;
     using Right = int8x16_t;

@@ -400,8 +400,8 @@ MOEKIT_INLINE void scale_sums(const BankView& bank, const LeftRows& left, std::i
     }
     return;
   }
-  const std::int32_t of_code = bank.product == ProductKind::kTernary ? 1 : CodeProduct<I>::kOffset;
-  const std::int32_t offset = left.sums[from] * of_code;
+  const std::int32_t offset =
+      left.sums[from] * (bank.product == ProductKind::kTernary ? 1 : CodeProduct<I>::kOffset);
   for (std::int64_t c = 0; c < kPanelColumns; c += I::kLanes) {
     const auto exact = load<typename I::Int>(sums + c) - offset;
     store(sums + c, to_float<I>(exact) * (load<F>(column_scale + c) * scale));
