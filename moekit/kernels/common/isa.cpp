@@ -10,10 +10,34 @@
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace moekit::kernels {
 namespace {
+
+/// Whether the processor has tiles of bfloat16 and int8 and the system lets this process use them.
+bool has_amx() {
+#if defined(__x86_64__) && defined(__linux__)
+  // Linux saves the 8 KiB of tiles only for a process that asks, which holds for all its threads
+  // (Documentation/arch/x86/xstate.rst). It refuses where it does not know them.
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  static const bool kGranted = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+    constexpr unsigned kFlags = (1U << 22) | (1U << 24) | (1U << 25);  // AMX-BF16, -TILE, -INT8
+    if ((d & kFlags) != kFlags) return false;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return kGranted;
+#else
+  return false;
+#endif
+}
 
 bool has_avx512_vnni() {
 #if defined(__x86_64__)
@@ -64,7 +88,8 @@ struct IsaRow {
 };
 
 /// Fastest first.
-constexpr std::array<IsaRow, 6> kIsas{{
+constexpr std::array<IsaRow, 7> kIsas{{
+    {Isa::kAvx512Amx, "avx512-amx", [] { return has_avx512() && has_avx512_vnni() && has_amx(); }},
     {Isa::kAvx512Vnni, "avx512-vnni", [] { return has_avx512() && has_avx512_vnni(); }},
     {Isa::kAvx512, "avx512", has_avx512},
     {Isa::kAvx2, "avx2", has_avx2},

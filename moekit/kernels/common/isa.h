@@ -12,6 +12,7 @@ enum class Isa {
   kAvx2,        ///< AVX2 and FMA
   kAvx512,      ///< AVX-512 F, BW, VL, DQ
   kAvx512Vnni,  ///< and BF16, VNNI: native products of bfloat16 and int8
+  kAvx512Amx,   ///< and AMX: products of bfloat16 and int8 on tiles
   kNeon,        ///< ARMv8.0's vectors
   kNeonDot,     ///< and dot products of bytes (ARMv8.2)
 };
@@ -37,7 +38,7 @@ std::optional<Isa> forced_isa();
 template <typename Kernels>
 const Kernels& choose_form(Isa isa, const Kernels* avx512, const Kernels* avx2,
                            const Kernels* generic) {
-  const bool has_avx512 = isa == Isa::kAvx512 || isa == Isa::kAvx512Vnni;
+  const bool has_avx512 = isa == Isa::kAvx512 || isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx;
   if (has_avx512 && avx512 != nullptr) return *avx512;
   if ((has_avx512 || isa == Isa::kAvx2) && avx2 != nullptr) return *avx2;
   return *generic;

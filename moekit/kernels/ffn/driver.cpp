@@ -21,10 +21,13 @@ namespace {
 /// The table made for `isa` of one of each instruction set.
 template <typename Table>
 const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
-                      const Table* (*avx512_vnni)(), const Table* (*neon)(),
-                      const Table* (*neon_dot)()) {
+                      const Table* (*avx512_vnni)(), const Table* (*avx512_amx)(),
+                      const Table* (*neon)(), const Table* (*neon_dot)()) {
   const Table* table = nullptr;
   switch (isa) {
+    case Isa::kAvx512Amx:
+      table = avx512_amx();
+      break;
     case Isa::kAvx512Vnni:
       table = avx512_vnni();
       break;
@@ -51,12 +54,14 @@ const Table& table_of(Isa isa, const Table* (*avx2)(), const Table* (*avx512)(),
 
 const FfnKernels& ffn_kernels(Isa isa) {
   return table_of(isa, ffn_kernels_avx2, ffn_kernels_avx512, ffn_kernels_avx512_vnni,
-                  ffn_kernels_neon, ffn_kernels_neon_dot);
+                  ffn_kernels_avx512_amx, ffn_kernels_neon, ffn_kernels_neon_dot);
 }
 
 const FfnBackwardKernels& ffn_backward_kernels(Isa isa) {
+  // Beside tiles there is no backward pass of their own: bfloat16 widened, as the forward pass of
+  // few rows there.
   return table_of(isa, ffn_backward_avx2, ffn_backward_avx512, ffn_backward_avx512_vnni,
-                  ffn_backward_neon, ffn_backward_neon_dot);
+                  ffn_backward_avx512, ffn_backward_neon, ffn_backward_neon_dot);
 }
 
 void check_execution(const Execution& execution) {
@@ -135,7 +140,7 @@ const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, in
   constexpr std::int64_t kSums = kRowBlock * kStep;
   constexpr std::int64_t kScales = kBlockSteps / 8 * kStep;
   const std::int64_t panel = panel_rows == 0 ? 0 : (panel_rows + 1) * kStep;
-  const std::int64_t own = kBlock + kSums + kScales + panel;
+  const std::int64_t own = kBlock + kSums + kScales + kMatrixScratch + panel;
   buffers.scratch.reserve(static_cast<std::size_t>(threads * own));
   buffers.threads.resize(static_cast<std::size_t>(threads));
   auto* at = reinterpret_cast<char*>(buffers.scratch.data());
@@ -143,7 +148,8 @@ const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, in
     scratch.block = at;
     scratch.sums = reinterpret_cast<float*>(at + kBlock);
     scratch.scales = reinterpret_cast<float*>(at + kBlock + kSums);
-    scratch.panel = at + kBlock + kSums + kScales;
+    scratch.matrix = at + kBlock + kSums + kScales;
+    scratch.panel = scratch.matrix + kMatrixScratch;
     at += own;
   }
   return buffers.threads;

@@ -1,7 +1,8 @@
 // The kernels of ffn_kernels.h, written once over a struct `I` of one instruction set's
 // vectors and the few instructions the compiler's own vector types do not reach. Each isa_<isa>.h
-// defines that struct; forward_<isa>.cpp takes this file with it and backward_<isa>.cpp
-// backward_impl.h, two sources so that neither compiles long.
+// defines that struct (isa_avx512_amx.h with matrix tiles besides, see amx_impl.h);
+// forward_<isa>.cpp takes this file with it and backward_<isa>.cpp backward_impl.h, two sources so
+// that neither compiles long.
 // Everything is in an unnamed namespace and no inline function of another header is called, so that
 // no code made for AVX-512 can be linked into another path.
 //
@@ -70,6 +71,24 @@ std::uint32_t read(const char* data, std::int64_t bytes) {
   return sum;
 }
 
+/// What measures a product: on matrix tiles where it has them.
+template <typename I, typename Op>
+constexpr auto spin_of() -> void (*)(std::int64_t) {
+  if constexpr (kOnTiles<Op>) {
+    return spin_tiles<Op>;
+  } else {
+    return spin<I, Op>;
+  }
+}
+
+/// Operations of one round of it, of which a lane has `per_lane`.
+template <typename I, typename Op>
+constexpr std::int64_t spin_operations(std::int64_t per_lane) {
+  constexpr std::int64_t lanes =
+      kOnTiles<Op> ? kMatrixRows * kMatrixRows * kChunk : kTileRows * I::kTileVectors * I::kLanes;
+  return lanes * per_lane;
+}
+
 template <typename I>
 void write(char* data, std::int64_t bytes) {
   using F = typename I::Float;
@@ -80,15 +99,17 @@ void write(char* data, std::int64_t bytes) {
 
 template <typename I>
 constexpr FfnKernels make_kernels() {
-  constexpr std::int64_t lanes = kTileRows * I::kTileVectors * I::kLanes;
+  using F32 = typename I::F32;
+  using Bf16 = typename I::Bf16;
+  using Int8 = typename I::Int8;
   return {up<I>,
           down<I>,
           round_rows<I>,
           quantize_rows<I>,
-          spin<I, typename I::F32>,
-          spin<I, typename I::Bf16>,
-          spin<I, typename I::Int8>,
-          {2 * lanes, 4 * lanes, 8 * lanes},
+          spin_of<I, F32>(),
+          spin_of<I, Bf16>(),
+          spin_of<I, Int8>(),
+          {spin_operations<I, F32>(2), spin_operations<I, Bf16>(4), spin_operations<I, Int8>(8)},
           read<I>,
           write<I>};
 }

@@ -19,11 +19,16 @@ inline constexpr std::int64_t kRowBlock = 144;
 /// of the next block come in meanwhile. 128, 256, 384 and 1024 steps were slower or the same.
 inline constexpr std::int64_t kBlockSteps = 512;
 
+/// Two tiles of 16 rows of a left operand over a block's steps, one chunk of 16 steps of a panel,
+/// and one tile of sums.
+inline constexpr std::int64_t kMatrixScratch = 2 * 16 * kBlockSteps * 4 + 16 * 256 + 16 * 64;
+
 /// A thread's own memory, 64-byte aligned.
 struct ThreadScratch {
   char* block;    ///< [kBlockSteps, 256 bytes] decoded or copied weights
   float* sums;    ///< [kRowBlock, 64] products, float or int32
   float* scales;  ///< [kBlockSteps / 8, 64]: a group of int4 has 8 steps or more
+  char* matrix;   ///< [kMatrixScratch bytes] operands brought together for matrix tiles
   char* panel;    ///< [most rows of an expert + 1, 256 bytes], backward alone
 };
 
@@ -151,6 +156,7 @@ const FfnKernels* ffn_kernels_avx512();
 const FfnKernels* ffn_kernels_avx512_vnni();
 const FfnKernels* ffn_kernels_neon();
 const FfnKernels* ffn_kernels_neon_dot();
+const FfnKernels* ffn_kernels_avx512_amx();
 const FfnBackwardKernels* ffn_backward_avx2();
 const FfnBackwardKernels* ffn_backward_avx512();
 const FfnBackwardKernels* ffn_backward_avx512_vnni();

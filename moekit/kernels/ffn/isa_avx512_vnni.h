@@ -6,6 +6,22 @@
 namespace moekit::kernels {
 namespace {
 
+/// Four products of an unsigned code and a signed one, exact in int32.
+template <typename I>
+struct VnniInt8 {
+  using Acc = typename I::Int;
+  using Right = typename I::Int;
+  using Left = typename I::Int;
+  static MOEKIT_INLINE Right right(const void* from) { return load<Right>(from); }
+  static MOEKIT_INLINE Right right(const typename I::Unsigned& codes) { return (Right)codes; }
+  static MOEKIT_INLINE Left left(std::uint32_t quad) {
+    return broadcast<I>(static_cast<std::int32_t>(quad));
+  }
+  static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+    return (Acc)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)b, (__m512i)a);
+  }
+};
+
 struct Avx512Vnni : Avx512Base<Avx512Vnni> {
   /// Two bfloat16 products a lane and instruction.
   struct Bf16 {
@@ -20,20 +36,7 @@ struct Avx512Vnni : Avx512Base<Avx512Vnni> {
       return (Acc)_mm512_dpbf16_ps((__m512)acc, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
     }
   };
-  /// Four products of an unsigned code and a signed one, exact in int32.
-  struct Int8 {
-    using Acc = Int;
-    using Right = Int;
-    using Left = Int;
-    static MOEKIT_INLINE Right right(const void* from) { return load<Int>(from); }
-    static MOEKIT_INLINE Right right(const Unsigned& codes) { return (Int)codes; }
-    static MOEKIT_INLINE Left left(std::uint32_t quad) {
-      return broadcast<Avx512Vnni>(static_cast<std::int32_t>(quad));
-    }
-    static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
-      return (Acc)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)b, (__m512i)a);
-    }
-  };
+  using Int8 = VnniInt8<Avx512Vnni>;
   template <bool bf16>
   using Product = typename PickProduct<Avx512Vnni, bf16>::type;
 };

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "moekit/kernels/ffn/amx_impl.h"
 #include "moekit/kernels/ffn/tile_impl.h"
 
 namespace moekit::kernels {
@@ -332,6 +333,11 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     // first-level cache and the fetching ahead near.
     const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 ? 64 : kBlockSteps;
     const int prefetches = prefetches_of(tiles);
+    // One vector tile reads weights as fast as they come. Groups of int4 take whole matrix tiles.
+    const bool on_tiles = kOnTiles<Op> && tiles > 1 && group_steps % kChunk == 0;
+    if constexpr (kOnTiles<Op>) {
+      if (on_tiles) Op::Tiles::configure(tile_config(tile_height(rows)));
+    }
     for (std::int64_t k = 0; k < steps; k += block_steps) {
       const std::int64_t n = min_of(block_steps, steps - k);
       Prefetch lines;
@@ -342,8 +348,19 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
       } else {
         lines = then.lines(0, min_of(block_steps, then_steps));
       }
+      if constexpr (kOnTiles<Op>) {
+        if (on_tiles) {
+          run_on_tiles<I, Op, Source::kGrouped>(left, first_row + begin, rows,
+                                                source.block(k, n, scratch), source.step_stride(),
+                                                k, n, lines, scratch, group_steps);
+          continue;
+        }
+      }
       run_block<I, Op>(left, {first_row + begin, rows, tiles}, source, k, n, as_packed, prefetches,
                        lines, scratch, group_steps);
+    }
+    if constexpr (kOnTiles<Op>) {
+      if (on_tiles) Op::Tiles::release();
     }
     for (std::int64_t row = 0; row < rows; ++row) {
       finish(begin + row, scratch.sums + row * kPanelColumns);

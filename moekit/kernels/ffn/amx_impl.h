@@ -1,0 +1,277 @@
+// The products of a block of weights on matrix tiles, over a struct `Tiles` of the instructions:
+// those of Intel AMX (isa_avx512_amx.h), or an emulation of them in the tests.
+//
+// A panel is a right operand as it lies: 16 steps of 16 columns, in rows 256 bytes apart, are one
+// tile of weights. A tile of a left operand is up to 16 of its rows by 64 bytes. Two by two tiles
+// of sums (32 rows by 32 columns) take 4 loads to 4 products, a product as long as two loads; of 16
+// rows or fewer there is one row of four. A panel's last steps, where they fill no tile, are copied
+// among zeros on both sides, so that one configuration does for a whole panel.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "moekit/kernels/ffn/tile_impl.h"
+
+namespace moekit::kernels {
+namespace {
+
+constexpr std::int64_t kMatrixRows = 16;   // the most that a tile has
+constexpr std::int64_t kMatrixBytes = 64;  // of a row: 16 steps, or 16 columns of sums
+constexpr std::int64_t kMatrixTile = kMatrixRows * kMatrixBytes;
+constexpr std::int64_t kChunk = kMatrixBytes / 4;                  // steps that a product takes
+constexpr std::int64_t kChunks = kBlockSteps / kChunk;             // of a block
+constexpr std::int64_t kPanelTiles = kPanelColumns / kMatrixRows;  // side by side
+
+/// Whether a product has tiles: float has none.
+template <typename Op>
+constexpr bool kOnTiles = requires {
+  typename Op::Tiles;
+};
+
+/// The operand of LDTILECFG. Tiles 0 to 3 are sums, 4 and 5 left operands, 6 and 7 weights.
+/// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 1, 18.
+struct alignas(64) TileConfig {
+  std::uint8_t palette;
+  std::uint8_t start_row;
+  std::uint8_t reserved[14];
+  std::uint16_t row_bytes[16];  ///< those beyond the eighth must be 0, in `rows` too
+  std::uint8_t rows[16];
+};
+static_assert(sizeof(TileConfig) == 64);
+
+/// Tiles of `height` rows of a left operand and as many of sums.
+MOEKIT_INLINE TileConfig tile_config(std::int64_t height) {
+  TileConfig config{};
+  config.palette = 1;
+  for (int t = 0; t < 8; ++t) {
+    config.row_bytes[t] = kMatrixBytes;
+    config.rows[t] = static_cast<std::uint8_t>(t < 6 ? height : kChunk);
+  }
+  return config;
+}
+
+/// Rows of a tile: those of a block are split evenly, so that fewer are missing in the last tile
+/// than there are tiles.
+MOEKIT_INLINE std::int64_t tile_height(std::int64_t rows) {
+  return ceil_div(rows, ceil_div(rows, kMatrixRows));
+}
+
+/// Up to 16 rows of a left operand for the steps of a block. Where they lie apart by one stride
+/// they are loaded from there; others, and what does not fill a tile, are brought together.
+template <typename I>
+struct LeftTile {
+  const char* from[kMatrixRows];  ///< null beyond the last row: zeros
+  std::int64_t height;
+  std::int64_t stride;  ///< between rows, 0: brought together
+  std::int64_t steps;
+  char* copy;  ///< [chunk][height, 64 bytes]
+
+  MOEKIT_INLINE bool in_place(std::int64_t chunk) const {
+    return stride != 0 && (chunk + 1) * kChunk <= steps;
+  }
+  MOEKIT_INLINE void bring(std::int64_t chunk) const {
+    if (chunk * kChunk >= steps || in_place(chunk)) return;
+    using Line = typename I::Int;
+    char* to = copy + chunk * height * kMatrixBytes;
+    const std::int64_t bytes = min_of(kMatrixBytes, (steps - chunk * kChunk) * 4);
+    for (std::int64_t r = 0; r < height; ++r, to += kMatrixBytes) {
+      if (from[r] != nullptr && bytes == kMatrixBytes) {
+        store(to, load<Line>(from[r] + chunk * kMatrixBytes));
+      } else {
+        store(to, Line{});
+        if (from[r] == nullptr) continue;
+        std::memcpy(to, from[r] + chunk * kMatrixBytes, static_cast<std::size_t>(bytes));
+      }
+    }
+  }
+  template <typename Tiles, int t>
+  MOEKIT_INLINE void load_tile(std::int64_t chunk) const {
+    if (in_place(chunk)) {
+      Tiles::template load<t>(from[0] + chunk * kMatrixBytes, stride);
+    } else {
+      Tiles::template load<t>(copy + chunk * height * kMatrixBytes, kMatrixBytes);
+    }
+  }
+};
+
+/// Weights of a block; those of the last chunk, where it is not full, lie apart among zeros.
+struct RightTiles {
+  const char* block;
+  std::int64_t stride;
+  std::int64_t steps;
+  const char* last;
+
+  template <typename Tiles, int t>
+  MOEKIT_INLINE void load_tile(std::int64_t chunk, std::int64_t part) const {
+    if ((chunk + 1) * kChunk <= steps) {
+      Tiles::template load<t>(block + chunk * kChunk * stride + part * kMatrixBytes, stride);
+    } else {
+      Tiles::template load<t>(last + part * kMatrixBytes, kStepBytes);
+    }
+  }
+};
+
+/// Copies the steps that fill no chunk of their own. @param to  [16, 256 bytes]
+MOEKIT_INLINE RightTiles right_tiles(const char* block, std::int64_t stride, std::int64_t steps,
+                                     char* to) {
+  const std::int64_t full = steps / kChunk * kChunk;
+  if (full < steps) {
+    for (std::int64_t s = 0; s < kChunk; ++s) {
+      if (full + s < steps) {
+        std::memcpy(to + s * kStepBytes, block + (full + s) * stride, kStepBytes);
+      } else {
+        std::memset(to + s * kStepBytes, 0, kStepBytes);
+      }
+    }
+  }
+  return {block, stride, steps, to};
+}
+
+/// Adds a group's product, less its offset, times its scales to the float sums of one tile.
+/// @param product  [height, 16 columns] int32
+template <typename I>
+MOEKIT_INLINE void add_group(const char* product, const float* scales,
+                             const std::int32_t* const* sums, std::int64_t group, std::int64_t rows,
+                             char* c, bool begins) {
+  using F = typename I::Float;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto offset = broadcast<I>(-8 * sums[r][group]);
+    for (std::int64_t l = 0; l < kMatrixRows; l += I::kLanes) {
+      const auto exact = load<typename I::Int>(product + r * kMatrixBytes + 4 * l) + offset;
+      const F scaled = to_float<I>(exact) * load<F>(scales + l);
+      char* at = c + r * kStepBytes + 4 * l;
+      store(at, begins ? scaled : load<F>(at) + scaled);
+    }
+  }
+}
+
+/// What tiles of int4 need besides: scales [group][64], for each tile sums of the codes of its
+/// rows, and how many of these there are.
+struct TileGroups {
+  Groups of[2];
+  std::int64_t rows[2];
+  char* product;  ///< [16, 64 bytes]
+};
+
+/// Sums over a block's steps of `tall` tiles of rows x panel, added to `c` (or written where
+/// `first`): [tall * height, 64]. `asked` lines of the next block are fetched with each chunk.
+template <typename I, typename Op, int tall, bool grouped>
+MOEKIT_INLINE void tile_products(const LeftTile<I>* left, const RightTiles& right, char* c,
+                                 bool first, std::int64_t asked, Prefetch& prefetch,
+                                 const TileGroups& groups) {
+  using Tiles = typename Op::Tiles;
+  constexpr int wide = 4 / tall;
+  // So far ahead are rows brought together: a load of a tile does not get what a store still holds.
+  constexpr std::int64_t kAhead = 4;
+  const std::int64_t chunks = ceil_div(right.steps, kChunk);
+  const std::int64_t length = grouped ? groups.of[0].steps / kChunk : chunks;
+  Prefetch lines = prefetch;
+  for (std::int64_t k = 0; k < kAhead; ++k) {
+    each<tall>([&](auto r) MOEKIT_LAMBDA { left[r].bring(k); });
+  }
+  for (std::int64_t part = 0; part < kPanelTiles; part += wide) {
+    const auto at = [&](auto i) MOEKIT_LAMBDA {
+      return c + (i / wide) * left[0].height * kStepBytes + (part + i % wide) * kMatrixBytes;
+    };
+    for (std::int64_t begin = 0; begin < chunks; begin += length) {
+      each<4>([&](auto i) MOEKIT_LAMBDA {
+        if (grouped || first) {
+          Tiles::template zero<i>();
+        } else {
+          Tiles::template load<i>(at(i), kStepBytes);
+        }
+      });
+      for (std::int64_t k = begin; k < begin + length; ++k) {
+        if (part == 0) each<tall>([&](auto r) MOEKIT_LAMBDA { left[r].bring(k + kAhead); });
+        each<tall>([&](auto r) MOEKIT_LAMBDA { left[r].template load_tile<Tiles, 4 + r>(k); });
+        each<wide>([&](auto w) MOEKIT_LAMBDA {
+          constexpr int weights = 6 + w % 2;
+          right.template load_tile<Tiles, weights>(k, part + w);
+          each<tall>([&](auto r)
+                         MOEKIT_LAMBDA { Op::template tile_dot<r * wide + w, 4 + r, weights>(); });
+        });
+        for (std::int64_t n = 0; n < asked && lines.next < lines.end; ++n) lines.one();
+      }
+      each<4>([&](auto i) MOEKIT_LAMBDA {
+        if constexpr (grouped) {
+          constexpr int r = i / wide;
+          const std::int64_t g = begin / length;
+          Tiles::template store<i>(groups.product, kMatrixBytes);
+          add_group<I>(groups.product,
+                       groups.of[r].scales + g * kPanelColumns + (part + i % wide) * kMatrixRows,
+                       groups.of[r].sums, g, groups.rows[r], at(i), first && begin == 0);
+        } else {
+          Tiles::template store<i>(at(i), kStepBytes);
+        }
+      });
+    }
+  }
+  prefetch.next = lines.next;
+}
+
+/// Adds the products of `rows` rows of a left operand and steps [k, k + n) of a panel, `block`, to
+/// scratch.sums; a row beyond the last of each two tiles gets sums of nothing. Tiles are configured
+/// for tile_height(rows). @param group_steps  of int4, a multiple of 16; 0: no groups
+template <typename I, typename Op, bool grouped>
+__attribute__((noinline)) void run_on_tiles(const LeftRows& left, std::int64_t first_row,
+                                            std::int64_t rows, const char* block,
+                                            std::int64_t b_stride, std::int64_t k, std::int64_t n,
+                                            Prefetch& lines, const ThreadScratch& scratch,
+                                            std::int64_t group_steps) {
+  const std::int64_t height = tile_height(rows);
+  const std::int64_t tiles = ceil_div(rows, height);
+  char* const last = scratch.matrix + 2 * kChunks * kMatrixTile;
+  char* const product = last + kChunk * kStepBytes;
+  const RightTiles right = right_tiles(block, b_stride, n, last);
+  // Passes over the block: two of every two tiles, one of a single one.
+  const std::int64_t passes = tiles / 2 * 2 + tiles % 2;
+  const std::int64_t asked = ceil_div(lines.end - lines.next, passes * ceil_div(n, kChunk));
+  for (std::int64_t t = 0; t < tiles; t += 2) {
+    LeftTile<I> of[2];
+    const std::int32_t* sums[2][kMatrixRows];
+    TileGroups groups{};
+    groups.product = product;
+    for (std::int64_t i = 0; i < min_of(2, tiles - t); ++i) {
+      const std::int64_t begin = (t + i) * height;
+      groups.rows[i] = min_of(height, rows - begin);
+      bool even = groups.rows[i] == height && height > 1;
+      for (std::int64_t r = 0; r < height; ++r) {
+        of[i].from[r] = nullptr;
+        if (r >= groups.rows[i]) continue;
+        const std::int64_t at = first_row + begin + r;
+        const std::int64_t from = left.index == nullptr ? at : left.index[at];
+        of[i].from[r] = left.data + from * left.row_bytes + 4 * k;
+        if constexpr (grouped) sums[i][r] = left.sums + from * left.groups + k / group_steps;
+        if (r > 1)
+          even = even && of[i].from[r] - of[i].from[r - 1] == of[i].from[1] - of[i].from[0];
+      }
+      of[i].height = height;
+      of[i].stride = even ? of[i].from[1] - of[i].from[0] : 0;
+      of[i].steps = n;
+      of[i].copy = scratch.matrix + i * kChunks * kMatrixTile;
+      groups.of[i] = {scratch.scales, sums[i], group_steps};
+    }
+    char* c = reinterpret_cast<char*>(scratch.sums + t * height * kPanelColumns);
+    if (t + 1 < tiles) {
+      tile_products<I, Op, 2, grouped>(of, right, c, k == 0, asked, lines, groups);
+    } else {
+      tile_products<I, Op, 1, grouped>(of, right, c, k == 0, asked, lines, groups);
+    }
+  }
+}
+
+/// `count` products of whole tiles, in registers alone; of the four tiles of sums each in turn.
+template <typename Op>
+void spin_tiles(std::int64_t count) {
+  using Tiles = typename Op::Tiles;
+  Tiles::configure(tile_config(kMatrixRows));
+  each<8>([&](auto t) MOEKIT_LAMBDA { Tiles::template zero<t>(); });
+  for (std::int64_t n = 0; n < count; n += 4) {
+    each<4>([&](auto i) MOEKIT_LAMBDA { Op::template tile_dot<i, 4 + i / 2, 6 + i % 2>(); });
+  }
+  Tiles::release();
+}
+
+}  // namespace
+}  // namespace moekit::kernels
