@@ -136,7 +136,7 @@ expect 1 'broken-seed1/trace.safetensors: metadata "layers" names layer "mix" tw
 # the routing of a run.
 expect 0 "reference" "$moekit" bench isa
 expect 0 "runs f32, bf16, integers" env MOEKIT_ISA=reference "$moekit" bench isa
-expect 2 "must be avx512-vnni, avx512, avx2, neon-dot, neon or reference; got sse9" "$moekit" bench moe --isa sse9
+expect 2 "must be avx512-amx, avx512-vnni, avx512, avx2, neon-dot, neon or reference; got sse9" "$moekit" bench moe --isa sse9
 expect 2 "MOEKIT_ISA: instruction set avx9 is unknown" env MOEKIT_ISA=avx9 "$moekit" bench isa
 expect 2 "must be f32, bf16, int8, int4-g128, int4-g32 or ternary; got int3" "$moekit" bench moe --format int3
 expect 2 "--shape must be mixtral4, olmoe" "$moekit" bench moe --shape huge

@@ -80,7 +80,7 @@ expect 0 '"seed": 10' sh -c "'$moekit' train small.toml --quiet --seed 010 --out
 # An instruction set that is none is refused by all that computes, whether it asks for one or not.
 for words in "train small.toml" "eval x" "inspect x" "report x" "reproduce demo" "bench isa" \
              "bench moe" "bench moe --isa reference"; do
-  expect 2 "MOEKIT_ISA: instruction set zzz is unknown; wanted one of avx512-vnni, avx512, avx2, neon" \
+  expect 2 "MOEKIT_ISA: instruction set zzz is unknown; wanted one of avx512-amx, avx512-vnni, avx512, avx2, neon" \
     env MOEKIT_ISA=zzz "$moekit" $words
 done
 [ ! -e runs ] || fail "something refused left a folder"

@@ -30,7 +30,8 @@ constexpr bool kOnTiles = requires {
 };
 
 /// The operand of LDTILECFG. Tiles 0 to 3 are sums, 4 and 5 left operands, 6 and 7 weights.
-/// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 1, 18.
+/// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 1, "Programming with
+/// Intel AMX".
 struct alignas(64) TileConfig {
   std::uint8_t palette;
   std::uint8_t start_row;
@@ -70,19 +71,20 @@ struct LeftTile {
   MOEKIT_INLINE bool in_place(std::int64_t chunk) const {
     return stride != 0 && (chunk + 1) * kChunk <= steps;
   }
-  MOEKIT_INLINE void bring(std::int64_t chunk) const {
+  /// Not inlined: a call is short beside the products of a chunk, and there are many places.
+  __attribute__((noinline)) void bring(std::int64_t chunk) const {
     if (chunk * kChunk >= steps || in_place(chunk)) return;
     using Line = typename I::Int;
     char* to = copy + chunk * height * kMatrixBytes;
     const std::int64_t bytes = min_of(kMatrixBytes, (steps - chunk * kChunk) * 4);
     for (std::int64_t r = 0; r < height; ++r, to += kMatrixBytes) {
+      Line line{};
       if (from[r] != nullptr && bytes == kMatrixBytes) {
-        store(to, load<Line>(from[r] + chunk * kMatrixBytes));
-      } else {
-        store(to, Line{});
-        if (from[r] == nullptr) continue;
-        std::memcpy(to, from[r] + chunk * kMatrixBytes, static_cast<std::size_t>(bytes));
+        line = load<Line>(from[r] + chunk * kMatrixBytes);
+      } else if (from[r] != nullptr) {
+        std::memcpy(&line, from[r] + chunk * kMatrixBytes, static_cast<std::size_t>(bytes));
       }
+      store(to, line);
     }
   }
   template <typename Tiles, int t>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <vector>
 
 #include "moekit/core/error.h"
@@ -158,5 +159,11 @@ void clear_panel(float* rows, std::int64_t count, std::int64_t columns, std::int
 void run_up(Workspace::Buffers& buffers, ThreadPool& pool);
 void run_down(const std::vector<BankView>& views, float* output, ThreadPool& pool,
               const std::vector<ThreadScratch>& scratch);
+
+/// The kernels that run a kind of products.
+using KernelsOf = std::function<const FfnKernels&(ProductKind)>;
+/// expert_ffn_forward() once everything is checked, with any kernels.
+void forward_with(const std::vector<FfnBank>& banks, const float* tokens, float* output,
+                  ThreadPool& pool, Workspace& workspace, const KernelsOf& kernels);
 
 }  // namespace moekit::kernels

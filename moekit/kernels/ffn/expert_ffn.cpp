@@ -28,13 +28,13 @@ std::int64_t offset_from(const char* base, const float* pointer) {
   return pointer == nullptr ? -1 : reinterpret_cast<const char*>(pointer) - base;
 }
 
-BankView view_bank(const FfnBank& bank, const FormatPaths& paths) {
+BankView view_bank(const FfnBank& bank, const KernelsOf& kernels) {
   const PackedExperts& experts = *bank.experts;
   BankView view{};
   view_shape(view, experts.shape());
   view_plan(view, *bank.plan);
   view.product = product_of(experts.info());
-  view.kernels = &ffn_kernels(path_of(paths, view.product));
+  view.kernels = &kernels(view.product);
   view.weight_bits = experts.info().code_bits;
   view.group = experts.info().group;
   view.weights = experts.panel(0, experts.up_layout(), 0);  // the slab's start
@@ -152,11 +152,18 @@ void expert_ffn_forward(const std::vector<FfnBank>& banks, const float* tokens, 
                banks.front().experts->shape().hidden_size);
   if (execution.paths.f32 == Isa::kReference) return reference_forward(banks, tokens, output);
 
-  auto& buffers = execution.workspace->buffers();
-  ThreadPool& pool = *execution.pool;
+  forward_with(banks, tokens, output, *execution.pool, *execution.workspace,
+               [&](ProductKind product) -> const FfnKernels& {
+                 return ffn_kernels(path_of(execution.paths, product));
+               });
+}
+
+void forward_with(const std::vector<FfnBank>& banks, const float* tokens, float* output,
+                  ThreadPool& pool, Workspace& workspace, const KernelsOf& kernels) {
+  auto& buffers = workspace.buffers();
   auto& views = buffers.views;
   views.clear();
-  for (const auto& bank : banks) views.push_back(view_bank(bank, execution.paths));
+  for (const auto& bank : banks) views.push_back(view_bank(bank, kernels));
   Arena arena;
   reserve_operands(arena, banks, views, buffers.operands);
   arena.place(buffers.forward);
