@@ -62,8 +62,10 @@ MOEKIT_INLINE std::int64_t tile_height(std::int64_t rows) {
 /// they are loaded from there; others, and what does not fill a tile, are brought together.
 template <typename I>
 struct LeftTile {
-  const char* from[kMatrixRows];  ///< null beyond the last row: zeros
-  std::int64_t height;
+  const char* from[kMatrixRows];          ///< null beyond the last row: zeros
+  const std::int32_t* sums[kMatrixRows];  ///< int4: of the codes, by group
+  std::int64_t rows;
+  std::int64_t height;  ///< rows and those of zeros
   std::int64_t stride;  ///< between rows, 0: brought together
   std::int64_t steps;
   char* copy;  ///< [chunk][height, 64 bytes]
@@ -148,12 +150,11 @@ MOEKIT_INLINE void add_group(const char* product, const float* scales,
   }
 }
 
-/// What tiles of int4 need besides: scales [group][64], for each tile sums of the codes of its
-/// rows, and how many of these there are.
+/// What tiles of int4 need besides.
 struct TileGroups {
-  Groups of[2];
-  std::int64_t rows[2];
-  char* product;  ///< [16, 64 bytes]
+  const float* scales;  ///< [group][64]
+  std::int64_t steps;   ///< of a group, a multiple of 16
+  char* product;        ///< [16, 64 bytes] for a group's sums
 };
 
 /// Sums over a block's steps of `tall` tiles of rows x panel, added to `c` (or written where
@@ -167,7 +168,7 @@ MOEKIT_INLINE void tile_products(const LeftTile<I>* left, const RightTiles& righ
   // So far ahead are rows brought together: a load of a tile does not get what a store still holds.
   constexpr std::int64_t kAhead = 4;
   const std::int64_t chunks = ceil_div(right.steps, kChunk);
-  const std::int64_t length = grouped ? groups.of[0].steps / kChunk : chunks;
+  const std::int64_t length = grouped ? groups.steps / kChunk : chunks;
   Prefetch lines = prefetch;
   for (std::int64_t k = 0; k < kAhead; ++k) {
     each<tall>([&](auto r) MOEKIT_LAMBDA { left[r].bring(k); });
@@ -200,9 +201,9 @@ MOEKIT_INLINE void tile_products(const LeftTile<I>* left, const RightTiles& righ
           constexpr int r = i / wide;
           const std::int64_t g = begin / length;
           Tiles::template store<i>(groups.product, kMatrixBytes);
-          add_group<I>(groups.product,
-                       groups.of[r].scales + g * kPanelColumns + (part + i % wide) * kMatrixRows,
-                       groups.of[r].sums, g, groups.rows[r], at(i), first && begin == 0);
+          const float* scales = groups.scales + g * kPanelColumns + (part + i % wide) * kMatrixRows;
+          add_group<I>(groups.product, scales, left[r].sums, g, left[r].rows, at(i),
+                       first && begin == 0);
         } else {
           Tiles::template store<i>(at(i), kStepBytes);
         }
@@ -212,9 +213,29 @@ MOEKIT_INLINE void tile_products(const LeftTile<I>* left, const RightTiles& righ
   prefetch.next = lines.next;
 }
 
+/// Rows [first, first + rows) of a left operand for steps [k, k + n).
+template <typename I, bool grouped>
+MOEKIT_INLINE void set_left(LeftTile<I>& tile, const LeftRows& left, std::int64_t first,
+                            std::int64_t rows, std::int64_t height, std::int64_t k, std::int64_t n,
+                            std::int64_t group_steps) {
+  tile.rows = rows;
+  tile.height = height;
+  tile.steps = n;
+  bool even = rows == height && height > 1;
+  for (std::int64_t r = 0; r < height; ++r) {
+    tile.from[r] = nullptr;
+    if (r >= rows) continue;
+    const std::int64_t from = left.index == nullptr ? first + r : left.index[first + r];
+    tile.from[r] = left.data + from * left.row_bytes + 4 * k;
+    if constexpr (grouped) tile.sums[r] = left.sums + from * left.groups + k / group_steps;
+    if (r > 1) even = even && tile.from[r] - tile.from[r - 1] == tile.from[1] - tile.from[0];
+  }
+  tile.stride = even ? tile.from[1] - tile.from[0] : 0;
+}
+
 /// Adds the products of `rows` rows of a left operand and steps [k, k + n) of a panel, `block`, to
-/// scratch.sums; a row beyond the last of each two tiles gets sums of nothing. Tiles are configured
-/// for tile_height(rows). @param group_steps  of int4, a multiple of 16; 0: no groups
+/// scratch.sums; rows of zeros in the last tile have sums there too. Tiles are configured for
+/// tile_height(rows). @param group_steps  of int4
 template <typename I, typename Op, bool grouped>
 __attribute__((noinline)) void run_on_tiles(const LeftRows& left, std::int64_t first_row,
                                             std::int64_t rows, const char* block,
@@ -224,38 +245,21 @@ __attribute__((noinline)) void run_on_tiles(const LeftRows& left, std::int64_t f
   const std::int64_t height = tile_height(rows);
   const std::int64_t tiles = ceil_div(rows, height);
   char* const last = scratch.matrix + 2 * kChunks * kMatrixTile;
-  char* const product = last + kChunk * kStepBytes;
   const RightTiles right = right_tiles(block, b_stride, n, last);
-  // Passes over the block: two of every two tiles, one of a single one.
-  const std::int64_t passes = tiles / 2 * 2 + tiles % 2;
-  const std::int64_t asked = ceil_div(lines.end - lines.next, passes * ceil_div(n, kChunk));
+  const TileGroups groups{scratch.scales, group_steps, last + kChunk * kStepBytes};
+  // A pair of tiles passes the block twice, one alone once.
+  const std::int64_t asked = ceil_div(lines.end - lines.next, tiles * ceil_div(n, kChunk));
   for (std::int64_t t = 0; t < tiles; t += 2) {
     LeftTile<I> of[2];
-    const std::int32_t* sums[2][kMatrixRows];
-    TileGroups groups{};
-    groups.product = product;
-    for (std::int64_t i = 0; i < min_of(2, tiles - t); ++i) {
+    const std::int64_t count = min_of(2, tiles - t);
+    for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t begin = (t + i) * height;
-      groups.rows[i] = min_of(height, rows - begin);
-      bool even = groups.rows[i] == height && height > 1;
-      for (std::int64_t r = 0; r < height; ++r) {
-        of[i].from[r] = nullptr;
-        if (r >= groups.rows[i]) continue;
-        const std::int64_t at = first_row + begin + r;
-        const std::int64_t from = left.index == nullptr ? at : left.index[at];
-        of[i].from[r] = left.data + from * left.row_bytes + 4 * k;
-        if constexpr (grouped) sums[i][r] = left.sums + from * left.groups + k / group_steps;
-        if (r > 1)
-          even = even && of[i].from[r] - of[i].from[r - 1] == of[i].from[1] - of[i].from[0];
-      }
-      of[i].height = height;
-      of[i].stride = even ? of[i].from[1] - of[i].from[0] : 0;
-      of[i].steps = n;
+      set_left<I, grouped>(of[i], left, first_row + begin, min_of(height, rows - begin), height, k,
+                           n, group_steps);
       of[i].copy = scratch.matrix + i * kChunks * kMatrixTile;
-      groups.of[i] = {scratch.scales, sums[i], group_steps};
     }
     char* c = reinterpret_cast<char*>(scratch.sums + t * height * kPanelColumns);
-    if (t + 1 < tiles) {
+    if (count == 2) {
       tile_products<I, Op, 2, grouped>(of, right, c, k == 0, asked, lines, groups);
     } else {
       tile_products<I, Op, 1, grouped>(of, right, c, k == 0, asked, lines, groups);
