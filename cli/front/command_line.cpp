@@ -347,8 +347,12 @@ int print_isas() {
   }
   if (forced) {
     fmt::print("MOEKIT_ISA: {} for all\n", kernels::isa_name(*forced));
-  } else if (const auto file = kernels::choice_file()) {
-    fmt::print("kept in {}\n", file->string());
+  } else {
+    fmt::print("f32       {}\nbf16      {}\nintegers  {}\n",
+               kernels::why_chosen(measured.rates, &kernels::IsaRates::f32),
+               kernels::why_chosen(measured.rates, &kernels::IsaRates::bf16),
+               kernels::why_chosen(measured.rates, &kernels::IsaRates::int8));
+    if (const auto file = kernels::choice_file()) fmt::print("kept in {}\n", file->string());
   }
   return 0;
 }

@@ -23,6 +23,7 @@ namespace {
 using kernels::WeightFormat;
 
 constexpr double kMemoryShare = 0.4;  // of what is free: our weights, and as many of a baseline's
+constexpr double kMostLayers = 1000;  // a tiny layer's; the search takes a while for each
 constexpr int kRounds = 5;            // in which ours and the baselines take turns
 
 std::vector<float> normal_values(std::int64_t count, float scale, std::mt19937_64& generator) {
@@ -121,15 +122,20 @@ class Bench {
             train_ ? 2 * read : read, train_ ? read : 0};
   }
 
-  /// So many layers that four times the last-level cache pass before one is read again.
+  /// So many layers that four times the last-level cache pass before the same weights are read
+  /// again, as far as there is memory for them.
   std::int64_t count_layers(double bits) const {
-    double smallest = 1e30;
-    for (const auto& work : workloads_) smallest = std::min(smallest, bytes_read(work, bits));
-    const double wanted = std::ceil(4 * cache_bytes_ / smallest);
     const double of_layer = shape_.layer_weights() * bits / 8 * (train_ ? 2 : 1);
-    const double room = kMemoryShare * free_memory_;
-    return to_integer(std::max(1.0, std::floor(std::min(wanted, room / of_layer))),
-                      "number of layers");
+    const auto most =
+        to_integer(std::clamp(std::floor(kMemoryShare * free_memory_ / of_layer), 1.0, kMostLayers),
+                   "number of layers");
+    std::int64_t layers = 1;
+    const auto too_near = [&](const Workload& work) {
+      const double again = reuse_bytes(work, bits, layers);
+      return again > 0 && again < 4 * cache_bytes_;
+    };
+    while (layers < most && std::any_of(workloads_.begin(), workloads_.end(), too_near)) ++layers;
+    return layers;
   }
 
   /// Bytes of weights that pass, on the mean, before the same ones are read again: an expert of a

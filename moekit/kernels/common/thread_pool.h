@@ -8,7 +8,7 @@
 namespace moekit::kernels {
 
 /// Threads that claim numbered pieces of work from one counter. A waiting thread spins for about
-/// two microseconds, then sleeps, so that a busy neighbour on the machine costs a piece of work
+/// 20 microseconds, then sleeps, so that a busy neighbour on the machine costs a piece of work
 /// and not a time slice per phase; pieces of 100 to 300 microseconds are right. The caller works
 /// too, and does everything itself when no other thread gets a processor.
 class ThreadPool {

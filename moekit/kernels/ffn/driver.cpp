@@ -208,23 +208,40 @@ void run_up(Workspace::Buffers& buffers, ThreadPool& pool) {
   const auto& scratch = buffers.threads;
   // Some 100 to 300 us: of multiply-adds where there are many rows, of reading where few. Within a
   // piece the next panel is fetched ahead, so that larger ones run faster.
-  constexpr std::int64_t kPieceWork = std::int64_t{1} << 25;   // multiply-adds
-  constexpr std::int64_t kPieceBytes = std::int64_t{2} << 20;  // of packed weights
+  constexpr double kPieceWork = 1 << 25;   // multiply-adds
+  constexpr double kPieceBytes = 2 << 20;  // of packed weights
+  // In such pieces. Threads end together where the last ones are small: none is more than a share
+  // of what is left.
+  const auto panel_cost = [&](const BankView& view, std::int64_t rows) {
+    const std::int64_t work = rows * view.up.steps * kPanelColumns;
+    const std::int64_t bytes = view.up.inputs * kPanelColumns * view.weight_bits / 8;
+    return std::max(static_cast<double>(work) / kPieceWork,
+                    static_cast<double>(bytes) / kPieceBytes);
+  };
+  const auto rows_of = [](const BankView& view, std::int64_t i) {
+    return view.offsets[view.active[i] + 1] - view.offsets[view.active[i]];
+  };
+  double left = 0;
+  for (const auto& view : views) {
+    for (std::int64_t i = 0; i < view.num_active; ++i) {
+      left += panel_cost(view, rows_of(view, i)) * static_cast<double>(view.up.panels);
+    }
+  }
+  const int threads = pool.num_threads();
   auto& pieces = buffers.pieces;
   pieces.clear();
   for (std::size_t b = 0; b < views.size(); ++b) {
     const auto& view = views[b];
     for (std::int64_t i = 0; i < view.num_active; ++i) {
-      const std::int64_t expert = view.active[i];
-      const std::int64_t rows = view.offsets[expert + 1] - view.offsets[expert];
-      const std::int64_t panel_work = rows * view.up.steps * kPanelColumns;
-      const std::int64_t panel_bytes = view.up.inputs * kPanelColumns * view.weight_bits / 8;
-      const std::int64_t step = std::clamp<std::int64_t>(
-          std::min(kPieceWork / panel_work, kPieceBytes / panel_bytes), 1, view.up.panels);
-      for (std::int64_t p = 0; p < view.up.panels; p += step) {
-        pieces.push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(expert),
-                          static_cast<std::int32_t>(p),
-                          static_cast<std::int32_t>(std::min(view.up.panels, p + step))});
+      const double cost = panel_cost(view, rows_of(view, i));
+      for (std::int64_t p = 0; p < view.up.panels;) {
+        const double most = threads == 1 ? 1.0 : std::min(1.0, left / (2 * threads));
+        const auto step = static_cast<std::int64_t>(most / cost);
+        const std::int64_t end = std::min(view.up.panels, p + std::max<std::int64_t>(1, step));
+        pieces.push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(view.active[i]),
+                          static_cast<std::int32_t>(p), static_cast<std::int32_t>(end)});
+        left -= cost * static_cast<double>(end - p);
+        p = end;
       }
     }
   }

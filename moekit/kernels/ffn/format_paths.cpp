@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csetjmp>
 #include <csignal>
 
@@ -57,12 +58,12 @@ bool runs(const Work& work) {
 }
 
 /// The set that is fastest by `rate` and more than a little faster than those before it.
-Isa fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
+const IsaRates& fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
   const IsaRates* best = rates.data();
   for (const auto& other : rates) {
     if (other.*rate > kFaster * (best->*rate)) best = &other;
   }
-  return best->isa;
+  return *best;
 }
 
 }  // namespace
@@ -88,8 +89,20 @@ MeasuredSets measure_sets() {
 
 FormatPaths choose_paths(const std::vector<IsaRates>& rates) {
   if (rates.empty()) return Isa::kReference;
-  return {fastest_of(rates, &IsaRates::f32), fastest_of(rates, &IsaRates::bf16),
-          fastest_of(rates, &IsaRates::int8)};
+  return {fastest_of(rates, &IsaRates::f32).isa, fastest_of(rates, &IsaRates::bf16).isa,
+          fastest_of(rates, &IsaRates::int8).isa};
+}
+
+std::string why_chosen(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
+  if (rates.empty()) return concat(isa_name(Isa::kReference), ": there is no other");
+  const IsaRates& best = fastest_of(rates, rate);
+  const auto billions = [&](const IsaRates& of) { return std::lround(of.*rate / 1e9); };
+  if (best.isa == rates.front().isa) {
+    return concat(isa_name(best.isa),
+                  rates.size() == 1 ? ": there is no other" : ": no other is faster by a quarter");
+  }
+  return concat(isa_name(best.isa), ": ", billions(best), " against ", billions(rates.front()),
+                " of ", isa_name(rates.front().isa));
 }
 
 PathChoice measure_choice() {
