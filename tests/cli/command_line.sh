@@ -138,12 +138,12 @@ expect 0 "reference" "$moekit" bench isa
 expect 0 "runs f32, bf16, integers" env MOEKIT_ISA=reference "$moekit" bench isa
 # What is chosen is kept; instructions that the processor refused are told of, and a forced set asks
 # nobody.
-expect 0 "kept in $PWD/cache/moekit/instruction-sets" \
-  env -u MOEKIT_ISA XDG_CACHE_HOME="$PWD/cache" "$moekit" bench isa
-sed -i 's/^refused.*/refused reference/' cache/moekit/instruction-sets
+expect 0 "kept in $PWD/choices/moekit/instruction-sets" \
+  env -u MOEKIT_ISA XDG_CACHE_HOME="$PWD/choices" "$moekit" bench isa
+sed -i 's/^refused.*/refused reference/' choices/moekit/instruction-sets
 expect 1 "the processor refuses reference, which it says it has; it is not used" \
-  env -u MOEKIT_ISA XDG_CACHE_HOME="$PWD/cache" "$moekit" eval nowhere
-env MOEKIT_ISA=reference XDG_CACHE_HOME="$PWD/cache" "$moekit" eval nowhere 2> said && fail "eval nowhere"
+  env -u MOEKIT_ISA XDG_CACHE_HOME="$PWD/choices" "$moekit" eval nowhere
+env MOEKIT_ISA=reference XDG_CACHE_HOME="$PWD/choices" "$moekit" eval nowhere 2> said && fail "eval nowhere"
 grep -q "refuses" said && fail "a forced instruction set was looked for: $(cat said)"
 expect 2 "must be avx512-amx, avx512-vnni, avx512, avx2, neon-dot, neon or reference; got sse9" "$moekit" bench moe --isa sse9
 expect 2 "MOEKIT_ISA: instruction set avx9 is unknown" env MOEKIT_ISA=avx9 "$moekit" bench isa

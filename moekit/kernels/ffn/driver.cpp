@@ -113,7 +113,11 @@ void check_plan(const RoutingPlan& plan, std::int64_t num_experts, std::int64_t 
 void convert_rows(const FfnKernels& kernels, ThreadPool& pool, const LeftBuffers& to,
                   std::int64_t group, const float* from, std::int64_t stride, std::int64_t columns,
                   std::int64_t rows) {
-  if (to.copy != nullptr) {
+  if (to.rounded) {
+    run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+      kernels.round_floats(from, stride, columns, begin, end, to.copy, to.stride);
+    });
+  } else if (to.copy != nullptr) {
     run_rows(pool, rows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
         std::memcpy(to.copy + r * to.stride, from + r * stride,

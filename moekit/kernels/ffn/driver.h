@@ -60,6 +60,7 @@ inline Isa path_of(const FormatPaths& paths, ProductKind product) {
 /// The rows of a left operand, copied into memory of the workspace: spread, and rounded.
 struct LeftBuffers {
   float* copy = nullptr;
+  bool rounded = false;  ///< the copy, to bfloat16
   std::uint16_t* half = nullptr;
   std::int8_t* codes = nullptr;
   float* scale = nullptr;
@@ -67,10 +68,12 @@ struct LeftBuffers {
   std::int64_t stride = 0;
   std::int64_t groups = 0;
 
-  void reserve(Arena& arena, ProductKind product, std::int64_t group, std::int64_t rows,
-               std::int64_t padded) {
+  /// @param halves  of the kernels that take them, see FfnKernels
+  void reserve(Arena& arena, ProductKind product, bool halves, std::int64_t group,
+               std::int64_t rows, std::int64_t padded) {
     stride = spread_stride(padded, std::max<std::int64_t>(64, group));
-    if (product == ProductKind::kF32) {
+    rounded = product == ProductKind::kBf16 && halves;
+    if (product == ProductKind::kF32 || rounded) {
       arena.add(copy, rows * stride);
     } else if (product == ProductKind::kBf16) {
       arena.add(half, rows * stride);

@@ -75,16 +75,16 @@ void reserve_operands(Arena& arena, const std::vector<FfnBank>& banks, std::vect
     });
     operand.tokens_of = static_cast<std::size_t>(same - banks.begin());
     if (operand.tokens_of == b) {
-      operand.tokens.reserve(arena, view.product, view.group, view.num_tokens,
+      operand.tokens.reserve(arena, view.product, view.kernels->halves, view.group, view.num_tokens,
                              experts.up_layout().padded_inputs);
     }
-    if (view.product == ProductKind::kF32) {
-      arena.add(view.hidden, rows * view.hidden_stride);
-    } else if (view.product == ProductKind::kBf16) {
+    if (view.product == ProductKind::kBf16 && !view.kernels->halves) {
       arena.add(view.hidden16, rows * view.hidden_stride);
-    } else {
-      arena.add(view.hidden, rows * view.hidden_stride);
-      operand.hidden.reserve(arena, view.product, view.group, rows,
+      continue;
+    }
+    arena.add(view.hidden, rows * view.hidden_stride);
+    if (view.product != ProductKind::kF32 && view.product != ProductKind::kBf16) {
+      operand.hidden.reserve(arena, view.product, false, view.group, rows,
                              experts.down_layout().padded_inputs);
     }
   }

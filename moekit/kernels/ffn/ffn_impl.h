@@ -27,7 +27,7 @@ void spin(std::int64_t count) {
   typename Op::Acc acc[chains];
   each<chains>([&](auto i) MOEKIT_LAMBDA { acc[i] = typename Op::Acc{}; });
   alignas(64) static constexpr char zeros[64] = {};
-  auto right = Op::right(zeros);
+  auto right = right_of<Op, 0>(zeros);
   auto left = Op::left(0);
   // The compiler must not know the operands: products with zeros would be left out, and those of
   // widened int8, which do not depend on the sums, computed once for all.
@@ -42,8 +42,10 @@ void spin(std::int64_t count) {
   renew(right);
   for (std::int64_t n = 0; n < count; ++n) {
     each<chains>([&](auto i) MOEKIT_LAMBDA {
-      renew(left);
-      acc[i] = Op::dot(acc[i], left, right);
+      each<halves_of<Op>()>([&](auto) MOEKIT_LAMBDA {
+        renew(left);
+        acc[i] = Op::dot(acc[i], left, right);
+      });
     });
   }
   each<chains>([&](auto i) MOEKIT_LAMBDA { I::keep(acc[i]); });
@@ -105,6 +107,8 @@ constexpr FfnKernels make_kernels() {
   return {up<I>,
           down<I>,
           round_rows<I>,
+          round_floats<I>,
+          halves_of<Bf16>() == 2,
           quantize_rows<I>,
           spin_of<I, F32>(),
           spin_of<I, Bf16>(),

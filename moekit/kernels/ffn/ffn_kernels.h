@@ -83,7 +83,7 @@ struct BankView {
   LeftRows tokens;          ///< indexed by `token`
   LeftRows hidden_left;     ///< indexed by row
   float* hidden;            ///< [A, hidden_stride], null where only hidden16 is wanted
-  std::uint16_t* hidden16;  ///< bf16
+  std::uint16_t* hidden16;  ///< bf16, but where kernels.halves
   std::int64_t hidden_stride;
   float* kept_gate;  ///< [A, hidden_stride] or null
   float* kept_up;
@@ -120,6 +120,9 @@ struct FfnKernels {
   void (*round_rows)(const float* from, std::int64_t stride, std::int64_t columns,
                      std::int64_t begin, std::int64_t end, std::uint16_t* to,
                      std::int64_t to_stride);
+  void (*round_floats)(const float* from, std::int64_t stride, std::int64_t columns,
+                       std::int64_t begin, std::int64_t end, float* to, std::int64_t to_stride);
+  bool halves;  ///< left operands of bf16 are floats, rounded: round_floats, not round_rows
   void (*quantize_rows)(const float* from, std::int64_t stride, std::int64_t columns,
                         std::int64_t begin, std::int64_t end, std::int8_t* to,
                         std::int64_t to_stride, float* scale, std::int32_t* sums,

@@ -32,8 +32,13 @@ MOEKIT_INLINE void finish_up(const BankView& bank, std::int64_t row, std::int64_
     } else if (bank.kept_up != nullptr) {
       store(bank.kept_up + at + c, z);
     }
-    if (bank.hidden != nullptr) store(bank.hidden + at + c, value);
-    if (bank.hidden16 != nullptr) store(bank.hidden16 + at + c, round_to_bf16<I>(value));
+    if (bank.hidden16 != nullptr) {
+      store(bank.hidden16 + at + c, round_to_bf16<I>(value));
+    } else if (bank.product == ProductKind::kBf16) {
+      store(bank.hidden + at + c, rounded<I>(value));
+    } else {
+      store(bank.hidden + at + c, value);
+    }
   }
 }
 
@@ -203,6 +208,26 @@ void round_rows(const float* from, std::int64_t stride, std::int64_t columns, st
     std::memcpy(out + c, &half, static_cast<std::size_t>(columns - c) * sizeof(std::uint16_t));
     std::memset(out + columns, 0,
                 static_cast<std::size_t>(to_stride - columns) * sizeof(std::uint16_t));
+  }
+}
+
+/// The same, as floats.
+template <typename I>
+void round_floats(const float* from, std::int64_t stride, std::int64_t columns, std::int64_t begin,
+                  std::int64_t end, float* to, std::int64_t to_stride) {
+  using F = typename I::Float;
+  for (std::int64_t r = begin; r < end; ++r) {
+    const float* row = from + r * stride;
+    float* out = to + r * to_stride;
+    std::int64_t c = 0;
+    for (; c + I::kLanes <= columns; c += I::kLanes) {
+      store(out + c, rounded<I>(load<F>(row + c)));
+    }
+    F rest{};
+    std::memcpy(&rest, row + c, static_cast<std::size_t>(columns - c) * sizeof(float));
+    const F last = rounded<I>(rest);
+    std::memcpy(out + c, &last, static_cast<std::size_t>(columns - c) * sizeof(float));
+    std::memset(out + columns, 0, static_cast<std::size_t>(to_stride - columns) * sizeof(float));
   }
 }
 

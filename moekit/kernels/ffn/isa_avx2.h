@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "moekit/kernels/ffn/widened_impl.h"
 
 namespace moekit::kernels {
@@ -38,18 +40,10 @@ struct Avx2 {
       return multiply_add(a, b, acc);
     }
   };
-  using Bf16 = WidenedBf16<Avx2>;
+  using Bf16 = WidenedBf16Halves<Avx2>;
   using Int8 = WidenedInt8<Avx2>;
-  template <bool bf16, int unused = 0>
-  struct Pick {
-    using type = F32;
-  };
-  template <int unused>
-  struct Pick<true, unused> {
-    using type = Bf16;
-  };
   template <bool bf16>
-  using Product = typename Pick<bf16>::type;
+  using Product = std::conditional_t<bf16, WidenedBf16<Avx2>, F32>;  // of the backward pass
 
   static MOEKIT_INLINE void stream(float* to, const Float& v) { _mm256_stream_ps(to, (__m256)v); }
   template <typename V>

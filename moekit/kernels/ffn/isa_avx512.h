@@ -1,6 +1,8 @@
 // AVX-512 without the instructions of bfloat16 and bytes: those formats are widened.
 #pragma once
 
+#include <type_traits>
+
 #include "moekit/kernels/ffn/isa_avx512_base.h"
 #include "moekit/kernels/ffn/widened_impl.h"
 
@@ -8,7 +10,7 @@ namespace moekit::kernels {
 namespace {
 
 struct Avx512 : Avx512Base<Avx512> {
-  using Bf16 = WidenedBf16<Avx512>;
+  using Bf16 = WidenedBf16Halves<Avx512>;
   using Int8 = WidenedInt8<Avx512>;
   static MOEKIT_INLINE Int multiply_add_pairs(const Int& a, const Int& b) {
     return (Int)_mm512_madd_epi16((__m512i)a, (__m512i)b);
@@ -17,7 +19,7 @@ struct Avx512 : Avx512Base<Avx512> {
     return (Float)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
   }
   template <bool bf16>
-  using Product = typename PickProduct<Avx512, bf16>::type;
+  using Product = std::conditional_t<bf16, WidenedBf16<Avx512>, F32>;  // of the backward pass
 };
 
 }  // namespace

@@ -289,7 +289,8 @@ __attribute__((noinline)) void run_block(const LeftRows& left, const RowBlock& o
     for (int r = 0; r < of_tile; ++r) {
       const std::int64_t at = of.first + row + r;
       const std::int64_t from = left.index == nullptr ? at : left.index[at];
-      a[r] = reinterpret_cast<const std::uint32_t*>(left.data + from * left.row_bytes) + k;
+      a[r] = reinterpret_cast<const std::uint32_t*>(left.data + from * left.row_bytes) +
+             k * halves_of<Op>();
       if constexpr (Source::kGrouped) sums[r] = left.sums + from * left.groups + k / group_steps;
     }
     char* c = reinterpret_cast<char*>(scratch.sums + row * kPanelColumns);

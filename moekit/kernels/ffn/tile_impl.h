@@ -50,12 +50,32 @@ constexpr int lowest_tile(int prefetches) {
   return (static_cast<int>(kTileRows) * (tiles - 1) + 1) / tiles;
 }
 
+/// Products that a step of 32 bits takes: one, or two where each half of the bits is widened to a
+/// vector of its own (WidenedBf16Halves); the left operand has as many words.
+template <typename Op>
+constexpr int halves_of() {
+  if constexpr (requires { Op::kHalves; }) {
+    return Op::kHalves;
+  } else {
+    return 1;
+  }
+}
+template <typename Op, int half>
+MOEKIT_INLINE typename Op::Right right_of(const void* from) {
+  if constexpr (halves_of<Op>() > 1) {
+    return Op::template right<half>(from);
+  } else {
+    return Op::right(from);
+  }
+}
+
 /// Sums over `steps` of rows x panel, added to `c` [rows, 64] (or written where `first`).
 /// a[r] points at row r; its steps lie `a_step` words apart, those of the panel `b_stride` bytes.
 template <typename I, typename Op, int rows, int a_step, int prefetches>
 void tile(const std::uint32_t* const* a, const char* b, std::int64_t b_stride, std::int64_t steps,
           char* c, bool first, Prefetch& prefetch) {
   using Acc = typename Op::Acc;
+  constexpr int halves = halves_of<Op>();
   constexpr int vectors = I::kTileVectors;
   constexpr int width = vectors * I::kLanes * 4;  // bytes of a step
   static_assert(kStepBytes % width == 0);
@@ -71,18 +91,21 @@ void tile(const std::uint32_t* const* a, const char* b, std::int64_t b_stride, s
     each<rows>([&](auto r) MOEKIT_LAMBDA { from[r] = a[r]; });
     const char* weights = b + part;
     for (std::int64_t k = 0; k < steps; ++k, weights += b_stride) {
-      typename Op::Right right[vectors];
-      each<vectors>([&](auto v)
-                        MOEKIT_LAMBDA { right[v] = Op::right(weights + v * I::kLanes * 4); });
       if constexpr (prefetches == kEverySecond) {
         if ((k & 1) == 0) lines.one();
       } else {
         each<prefetches>([&](auto) MOEKIT_LAMBDA { lines.one(); });
       }
-      each<rows>([&](auto r) MOEKIT_LAMBDA {
-        const typename Op::Left left = Op::left(from[r][k * a_step]);
+      each<halves>([&](auto half) MOEKIT_LAMBDA {
+        typename Op::Right right[vectors];
         each<vectors>([&](auto v) MOEKIT_LAMBDA {
-          acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left, right[v]);
+          right[v] = right_of<Op, half>(weights + v * I::kLanes * 4);
+        });
+        each<rows>([&](auto r) MOEKIT_LAMBDA {
+          const typename Op::Left left = Op::left(from[r][k * a_step * halves + half]);
+          each<vectors>([&](auto v) MOEKIT_LAMBDA {
+            acc[r * vectors + v] = Op::dot(acc[r * vectors + v], left, right[v]);
+          });
         });
       });
     }

@@ -71,8 +71,8 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   const std::int64_t rows = bank.plan->num_rows();
   Arena arena;
   LeftBuffers token_buffers;
-  token_buffers.reserve(arena, view.product, 0, n, view.hidden_size);
-  if (view.product == ProductKind::kBf16) {
+  token_buffers.reserve(arena, view.product, view.kernels->halves, 0, n, view.hidden_size);
+  if (view.product == ProductKind::kBf16 && !view.kernels->halves) {
     arena.add(view.hidden16, rows * view.hidden_stride);
   } else {
     arena.add(view.hidden, rows * view.hidden_stride);
@@ -106,7 +106,7 @@ BankView bank_with_activations(const TrainBank& bank, const float* tokens, FfnTa
   const std::int64_t n = bank.plan->num_tokens;
   Arena arena;
   LeftBuffers token_buffers;
-  token_buffers.reserve(arena, view.product, 0, n, view.hidden_size);
+  token_buffers.reserve(arena, view.product, view.kernels->halves, 0, n, view.hidden_size);
   arena.place(buffers.forward);
   thread_scratch(buffers, execution.pool->num_threads(), 0);
   convert_rows(*view.kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
@@ -239,7 +239,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   view.first_step = buffers.first_step.data();
   Arena arena;
   LeftBuffers grad_buffers;
-  grad_buffers.reserve(arena, b.product, 0, n, b.output_size);
+  grad_buffers.reserve(arena, b.product, false, 0, n, b.output_size);
   reserve_between(arena, view, plan.num_rows(), buffers.first_step.back());
   arena.place(buffers.backward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_steps);

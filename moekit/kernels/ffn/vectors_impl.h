@@ -22,6 +22,13 @@ MOEKIT_INLINE typename I::Half round_to_bf16(const typename I::Float& v) {
   return __builtin_convertvector(v == v ? rounded : U{} + 0x7fc0U, typename I::Half);
 }
 
+/// The nearest bfloat16 as a float.
+template <typename I>
+MOEKIT_INLINE typename I::Float rounded(const typename I::Float& v) {
+  using U = typename I::Unsigned;
+  return (typename I::Float)(__builtin_convertvector(round_to_bf16<I>(v), U) << 16);
+}
+
 /// Phi(x), the normal distribution, and its density. erf by Abramowitz and Stegun 7.1.26: absolute
 /// error 1.5e-7.
 template <typename I>

@@ -31,6 +31,27 @@ struct WidenedBf16 {
   }
 };
 
+/// The same products where left operands are floats, rounded beforehand: two words a step, each
+/// broadcast as it lies. The first products of all rows come before the second ones, so that four
+/// vectors of weights and one of rows suffice beside the sums; splitting pairs on both sides took
+/// 20 of 68 instructions a step, here 8 of 56.
+template <typename I>
+struct WidenedBf16Halves {
+  static constexpr int kHalves = 2;
+  using Acc = typename I::Float;
+  using Right = typename I::Float;
+  using Left = typename I::Float;
+  template <int half>
+  static MOEKIT_INLINE Right right(const void* from) {
+    const auto bits = load<typename I::Unsigned>(from);
+    return (Right)(half == 0 ? bits << 16 : bits & 0xffff0000U);
+  }
+  static MOEKIT_INLINE Left left(std::uint32_t bits) { return I::F32::left(bits); }
+  static MOEKIT_INLINE Acc dot(const Acc& acc, const Left& a, const Right& b) {
+    return I::multiply_add(a, b, acc);
+  }
+};
+
 /// Even and odd bytes as int16, unsigned codes on the right and signed ones on the left: each
 /// product fits in 16 bits times 8, each pair's sum in 32 bits. Nothing saturates.
 template <typename I>

@@ -162,7 +162,7 @@ class UpValues {
     const std::int64_t count = static_cast<std::int64_t>(tokens.size()) / view.hidden_size;
     Arena arena;
     float* values = nullptr;
-    left_.reserve(arena, view.product, view.group, count, packed.up_layout().padded_inputs);
+    left_.reserve(arena, view.product, false, view.group, count, packed.up_layout().padded_inputs);
     arena.add(values, rows * view.hidden_stride);
     arena.place(slab_);
     convert_rows(kernels, runner_.pool, left_, view.group, tokens.data(), view.hidden_size,
