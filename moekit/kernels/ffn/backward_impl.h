@@ -9,8 +9,17 @@
 namespace moekit::kernels {
 namespace {
 
+/// Keeps hidden gradients as the left operand that the next product takes, where that is not
+/// floats.
+template <typename I, Rows form>
+MOEKIT_INLINE void keep_rounded(std::uint16_t* pairs, float* floats, std::int64_t at,
+                                const typename I::Float& value) {
+  if constexpr (form == Rows::kPairs) store(pairs + at, round_to_bf16<I>(value));
+  if constexpr (form == Rows::kRounded) store(floats + at, rounded<I>(value));
+}
+
 /// Gradients of gate and up values of one panel of hidden columns: dh' = dy Wd; dh = w dh'.
-template <typename I, bool bf16>
+template <typename I, Rows form>
 MOEKIT_INLINE void grad_hidden_as(const BackwardView& view, std::int64_t expert, std::int64_t p,
                                   const ThreadScratch& scratch) {
   using F = typename I::Float;
@@ -21,14 +30,14 @@ MOEKIT_INLINE void grad_hidden_as(const BackwardView& view, std::int64_t expert,
   const std::int64_t o = bank.output_size;
   const std::int64_t columns = min_of(kPanelColumns, f - p * kPanelColumns);
   const float* matrix = bank.parameters.down + expert * o * f + p * kPanelColumns;
-  const RowSource<I, bf16> source{matrix, f, o, columns};
+  const RowSource<I, form> source{matrix, f, o, columns};
   const bool last = p + 1 == view.hidden_panels;
-  const RowSource<I, bf16> then{last ? nullptr : matrix + kPanelColumns, f, o, columns};
-  const std::int64_t steps = bf16 ? (o + 1) / 2 : o;
+  const RowSource<I, form> then{last ? nullptr : matrix + kPanelColumns, f, o, columns};
+  const std::int64_t steps = form == Rows::kPairs ? (o + 1) / 2 : o;
   // Kept values are there for whole panels of the forward pass: 32 columns where it is gated.
   const std::int64_t width = bank.gated ? kHalfPanel : kPanelColumns;
   const std::int64_t filled = ceil_div(columns, width) * width;
-  using Op = typename I::template Product<bf16>;
+  using Op = Product<I, form>;
   const auto finish = [&](std::int64_t row, const float* sums) MOEKIT_LAMBDA {
     const std::int64_t a = first + row;
     const std::int64_t at = a * bank.hidden_stride + p * kPanelColumns;
@@ -48,16 +57,14 @@ MOEKIT_INLINE void grad_hidden_as(const BackwardView& view, std::int64_t expert,
         const F grad_up = scaled * value;
         store(view.grad_gate + at + c, grad_gate);
         store(view.grad_up + at + c, grad_up);
-        if constexpr (bf16) {
-          store(view.grad_gate16 + at + c, round_to_bf16<I>(grad_gate));
-          store(view.grad_up16 + at + c, round_to_bf16<I>(grad_up));
-        }
+        keep_rounded<I, form>(view.grad_gate16, view.grad_gate_rounded, at + c, grad_gate);
+        keep_rounded<I, form>(view.grad_up16, view.grad_up_rounded, at + c, grad_up);
         value *= up_value;
       } else {
         activate<I>(bank.activation, load<F>(bank.kept_up + at + c), value, derivative);
         const F grad_up = scaled * derivative;
         store(view.grad_up + at + c, grad_up);
-        if constexpr (bf16) store(view.grad_up16 + at + c, round_to_bf16<I>(grad_up));
+        keep_rounded<I, form>(view.grad_up16, view.grad_up_rounded, at + c, grad_up);
       }
       part += grad * value;
       store(view.weighted_hidden + at + c, value * weight);
@@ -72,17 +79,17 @@ template <typename I>
 void grad_hidden(const BackwardView& view, std::int64_t expert, std::int64_t panel,
                  const ThreadScratch& scratch) {
   if (view.bank.product == ProductKind::kBf16) {
-    grad_hidden_as<I, true>(view, expert, panel, scratch);
+    grad_hidden_as<I, rows_of<I, true>()>(view, expert, panel, scratch);
   } else {
-    grad_hidden_as<I, false>(view, expert, panel, scratch);
+    grad_hidden_as<I, rows_of<I, false>()>(view, expert, panel, scratch);
   }
 }
 
 /// [tile of 6 outputs][step][6] out of rows of values; zeros beyond the last output and row.
-template <typename I, bool bf16, typename Row>
+template <typename I, Rows form, typename Row>
 MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64_t width,
                                 char* to) {
-  constexpr std::int64_t per = bf16 ? 2 : 1;
+  constexpr std::int64_t per = form == Rows::kPairs ? 2 : 1;
   const std::int64_t steps = ceil_div(rows, per);
   const std::int64_t tile_bytes = steps * kTileRows * 4;
   const auto half = [](float value) MOEKIT_LAMBDA {
@@ -92,11 +99,11 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
   };
   for (std::int64_t s = 0; s < steps; ++s) {
     const float* low = row_at(s * per);
-    const float* high = bf16 && s * per + 1 < rows ? row_at(s * per + 1) : nullptr;
+    const float* high = per == 2 && s * per + 1 < rows ? row_at(s * per + 1) : nullptr;
     char* out = to + s * kTileRows * 4;
     for (std::int64_t i = 0; i < width; i += kTileRows, out += tile_bytes) {
       const std::int64_t valid = min_of(kTileRows, width - i);
-      if constexpr (!bf16) {
+      if constexpr (form == Rows::kFloat) {
         if (valid == kTileRows) {
           std::memcpy(out, low + i, kTileRows * 4);
         } else {
@@ -104,11 +111,15 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
           std::memcpy(out, low + i, static_cast<std::size_t>(valid) * 4);
         }
       } else {
-        std::uint32_t pair[kTileRows] = {};
+        std::uint32_t words[kTileRows] = {};
         for (std::int64_t j = 0; j < valid; ++j) {
-          pair[j] = half(low[i + j]) | (high == nullptr ? 0 : half(high[i + j]) << 16);
+          if constexpr (form == Rows::kRounded) {
+            words[j] = half(low[i + j]) << 16;
+          } else {
+            words[j] = half(low[i + j]) | (high == nullptr ? 0 : half(high[i + j]) << 16);
+          }
         }
-        std::memcpy(out, pair, sizeof(pair));
+        std::memcpy(out, words, sizeof(words));
       }
     }
   }
@@ -133,9 +144,9 @@ void pack_left(const BackwardView& view, std::int64_t expert, std::int64_t which
                      : rows + (first + r) * bank.hidden_stride;
   };
   if (bank.product == ProductKind::kBf16) {
-    pack_left_as<I, true>(row_at, count, width, to);
+    pack_left_as<I, rows_of<I, true>()>(row_at, count, width, to);
   } else {
-    pack_left_as<I, false>(row_at, count, width, to);
+    pack_left_as<I, rows_of<I, false>()>(row_at, count, width, to);
   }
   float* bias = which == 0  ? view.grad.gate_bias
                 : of_output ? view.grad.down_bias
@@ -198,11 +209,11 @@ MOEKIT_INLINE void weight_panel(const char* left, const char* panel, std::int64_
   }
 }
 
-template <typename I, bool bf16>
+template <typename I, Rows form>
 MOEKIT_INLINE void grad_weights_as(const BackwardView& view, std::int64_t expert, bool down,
                                    std::int64_t p, const ThreadScratch& scratch) {
-  using Op = typename I::template Product<bf16>;
-  constexpr std::int64_t per = bf16 ? 2 : 1;
+  using Op = Product<I, form>;
+  constexpr std::int64_t per = form == Rows::kPairs ? 2 : 1;
   const BankView& bank = view.bank;
   const std::int64_t first = bank.offsets[expert];
   const std::int64_t count = bank.offsets[expert + 1] - first;
@@ -219,7 +230,7 @@ MOEKIT_INLINE void grad_weights_as(const BackwardView& view, std::int64_t expert
   char* panel = panel_apart<I>(scratch.panel, down ? view.grad.down : view.grad.up,
                                down ? nullptr : view.grad.gate);
   for (std::int64_t s = 0; s < steps; ++s) {
-    write_step<I, bf16>(panel + s * kStepBytes, row_at(s * per),
+    write_step<I, form>(panel + s * kStepBytes, row_at(s * per),
                         per == 2 && s * 2 + 1 < count ? row_at(s * 2 + 1) : nullptr, columns);
   }
   const auto run = [&](const char* left, std::int64_t width, float* grad) MOEKIT_LAMBDA {
@@ -239,28 +250,31 @@ template <typename I>
 void grad_weights(const BackwardView& view, std::int64_t expert, bool down, std::int64_t panel,
                   const ThreadScratch& scratch) {
   if (view.bank.product == ProductKind::kBf16) {
-    grad_weights_as<I, true>(view, expert, down, panel, scratch);
+    grad_weights_as<I, rows_of<I, true>()>(view, expert, down, panel, scratch);
   } else {
-    grad_weights_as<I, false>(view, expert, down, panel, scratch);
+    grad_weights_as<I, rows_of<I, false>()>(view, expert, down, panel, scratch);
   }
 }
 
-template <typename I, bool bf16>
+template <typename I, Rows form>
 MOEKIT_INLINE void grad_tokens_as(const BackwardView& view, std::int64_t p,
                                   const ThreadScratch& scratch) {
-  using Op = typename I::template Product<bf16>;
+  using Op = Product<I, form>;
   const BankView& bank = view.bank;
   const std::int64_t f = bank.intermediate_size;
   const std::int64_t d = bank.hidden_size;
   const std::int64_t columns = min_of(kPanelColumns, d - p * kPanelColumns);
-  const std::int64_t steps = bf16 ? (f + 1) / 2 : f;
+  const std::int64_t steps = form == Rows::kPairs ? (f + 1) / 2 : f;
   const auto source_of = [&](const float* stack, std::int64_t expert) MOEKIT_LAMBDA {
-    return RowSource<I, bf16>{stack + expert * f * d + p * kPanelColumns, d, f, columns};
+    return RowSource<I, form>{stack + expert * f * d + p * kPanelColumns, d, f, columns};
   };
-  const auto left_of = [&](const float* rows, const std::uint16_t* rows16) MOEKIT_LAMBDA {
+  const auto left_of = [&](const float* rows, const float* rounded_rows,
+                           const std::uint16_t* pairs) MOEKIT_LAMBDA {
     LeftRows left{};
-    left.data = bf16 ? reinterpret_cast<const char*>(rows16) : reinterpret_cast<const char*>(rows);
-    left.row_bytes = bank.hidden_stride * (bf16 ? 2 : 4);
+    left.data = form == Rows::kPairs     ? reinterpret_cast<const char*>(pairs)
+                : form == Rows::kRounded ? reinterpret_cast<const char*>(rounded_rows)
+                                         : reinterpret_cast<const char*>(rows);
+    left.row_bytes = bank.hidden_stride * (form == Rows::kPairs ? 2 : 4);
     return left;
   };
   for (std::int64_t i = 0; i < bank.num_active; ++i) {
@@ -277,26 +291,27 @@ MOEKIT_INLINE void grad_tokens_as(const BackwardView& view, std::int64_t p,
                                      last ? expert : bank.active[i + 1]);
     if (bank.gated) {
       const auto gate = source_of(bank.parameters.gate, expert);
-      run_panel<I, Op>(left_of(view.grad_gate, view.grad_gate16), first, count, steps, gate, source,
-                       steps, scratch, finish);
+      run_panel<I, Op>(left_of(view.grad_gate, view.grad_gate_rounded, view.grad_gate16), first,
+                       count, steps, gate, source, steps, scratch, finish);
     }
-    run_panel<I, Op>(left_of(view.grad_up, view.grad_up16), first, count, steps, source, following,
-                     last ? 0 : steps, scratch, finish);
+    run_panel<I, Op>(left_of(view.grad_up, view.grad_up_rounded, view.grad_up16), first, count,
+                     steps, source, following, last ? 0 : steps, scratch, finish);
   }
 }
 
 template <typename I>
 void grad_tokens(const BackwardView& view, std::int64_t panel, const ThreadScratch& scratch) {
   if (view.bank.product == ProductKind::kBf16) {
-    grad_tokens_as<I, true>(view, panel, scratch);
+    grad_tokens_as<I, rows_of<I, true>()>(view, panel, scratch);
   } else {
-    grad_tokens_as<I, false>(view, panel, scratch);
+    grad_tokens_as<I, rows_of<I, false>()>(view, panel, scratch);
   }
 }
 
 template <typename I>
 constexpr FfnBackwardKernels make_backward_kernels() {
-  return {grad_hidden<I>, pack_left<I>, grad_weights<I>, grad_tokens<I>};
+  return {rows_of<I, true>() == Rows::kRounded, grad_hidden<I>, pack_left<I>, grad_weights<I>,
+          grad_tokens<I>};
 }
 
 }  // namespace

@@ -99,6 +99,7 @@ struct BackwardView {
   // kept for bf16: float for the sums, bfloat16 as left operands.
   float *grad_gate, *grad_up, *weighted_hidden;  ///< [A, hidden_stride]
   std::uint16_t *grad_gate16, *grad_up16;
+  float *grad_gate_rounded, *grad_up_rounded;  ///< in their place where the kernels take floats
   float* weight_parts;  ///< [A, panels of F]: what each panel adds to the weight's gradient
   std::int64_t hidden_panels;
   // Left operands of the weights' gradients, [expert][tile of 6 outputs][steps][6] of 32 bits,
@@ -141,6 +142,7 @@ struct FfnKernels {
 /// The backward kernels of one instruction set, in their order; each needs the one before done for
 /// its expert. A table of its own: its source is compiled beside that of the forward kernels.
 struct FfnBackwardKernels {
+  bool floats;  ///< left operands of bf16 are floats, rounded
   void (*grad_hidden)(const BackwardView&, std::int64_t expert, std::int64_t panel,
                       const ThreadScratch&);
   void (*pack_left)(const BackwardView&, std::int64_t expert, std::int64_t which);

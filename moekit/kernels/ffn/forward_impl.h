@@ -34,10 +34,8 @@ MOEKIT_INLINE void finish_up(const BankView& bank, std::int64_t row, std::int64_
     }
     if (bank.hidden16 != nullptr) {
       store(bank.hidden16 + at + c, round_to_bf16<I>(value));
-    } else if (bank.product == ProductKind::kBf16) {
-      store(bank.hidden + at + c, rounded<I>(value));
-    } else {
-      store(bank.hidden + at + c, value);
+    } else if (bank.hidden != nullptr) {  // neither where gate and up values alone are wanted
+      store(bank.hidden + at + c, bank.product == ProductKind::kBf16 ? rounded<I>(value) : value);
     }
   }
 }

@@ -3,8 +3,6 @@
 
 #include <immintrin.h>
 
-#include <type_traits>
-
 #include "moekit/kernels/ffn/widened_impl.h"
 
 namespace moekit::kernels {
@@ -42,8 +40,6 @@ struct Avx2 {
   };
   using Bf16 = WidenedBf16Halves<Avx2>;
   using Int8 = WidenedInt8<Avx2>;
-  template <bool bf16>
-  using Product = std::conditional_t<bf16, WidenedBf16<Avx2>, F32>;  // of the backward pass
 
   static MOEKIT_INLINE void stream(float* to, const Float& v) { _mm256_stream_ps(to, (__m256)v); }
   template <typename V>

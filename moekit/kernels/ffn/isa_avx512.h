@@ -1,8 +1,6 @@
 // AVX-512 without the instructions of bfloat16 and bytes: those formats are widened.
 #pragma once
 
-#include <type_traits>
-
 #include "moekit/kernels/ffn/isa_avx512_base.h"
 #include "moekit/kernels/ffn/widened_impl.h"
 
@@ -18,8 +16,6 @@ struct Avx512 : Avx512Base<Avx512> {
   static MOEKIT_INLINE Float multiply_add(const Float& a, const Float& b, const Float& c) {
     return (Float)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
   }
-  template <bool bf16>
-  using Product = std::conditional_t<bf16, WidenedBf16<Avx512>, F32>;  // of the backward pass
 };
 
 }  // namespace

@@ -8,15 +8,6 @@
 namespace moekit::kernels {
 namespace {
 
-template <typename I, bool bf16>
-struct PickProduct {
-  using type = typename I::F32;
-};
-template <typename I>
-struct PickProduct<I, true> {
-  using type = typename I::Bf16;
-};
-
 /// 16 lanes and 32 registers: a tile is 6 x 64, a whole panel.
 template <typename Derived>
 struct Avx512Base {

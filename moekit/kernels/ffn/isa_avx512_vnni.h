@@ -37,8 +37,6 @@ struct Avx512Vnni : Avx512Base<Avx512Vnni> {
     }
   };
   using Int8 = VnniInt8<Avx512Vnni>;
-  template <bool bf16>
-  using Product = typename PickProduct<Avx512Vnni, bf16>::type;
 };
 
 }  // namespace

@@ -3,8 +3,6 @@
 
 #include <arm_neon.h>
 
-#include <type_traits>
-
 #include "moekit/kernels/ffn/widened_impl.h"
 
 namespace moekit::kernels {
@@ -48,8 +46,6 @@ struct NeonBase {
       return Left{(Float)broadcast_word(pair << 16), (Float)broadcast_word(pair & 0xffff0000U)};
     }
   };
-  template <bool bf16>
-  using Product = std::conditional_t<bf16, Bf16, F32>;
 
   /// Through the caches: what goes past them, stnp, is a hint and stores two vectors at once.
   static MOEKIT_INLINE void stream(float* to, const Float& v) { store(to, v); }

@@ -99,9 +99,31 @@ struct Int4Source {
   }
 };
 
+/// Of a matrix [inputs, columns] that is used without transposing, and of what is multiplied with
+/// it: floats, floats rounded to bfloat16 (for sets that widen it anyway: a float's product is as
+/// fast), or pairs of bfloat16.
+enum class Rows { kFloat, kRounded, kPairs };
+
+/// The form of the rows of a backward pass, and what multiplies them.
+template <typename I, bool bf16>
+constexpr Rows rows_of() {
+  if (!bf16) return Rows::kFloat;
+  return halves_of<typename I::Bf16>() == 2 ? Rows::kRounded : Rows::kPairs;
+}
+template <typename I, bool pairs>
+struct PickProduct {
+  using type = typename I::F32;
+};
+template <typename I>
+struct PickProduct<I, true> {
+  using type = typename I::Bf16;
+};
+template <typename I, Rows form>
+using Product = typename PickProduct<I, form == Rows::kPairs>::type;
+
 /// Writes step `k` of a block: inputs lo and hi (the second of a pair, null beyond the last) of 64
 /// columns, from rows that lie along the columns.
-template <typename I, bool bf16>
+template <typename I, Rows form>
 MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::int64_t columns) {
   using F = typename I::Float;
   using U = typename I::Unsigned;
@@ -114,8 +136,10 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
   };
   for (std::int64_t c = 0; c < kPanelColumns; c += I::kLanes) {
     const F low = part(lo, c);
-    if constexpr (!bf16) {
+    if constexpr (form == Rows::kFloat) {
       store(to + 4 * c, low);
+    } else if constexpr (form == Rows::kRounded) {
+      store(to + 4 * c, rounded<I>(low));
     } else {
       const F high = part(hi, c);
       store(to + 4 * c, __builtin_convertvector(round_to_bf16<I>(low), U) |
@@ -125,7 +149,7 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 }
 
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
-template <typename I, bool bf16>
+template <typename I, Rows form>
 struct RowSource {
   static constexpr int kPacked = 1;
   static constexpr bool kGrouped = false;
@@ -135,22 +159,24 @@ struct RowSource {
   std::int64_t inputs;
   std::int64_t columns;  ///< valid ones, 1..64
   /// Rows so near that a block of them fits the caches are used where they lie.
-  MOEKIT_INLINE bool near() const { return !bf16 && columns == kPanelColumns && stride <= 512; }
+  MOEKIT_INLINE bool near() const {
+    return form == Rows::kFloat && columns == kPanelColumns && stride <= 512;
+  }
   MOEKIT_INLINE std::int64_t step_stride() const { return near() ? stride * 4 : kStepBytes; }
   MOEKIT_INLINE const char* block(std::int64_t k, std::int64_t steps,
                                   const ThreadScratch& scratch) const {
     if (near()) return reinterpret_cast<const char*>(matrix + k * stride);
-    constexpr std::int64_t per = bf16 ? 2 : 1;
+    constexpr std::int64_t per = form == Rows::kPairs ? 2 : 1;
     for (std::int64_t s = 0; s < steps; ++s) {
       const std::int64_t input = (k + s) * per;
       const float* row = matrix + input * stride;
-      write_step<I, bf16>(scratch.block + s * kStepBytes, row,
+      write_step<I, form>(scratch.block + s * kStepBytes, row,
                           input + 1 < inputs ? row + stride : nullptr, columns);
     }
     return scratch.block;
   }
   MOEKIT_INLINE Prefetch lines(std::int64_t k, std::int64_t steps) const {
-    constexpr std::int64_t per = bf16 ? 2 : 1;
+    constexpr std::int64_t per = form == Rows::kPairs ? 2 : 1;
     if (matrix == nullptr) return {};
     const std::int64_t rows = min_of(steps * per, inputs - k * per);
     return {reinterpret_cast<const char*>(matrix + k * per * stride), stride * 4, 2, 0, 4 * rows};

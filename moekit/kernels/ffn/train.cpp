@@ -116,12 +116,12 @@ BankView bank_with_activations(const TrainBank& bank, const float* tokens, FfnTa
   return view;
 }
 
-/// Where each expert's rows begin in steps (bf16: pairs of rows); returns the most of one expert.
-std::int64_t sum_steps(const RoutingPlan& plan, bool bf16, std::vector<std::int64_t>& first_step) {
+/// Where each expert's rows begin in steps (of a row, or a pair); returns the most of one expert.
+std::int64_t sum_steps(const RoutingPlan& plan, bool pairs, std::vector<std::int64_t>& first_step) {
   std::int64_t most = 0;
   first_step.assign(1, 0);
   for (std::int64_t e = 0; e < plan.num_experts; ++e) {
-    const std::int64_t steps = (plan.count(e) + (bf16 ? 1 : 0)) / (bf16 ? 2 : 1);
+    const std::int64_t steps = (plan.count(e) + (pairs ? 1 : 0)) / (pairs ? 2 : 1);
     first_step.push_back(first_step.back() + steps);
     most = std::max(most, steps);
   }
@@ -129,14 +129,19 @@ std::int64_t sum_steps(const RoutingPlan& plan, bool bf16, std::vector<std::int6
 }
 
 /// Takes memory for what comes between the rounds.
-void reserve_between(Arena& arena, BackwardView& view, std::int64_t rows, std::int64_t all_steps) {
+/// @param floats  of the backward kernels
+void reserve_between(Arena& arena, BackwardView& view, bool floats, std::int64_t rows,
+                     std::int64_t all_steps) {
   const BankView& b = view.bank;
   const bool bf16 = b.product == ProductKind::kBf16;
   const std::int64_t values = rows * b.hidden_stride;
   if (b.gated) arena.add(view.grad_gate, values);
   arena.add(view.grad_up, values);
   arena.add(view.weighted_hidden, values);
-  if (bf16) {
+  if (bf16 && floats) {
+    if (b.gated) arena.add(view.grad_gate_rounded, values);
+    arena.add(view.grad_up_rounded, values);
+  } else if (bf16) {
     if (b.gated) arena.add(view.grad_gate16, values);
     arena.add(view.grad_up16, values);
   }
@@ -235,12 +240,12 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   view.grad_tokens = gradients.tokens;
   view.hidden_panels = count_panels(b.intermediate_size);
   const std::int64_t most_steps =
-      sum_steps(plan, bank.compute == ComputeType::kBf16, buffers.first_step);
+      sum_steps(plan, bank.compute == ComputeType::kBf16 && !backward.floats, buffers.first_step);
   view.first_step = buffers.first_step.data();
   Arena arena;
   LeftBuffers grad_buffers;
-  grad_buffers.reserve(arena, b.product, false, 0, n, b.output_size);
-  reserve_between(arena, view, plan.num_rows(), buffers.first_step.back());
+  grad_buffers.reserve(arena, b.product, backward.floats, 0, n, b.output_size);
+  reserve_between(arena, view, backward.floats, plan.num_rows(), buffers.first_step.back());
   arena.place(buffers.backward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_steps);
   convert_rows(*b.kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);
