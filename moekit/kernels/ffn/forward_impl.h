@@ -62,8 +62,8 @@ MOEKIT_INLINE const float* bias_of_panel(const float* first, const float* second
   return buffer;
 }
 
-template <typename I, bool bf16>
-MOEKIT_INLINE TransposedSource<I, bf16> up_source(const BankView& bank, std::int64_t expert,
+template <typename I, Rows form>
+MOEKIT_INLINE TransposedSource<I, form> up_source(const BankView& bank, std::int64_t expert,
                                                   std::int64_t panel) {
   const std::int64_t d = bank.hidden_size;
   const std::int64_t f = bank.intermediate_size;
@@ -74,8 +74,8 @@ MOEKIT_INLINE TransposedSource<I, bf16> up_source(const BankView& bank, std::int
           min_of(width, f - panel * width)};
 }
 
-template <typename I, bool bf16>
-MOEKIT_INLINE TransposedSource<I, bf16> down_source(const BankView& bank, std::int64_t expert,
+template <typename I, Rows form>
+MOEKIT_INLINE TransposedSource<I, form> down_source(const BankView& bank, std::int64_t expert,
                                                     std::int64_t panel) {
   const std::int64_t f = bank.intermediate_size;
   const std::int64_t o = bank.output_size;
@@ -117,11 +117,12 @@ void up(const BankView& bank, std::int64_t expert, std::int64_t begin, std::int6
                               bank.gated ? m.up_bias + expert * f : nullptr, f, p, buffer);
       const std::int64_t next = p + 1 < end ? p + 1 : p;
       if (bank.product == ProductKind::kBf16) {
-        run(typename I::Bf16{}, up_source<I, true>(bank, expert, p),
-            up_source<I, true>(bank, expert, next), bias, nullptr);
+        constexpr Rows kRows = rows_of<I, true>();
+        run(Product<I, kRows>{}, up_source<I, kRows>(bank, expert, p),
+            up_source<I, kRows>(bank, expert, next), bias, nullptr);
       } else {
-        run(typename I::F32{}, up_source<I, false>(bank, expert, p),
-            up_source<I, false>(bank, expert, next), bias, nullptr);
+        run(typename I::F32{}, up_source<I, Rows::kFloat>(bank, expert, p),
+            up_source<I, Rows::kFloat>(bank, expert, next), bias, nullptr);
       }
     }
   }
@@ -179,11 +180,12 @@ void down(const BankView& bank, float* y, std::int64_t p, const ThreadScratch& s
       bias = bias_of_panel(bias == nullptr ? nullptr : bias + expert * bank.output_size, nullptr,
                            bank.output_size, p, buffer);
       if (bank.product == ProductKind::kBf16) {
-        run(typename I::Bf16{}, down_source<I, true>(bank, expert, p),
-            down_source<I, true>(bank, following, p), bias, nullptr);
+        constexpr Rows kRows = rows_of<I, true>();
+        run(Product<I, kRows>{}, down_source<I, kRows>(bank, expert, p),
+            down_source<I, kRows>(bank, following, p), bias, nullptr);
       } else {
-        run(typename I::F32{}, down_source<I, false>(bank, expert, p),
-            down_source<I, false>(bank, following, p), bias, nullptr);
+        run(typename I::F32{}, down_source<I, Rows::kFloat>(bank, expert, p),
+            down_source<I, Rows::kFloat>(bank, following, p), bias, nullptr);
       }
     }
   }

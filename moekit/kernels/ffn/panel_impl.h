@@ -184,7 +184,7 @@ struct RowSource {
 };
 
 /// Rows of a matrix [columns, inputs]: transposed in squares of one vector.
-template <typename I, bool bf16>
+template <typename I, Rows form>
 struct TransposedSource {
   static constexpr int kPacked = 1;
   static constexpr bool kGrouped = false;
@@ -204,7 +204,7 @@ struct TransposedSource {
     return scratch.block;
   }
   MOEKIT_INLINE Prefetch lines(std::int64_t k, std::int64_t steps) const {
-    constexpr std::int64_t per = bf16 ? 2 : 1;
+    constexpr std::int64_t per = form == Rows::kPairs ? 2 : 1;
     if (first == nullptr) return {};
     int shift = 0;
     while ((std::int64_t{16} << shift) < steps * per) ++shift;
@@ -219,7 +219,7 @@ struct TransposedSource {
  private:
   static constexpr std::int64_t kLanes = I::kLanes;
   static_assert(kLanes % 4 == 0 && kHalfPanel % kLanes == 0);
-  static constexpr std::int64_t kPer = bf16 ? 2 : 1;
+  static constexpr std::int64_t kPer = form == Rows::kPairs ? 2 : 1;
 
   /// One vector of columns of a block.
   __attribute__((noinline)) void strip(const float* matrix, std::int64_t column, std::int64_t k,
@@ -269,11 +269,11 @@ struct TransposedSource {
     I::transpose(quarter, stride, stride3,
                  [&](auto q, const F& a, const F& b, const F& c, const F& d) MOEKIT_LAMBDA {
                    char* out = to + q * 4 / kPer * kStepBytes;
-                   if constexpr (!bf16) {
-                     store(out, a);
-                     store(out + kStepBytes, b);
-                     store(out + 2 * kStepBytes, c);
-                     store(out + 3 * kStepBytes, d);
+                   if constexpr (form != Rows::kPairs) {
+                     store(out, one(a));
+                     store(out + kStepBytes, one(b));
+                     store(out + 2 * kStepBytes, one(c));
+                     store(out + 3 * kStepBytes, one(d));
                    } else {
                      store(out, pair(a, b));
                      store(out + kStepBytes, pair(c, d));
@@ -281,6 +281,13 @@ struct TransposedSource {
                  });
   }
 
+  static MOEKIT_INLINE typename I::Float one(const typename I::Float& value) {
+    if constexpr (form == Rows::kRounded) {
+      return rounded<I>(value);
+    } else {
+      return value;
+    }
+  }
   static MOEKIT_INLINE typename I::Unsigned pair(const typename I::Float& low,
                                                  const typename I::Float& high) {
     using U = typename I::Unsigned;

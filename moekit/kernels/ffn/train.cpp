@@ -30,7 +30,9 @@ BankView view_train_bank(const TrainBank& bank, const FormatPaths& paths) {
   const bool bf16 = bank.compute == ComputeType::kBf16;
   view.product = bf16 ? ProductKind::kBf16 : ProductKind::kF32;
   view.kernels = &ffn_kernels(path_of(paths, view.product));
-  const FormatInfo& info = format_info(bf16 ? WeightFormat::kBf16 : WeightFormat::kF32);
+  // Steps of pairs, or of floats.
+  const FormatInfo& info =
+      format_info(bf16 && !view.kernels->halves ? WeightFormat::kBf16 : WeightFormat::kF32);
   view.weight_bits = 32;
   const std::int64_t up_columns =
       view.gated ? 2 * round_up(view.intermediate_size, kPanelColumns / 2) : view.intermediate_size;
