@@ -101,6 +101,27 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
     const float* low = row_at(s * per);
     const float* high = per == 2 && s * per + 1 < rows ? row_at(s * per + 1) : nullptr;
     char* out = to + s * kTileRows * 4;
+    if constexpr (form == Rows::kRounded) {
+      // Vectors first, tiles out of them: six values at a time would be rounded one by one.
+      constexpr std::int64_t kPart = 16 * kTileRows;
+      using F = typename I::Float;
+      for (std::int64_t i = 0; i < width; i += kPart) {
+        const std::int64_t valid = min_of(kPart, width - i);
+        float part[kPart] = {};
+        std::int64_t c = 0;
+        for (; c + I::kLanes <= valid; c += I::kLanes) {
+          store(part + c, rounded<I>(load<F>(low + i + c)));
+        }
+        F rest{};
+        std::memcpy(&rest, low + i + c, static_cast<std::size_t>(valid - c) * sizeof(float));
+        const F last = rounded<I>(rest);
+        std::memcpy(part + c, &last, static_cast<std::size_t>(valid - c) * sizeof(float));
+        for (std::int64_t j = 0; j < valid; j += kTileRows, out += tile_bytes) {
+          std::memcpy(out, part + j, kTileRows * 4);
+        }
+      }
+      continue;
+    }
     for (std::int64_t i = 0; i < width; i += kTileRows, out += tile_bytes) {
       const std::int64_t valid = min_of(kTileRows, width - i);
       if constexpr (form == Rows::kFloat) {
@@ -113,11 +134,7 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
       } else {
         std::uint32_t words[kTileRows] = {};
         for (std::int64_t j = 0; j < valid; ++j) {
-          if constexpr (form == Rows::kRounded) {
-            words[j] = half(low[i + j]) << 16;
-          } else {
-            words[j] = half(low[i + j]) | (high == nullptr ? 0 : half(high[i + j]) << 16);
-          }
+          words[j] = half(low[i + j]) | (high == nullptr ? 0 : half(high[i + j]) << 16);
         }
         std::memcpy(out, words, sizeof(words));
       }

@@ -22,11 +22,13 @@ MOEKIT_INLINE typename I::Half round_to_bf16(const typename I::Float& v) {
   return __builtin_convertvector(v == v ? rounded : U{} + 0x7fc0U, typename I::Half);
 }
 
-/// The nearest bfloat16 as a float.
+/// The nearest bfloat16 as a float: round_to_bf16() without narrowing, which takes two shuffles.
 template <typename I>
 MOEKIT_INLINE typename I::Float rounded(const typename I::Float& v) {
   using U = typename I::Unsigned;
-  return (typename I::Float)(__builtin_convertvector(round_to_bf16<I>(v), U) << 16);
+  const U bits = (U)v;
+  const U nearest = (bits + 0x7fffU + ((bits >> 16) & 1U)) & 0xffff0000U;
+  return (typename I::Float)(v == v ? nearest : U{} + 0x7fc00000U);
 }
 
 /// Phi(x), the normal distribution, and its density. erf by Abramowitz and Stegun 7.1.26: absolute
