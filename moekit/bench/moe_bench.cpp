@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
 #include <random>
 
@@ -23,7 +22,7 @@ namespace {
 using kernels::WeightFormat;
 
 constexpr double kMemoryShare = 0.4;  // of what is free: our weights, and as many of a baseline's
-constexpr double kMostLayers = 1000;  // a tiny layer's; the search takes a while for each
+constexpr double kMostLayers = 1000;  // of a tiny shape
 constexpr int kRounds = 5;            // in which ours and the baselines take turns
 
 std::vector<float> normal_values(std::int64_t count, float scale, std::mt19937_64& generator) {
@@ -129,12 +128,17 @@ class Bench {
     const auto most =
         to_integer(std::clamp(std::floor(kMemoryShare * free_memory_ / of_layer), 1.0, kMostLayers),
                    "number of layers");
+    // What passes grows about as the layers do; where it does not, one more at a time.
     std::int64_t layers = 1;
-    const auto too_near = [&](const Workload& work) {
-      const double again = reuse_bytes(work, bits, layers);
-      return again > 0 && again < 4 * cache_bytes_;
-    };
-    while (layers < most && std::any_of(workloads_.begin(), workloads_.end(), too_near)) ++layers;
+    for (const auto& work : workloads_) {
+      while (layers < most) {
+        const double again = reuse_bytes(work, bits, layers);
+        if (again == 0 || again >= 4 * cache_bytes_) break;
+        const double wanted = std::ceil(static_cast<double>(layers) * 4 * cache_bytes_ / again);
+        layers = std::max(layers + 1,
+                          static_cast<std::int64_t>(std::min(wanted, static_cast<double>(most))));
+      }
+    }
     return layers;
   }
 
@@ -143,7 +147,7 @@ class Bench {
   double reuse_bytes(const Workload& work, double bits, std::int64_t layers) const {
     const double of_expert = shape_.expert_weights() * bits / 8;
     const double of_shared = shape_.shared_weights() * bits / 8;
-    std::map<std::pair<std::int64_t, std::int32_t>, double> last;
+    std::vector<double> last(static_cast<size_t>(layers * shape_.num_experts), -1);
     double passed = 0, sum = 0;
     std::int64_t again = 0;
     const auto plans = std::ssize(work.plans);
@@ -151,12 +155,12 @@ class Bench {
     for (std::int64_t turn = 0; turn < 2 * layers * plans; ++turn) {
       const auto& plan = work.plans[static_cast<size_t>(turn % plans)].plan;
       for (const auto expert : plan.active) {
-        const auto [at, first] = last.try_emplace({turn % layers, expert}, passed);
-        if (!first) {
-          sum += passed - at->second;
+        double& at = last[static_cast<size_t>(turn % layers * shape_.num_experts + expert)];
+        if (at >= 0) {
+          sum += passed - at;
           ++again;
-          at->second = passed;
         }
+        at = passed;
         passed += of_expert;
       }
       passed += of_shared;

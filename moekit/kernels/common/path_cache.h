@@ -22,10 +22,6 @@ std::optional<PathChoice> parse_choice(std::string_view text, std::string_view o
 /// "instruction-sets" in find_cache_folder(); nothing where there is no such folder.
 std::optional<std::filesystem::path> choice_file();
 std::optional<PathChoice> read_choice();
-/// Why choose_paths() takes the set it takes for one kind of operands: "avx512: 176 against 89 of
-/// avx512-vnni", in 10^9 operations a second, or "avx512-vnni: no other is faster by a quarter".
-std::string why_chosen(const std::vector<IsaRates>& rates, double IsaRates::*rate);
-
 /// Does nothing where the file cannot be written: then it is measured again.
 void keep_choice(const PathChoice& choice);
 

@@ -104,18 +104,10 @@ MOEKIT_INLINE void pack_left_as(const Row& row_at, std::int64_t rows, std::int64
     if constexpr (form == Rows::kRounded) {
       // Vectors first, tiles out of them: six values at a time would be rounded one by one.
       constexpr std::int64_t kPart = 16 * kTileRows;
-      using F = typename I::Float;
       for (std::int64_t i = 0; i < width; i += kPart) {
         const std::int64_t valid = min_of(kPart, width - i);
-        float part[kPart] = {};
-        std::int64_t c = 0;
-        for (; c + I::kLanes <= valid; c += I::kLanes) {
-          store(part + c, rounded<I>(load<F>(low + i + c)));
-        }
-        F rest{};
-        std::memcpy(&rest, low + i + c, static_cast<std::size_t>(valid - c) * sizeof(float));
-        const F last = rounded<I>(rest);
-        std::memcpy(part + c, &last, static_cast<std::size_t>(valid - c) * sizeof(float));
+        float part[kPart];
+        round_floats<I>(low + i, 0, valid, 0, 1, part, kPart);
         for (std::int64_t j = 0; j < valid; j += kTileRows, out += tile_bytes) {
           std::memcpy(out, part + j, kTileRows * 4);
         }

@@ -68,11 +68,11 @@ struct LeftBuffers {
   std::int64_t stride = 0;
   std::int64_t groups = 0;
 
-  /// @param halves  of the kernels that take them, see FfnKernels
-  void reserve(Arena& arena, ProductKind product, bool halves, std::int64_t group,
+  /// @param bf16_as_floats  of the kernels that take them
+  void reserve(Arena& arena, ProductKind product, bool bf16_as_floats, std::int64_t group,
                std::int64_t rows, std::int64_t padded) {
     stride = spread_stride(padded, std::max<std::int64_t>(64, group));
-    rounded = product == ProductKind::kBf16 && halves;
+    rounded = product == ProductKind::kBf16 && bf16_as_floats;
     if (product == ProductKind::kF32 || rounded) {
       arena.add(copy, rows * stride);
     } else if (product == ProductKind::kBf16) {

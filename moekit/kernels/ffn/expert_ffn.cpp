@@ -75,10 +75,10 @@ void reserve_operands(Arena& arena, const std::vector<FfnBank>& banks, std::vect
     });
     operand.tokens_of = static_cast<std::size_t>(same - banks.begin());
     if (operand.tokens_of == b) {
-      operand.tokens.reserve(arena, view.product, view.kernels->halves, view.group, view.num_tokens,
-                             experts.up_layout().padded_inputs);
+      operand.tokens.reserve(arena, view.product, view.kernels->bf16_as_floats, view.group,
+                             view.num_tokens, experts.up_layout().padded_inputs);
     }
-    if (view.product == ProductKind::kBf16 && !view.kernels->halves) {
+    if (view.product == ProductKind::kBf16 && !view.kernels->bf16_as_floats) {
       arena.add(view.hidden16, rows * view.hidden_stride);
       continue;
     }

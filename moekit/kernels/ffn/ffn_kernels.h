@@ -83,7 +83,7 @@ struct BankView {
   LeftRows tokens;          ///< indexed by `token`
   LeftRows hidden_left;     ///< indexed by row
   float* hidden;            ///< [A, hidden_stride], null where only hidden16 is wanted
-  std::uint16_t* hidden16;  ///< bf16, but where kernels.halves
+  std::uint16_t* hidden16;  ///< bf16, but where kernels.bf16_as_floats
   std::int64_t hidden_stride;
   float* kept_gate;  ///< [A, hidden_stride] or null
   float* kept_up;
@@ -123,7 +123,7 @@ struct FfnKernels {
                      std::int64_t to_stride);
   void (*round_floats)(const float* from, std::int64_t stride, std::int64_t columns,
                        std::int64_t begin, std::int64_t end, float* to, std::int64_t to_stride);
-  bool halves;  ///< left operands of bf16 are floats, rounded: round_floats, not round_rows
+  bool bf16_as_floats;  ///< left operands of bf16 are floats, rounded: round_floats, not round_rows
   void (*quantize_rows)(const float* from, std::int64_t stride, std::int64_t columns,
                         std::int64_t begin, std::int64_t end, std::int8_t* to,
                         std::int64_t to_stride, float* scale, std::int32_t* sums,
@@ -142,7 +142,7 @@ struct FfnKernels {
 /// The backward kernels of one instruction set, in their order; each needs the one before done for
 /// its expert. A table of its own: its source is compiled beside that of the forward kernels.
 struct FfnBackwardKernels {
-  bool floats;  ///< left operands of bf16 are floats, rounded
+  bool bf16_as_floats;  ///< as that of the forward kernels, of which it may differ
   void (*grad_hidden)(const BackwardView&, std::int64_t expert, std::int64_t panel,
                       const ThreadScratch&);
   void (*pack_left)(const BackwardView&, std::int64_t expert, std::int64_t which);

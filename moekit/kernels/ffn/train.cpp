@@ -32,7 +32,7 @@ BankView view_train_bank(const TrainBank& bank, const FormatPaths& paths) {
   view.kernels = &ffn_kernels(path_of(paths, view.product));
   // Steps of pairs, or of floats.
   const FormatInfo& info =
-      format_info(bf16 && !view.kernels->halves ? WeightFormat::kBf16 : WeightFormat::kF32);
+      format_info(bf16 && !view.kernels->bf16_as_floats ? WeightFormat::kBf16 : WeightFormat::kF32);
   view.weight_bits = 32;
   const std::int64_t up_columns =
       view.gated ? 2 * round_up(view.intermediate_size, kPanelColumns / 2) : view.intermediate_size;
@@ -73,8 +73,8 @@ void expert_ffn_train_forward(const TrainBank& bank, const float* tokens, float*
   const std::int64_t rows = bank.plan->num_rows();
   Arena arena;
   LeftBuffers token_buffers;
-  token_buffers.reserve(arena, view.product, view.kernels->halves, 0, n, view.hidden_size);
-  if (view.product == ProductKind::kBf16 && !view.kernels->halves) {
+  token_buffers.reserve(arena, view.product, view.kernels->bf16_as_floats, 0, n, view.hidden_size);
+  if (view.product == ProductKind::kBf16 && !view.kernels->bf16_as_floats) {
     arena.add(view.hidden16, rows * view.hidden_stride);
   } else {
     arena.add(view.hidden, rows * view.hidden_stride);
@@ -108,7 +108,7 @@ BankView bank_with_activations(const TrainBank& bank, const float* tokens, FfnTa
   const std::int64_t n = bank.plan->num_tokens;
   Arena arena;
   LeftBuffers token_buffers;
-  token_buffers.reserve(arena, view.product, view.kernels->halves, 0, n, view.hidden_size);
+  token_buffers.reserve(arena, view.product, view.kernels->bf16_as_floats, 0, n, view.hidden_size);
   arena.place(buffers.forward);
   thread_scratch(buffers, execution.pool->num_threads(), 0);
   convert_rows(*view.kernels, *execution.pool, token_buffers, 0, tokens, view.hidden_size,
@@ -131,8 +131,8 @@ std::int64_t sum_steps(const RoutingPlan& plan, bool pairs, std::vector<std::int
 }
 
 /// Takes memory for what comes between the rounds.
-/// @param floats  of the backward kernels
-void reserve_between(Arena& arena, BackwardView& view, bool floats, std::int64_t rows,
+/// @param bf16_as_floats  of the backward kernels
+void reserve_between(Arena& arena, BackwardView& view, bool bf16_as_floats, std::int64_t rows,
                      std::int64_t all_steps) {
   const BankView& b = view.bank;
   const bool bf16 = b.product == ProductKind::kBf16;
@@ -140,7 +140,7 @@ void reserve_between(Arena& arena, BackwardView& view, bool floats, std::int64_t
   if (b.gated) arena.add(view.grad_gate, values);
   arena.add(view.grad_up, values);
   arena.add(view.weighted_hidden, values);
-  if (bf16 && floats) {
+  if (bf16 && bf16_as_floats) {
     if (b.gated) arena.add(view.grad_gate_rounded, values);
     arena.add(view.grad_up_rounded, values);
   } else if (bf16) {
@@ -241,13 +241,13 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   view.grad = grad;
   view.grad_tokens = gradients.tokens;
   view.hidden_panels = count_panels(b.intermediate_size);
-  const std::int64_t most_steps =
-      sum_steps(plan, bank.compute == ComputeType::kBf16 && !backward.floats, buffers.first_step);
+  const std::int64_t most_steps = sum_steps(
+      plan, bank.compute == ComputeType::kBf16 && !backward.bf16_as_floats, buffers.first_step);
   view.first_step = buffers.first_step.data();
   Arena arena;
   LeftBuffers grad_buffers;
-  grad_buffers.reserve(arena, b.product, backward.floats, 0, n, b.output_size);
-  reserve_between(arena, view, backward.floats, plan.num_rows(), buffers.first_step.back());
+  grad_buffers.reserve(arena, b.product, backward.bf16_as_floats, 0, n, b.output_size);
+  reserve_between(arena, view, backward.bf16_as_floats, plan.num_rows(), buffers.first_step.back());
   arena.place(buffers.backward);
   const auto& scratch = thread_scratch(buffers, pool.num_threads(), most_steps);
   convert_rows(*b.kernels, pool, grad_buffers, 0, grad_output, b.output_size, b.output_size, n);

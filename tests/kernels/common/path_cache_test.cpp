@@ -45,15 +45,6 @@ TEST_F(PathCache, GivesBackWhatWasKept) {
   EXPECT_EQ(read_choice(), other);
 }
 
-TEST(WhyChosen, TellsTheRates) {
-  const std::vector<IsaRates> rates{{Isa::kAvx512Vnni, 179e9, 89e9, 715e9},
-                                    {Isa::kAvx512, 179e9, 176e9, 180e9}};
-  EXPECT_EQ(why_chosen(rates, &IsaRates::bf16), "avx512: 176 against 89 of avx512-vnni");
-  EXPECT_EQ(why_chosen(rates, &IsaRates::int8), "avx512-vnni: no other is faster by a quarter");
-  EXPECT_EQ(why_chosen({rates[1]}, &IsaRates::f32), "avx512: there is no other");
-  EXPECT_EQ(why_chosen({}, &IsaRates::f32), "reference: there is no other");
-}
-
 TEST_F(PathCache, MeasuresOnceAndKeepsIt) {
   const auto measured = measure_choice();
   EXPECT_EQ(read_choice(), measured);

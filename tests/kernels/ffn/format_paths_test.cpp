@@ -27,6 +27,15 @@ TEST(FormatPaths, AreThoseOfTheFirstSetUnlessALaterOneIsFasterByAQuarter) {
   EXPECT_EQ(choose_paths({}), FormatPaths(Isa::kReference));
 }
 
+TEST(FormatPaths, SayWhyTheyWereChosen) {
+  const std::vector<IsaRates> rates{{Isa::kAvx512Vnni, 179e9, 89e9, 715e9},
+                                    {Isa::kAvx512, 179e9, 176e9, 180e9}};
+  EXPECT_EQ(why_chosen(rates, &IsaRates::bf16), "avx512: 176 against 89 of avx512-vnni");
+  EXPECT_EQ(why_chosen(rates, &IsaRates::int8), "avx512-vnni: no other is faster by a quarter");
+  EXPECT_EQ(why_chosen({rates[1]}, &IsaRates::f32), "avx512: there is no other");
+  EXPECT_EQ(why_chosen({}, &IsaRates::f32), "reference: there is no other");
+}
+
 TEST(FormatPaths, AreMeasuredForEverySetOfTheMachine) {
   std::vector<Isa> measured;
   const auto sets = measure_sets();
