@@ -11,11 +11,12 @@ namespace moekit::kernels {
 namespace {
 
 // ---- where blocks of weights come from --------------------------------------------------------
-// block(k, steps): the weights of those steps as [step][256 bytes]. lines(k, steps): what to fetch
-// ahead for that block.
+// block(k, steps): the weights of those steps as [step][256 bytes], where they lie (kInPlace) or
+// made. lines(k, steps): what to fetch ahead for that block.
 
 /// Packed weights that are used as they lie.
 struct PackedSource {
+  static constexpr bool kInPlace = true;
   static constexpr int kPacked = 1;
   static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
@@ -32,6 +33,7 @@ struct PackedSource {
 /// 2-bit codes: four steps in 256 bytes.
 template <typename I>
 struct TernarySource {
+  static constexpr bool kInPlace = false;
   static constexpr int kPacked = 4;  // steps in 256 bytes
   static constexpr bool kGrouped = false;
   MOEKIT_INLINE const char* packed(std::int64_t k) const { return panel + k * kStepBytes / 4; }
@@ -61,6 +63,7 @@ struct TernarySource {
 /// 4-bit codes in groups: 64 bfloat16 scales, then two steps in every 256 bytes.
 template <typename I>
 struct Int4Source {
+  static constexpr bool kInPlace = false;
   static constexpr int kPacked = 2;       // steps in 256 bytes
   static constexpr bool kGrouped = true;  // scales between the steps
   MOEKIT_INLINE const char* packed(std::int64_t k) const {
@@ -151,6 +154,7 @@ MOEKIT_INLINE void write_step(char* to, const float* lo, const float* hi, std::i
 /// Rows of a matrix [inputs, columns] as they lie: no transposing.
 template <typename I, Rows form>
 struct RowSource {
+  static constexpr bool kInPlace = false;
   static constexpr int kPacked = 1;
   static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
@@ -186,6 +190,7 @@ struct RowSource {
 /// Rows of a matrix [columns, inputs]: transposed in squares of one vector.
 template <typename I, Rows form>
 struct TransposedSource {
+  static constexpr bool kInPlace = false;
   static constexpr int kPacked = 1;
   static constexpr bool kGrouped = false;
   static MOEKIT_INLINE const char* packed(std::int64_t) { return nullptr; }
@@ -363,9 +368,12 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     const std::int64_t rows = (count - begin) / (row_blocks - rb);
     const auto tiles = static_cast<int>(ceil_div(rows, kTileRows));
     const bool as_packed = Source::kPacked > 1 && tiles == 1;
-    // Few rows, when only reading counts: 16 KiB at most, so that the block stays in the
-    // first-level cache and the fetching ahead near.
-    const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 ? 64 : kBlockSteps;
+    // Few rows, when only reading counts: blocks that are made, or that a second tile takes too,
+    // stay in the first-level cache. One tile over weights as they lie: fewer blocks, for every
+    // one takes the sums out of registers and back, but of packed codes nearer ones, whose steps
+    // are long.
+    const bool once = Source::kInPlace && tiles == 1;
+    const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 && !once ? 64 : kBlockSteps;
     const int prefetches = prefetches_of(tiles);
     // One vector tile reads weights as fast as they come. Groups of int4 take whole matrix tiles.
     const bool on_tiles = kOnTiles<Op> && tiles > 1 && group_steps % kChunk == 0;
