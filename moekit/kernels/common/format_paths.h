@@ -15,10 +15,14 @@ struct FormatPaths {
   Isa f32;
   Isa bf16;
   Isa int8;  ///< int8, int4 and ternary weights
+  /// bfloat16 products of a training step in which an expert has few rows: reading and rounding
+  /// float parameters counts there, so that a set serves that multiplies rounded floats.
+  Isa few_bf16;
 
   // NOLINTNEXTLINE(google-explicit-constructor): one for all is the common case
-  FormatPaths(Isa all) : f32(all), bf16(all), int8(all) {}
-  FormatPaths(Isa f32_, Isa bf16_, Isa int8_) : f32(f32_), bf16(bf16_), int8(int8_) {}
+  FormatPaths(Isa all) : FormatPaths(all, all, all) {}
+  FormatPaths(Isa f32_, Isa bf16_, Isa int8_)
+      : f32(f32_), bf16(bf16_), int8(int8_), few_bf16(bf16_) {}
   bool operator==(const FormatPaths&) const = default;
 };
 
@@ -60,12 +64,18 @@ PathChoice measure_choice();
 /// The choice found in the cache, or else measured, at the first call.
 const PathChoice& known_choice();
 
-/// MOEKIT_ISA for all, or else the known choice. @throws ArgumentError as forced_isa()
+/// `paths` with, where bf16's set has a product of its own, the first other one of this machine
+/// that multiplies rounded floats for few_bf16.
+/// @param refused  sets that the processor has not in spite of its flags
+FormatPaths with_few_rows(FormatPaths paths, const std::vector<Isa>& refused);
+
+/// MOEKIT_ISA for all, or else the known choice with_few_rows(). @throws ArgumentError as
+/// forced_isa()
 FormatPaths default_paths();
 /// The set of float32 among them, which kernels of one path use.
 Isa default_isa();
 
-/// "avx512-vnni", or "avx512-vnni, bf16 by avx512".
+/// "avx512-vnni", or "avx512-vnni, bf16 by avx512", and of few rows what differs from bf16.
 std::string paths_text(const FormatPaths& paths);
 
 }  // namespace moekit::kernels

@@ -125,6 +125,24 @@ std::vector<Isa> known_isas() {
   return isas;
 }
 
+bool follows_streams() {
+#if defined(__x86_64__) && defined(__linux__)
+  // AMD from Zen 5 on (family 26): 1 and 4 tokens in bf16 and int8 take 5 to 7 % less without. No
+  // other processor was tried.
+  static const bool kFollows = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(0, &a, &b, &c, &d) == 0) return false;
+    if (b != signature_AMD_ebx || c != signature_AMD_ecx || d != signature_AMD_edx) return false;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+    const unsigned family = ((a >> 8) & 0xf) + ((a >> 20) & 0xff);
+    return family >= 26;
+  }();
+  return kFollows;
+#else
+  return false;
+#endif
+}
+
 bool isa_supported(Isa isa) { return row_of(isa).supported(); }
 
 std::vector<Isa> supported_isas() {

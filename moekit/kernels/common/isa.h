@@ -28,6 +28,11 @@ std::vector<Isa> known_isas();
 std::vector<Isa> supported_isas();
 bool isa_supported(Isa isa);
 
+/// Whether this processor follows a stream of memory by itself so well that asking for its lines
+/// only costs instructions. By the processor's family, since what it brings is less than what
+/// neighbours on a machine make of two measurements.
+bool follows_streams();
+
 /// The one that the environment variable MOEKIT_ISA names, if it is set.
 /// @throws ArgumentError when it names none, or one that this machine lacks
 std::optional<Isa> forced_isa();

@@ -154,6 +154,7 @@ const std::vector<ThreadScratch>& thread_scratch(Workspace::Buffers& buffers, in
     scratch.scales = reinterpret_cast<float*>(at + kBlock + kSums);
     scratch.matrix = at + kBlock + kSums + kScales;
     scratch.panel = scratch.matrix + kMatrixScratch;
+    scratch.follows_streams = follows_streams();
     at += own;
   }
   return buffers.threads;

@@ -25,11 +25,12 @@ inline constexpr std::int64_t kMatrixScratch = 2 * 16 * kBlockSteps * 4 + 16 * 2
 
 /// A thread's own memory, 64-byte aligned.
 struct ThreadScratch {
-  char* block;    ///< [kBlockSteps, 256 bytes] decoded or copied weights
-  float* sums;    ///< [kRowBlock, 64] products, float or int32
-  float* scales;  ///< [kBlockSteps / 8, 64]: a group of int4 has 8 steps or more
-  char* matrix;   ///< [kMatrixScratch bytes] operands brought together for matrix tiles
-  char* panel;    ///< [most rows of an expert + 1, 256 bytes], backward alone
+  char* block;           ///< [kBlockSteps, 256 bytes] decoded or copied weights
+  float* sums;           ///< [kRowBlock, 64] products, float or int32
+  float* scales;         ///< [kBlockSteps / 8, 64]: a group of int4 has 8 steps or more
+  char* matrix;          ///< [kMatrixScratch bytes] operands brought together for matrix tiles
+  char* panel;           ///< [most rows of an expert + 1, 256 bytes], backward alone
+  bool follows_streams;  ///< see common/isa.h
 };
 
 /// Rows of a left operand in the form the products take: row i starts at data + r * row_bytes with

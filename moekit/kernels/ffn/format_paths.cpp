@@ -120,16 +120,35 @@ const PathChoice& known_choice() {
   return kChoice;
 }
 
+FormatPaths with_few_rows(FormatPaths paths, const std::vector<Isa>& refused) {
+  if (ffn_backward_kernels(paths.bf16).bf16_as_floats) return paths;
+  for (const auto isa : supported_isas()) {
+    if (isa == Isa::kReference || std::find(refused.begin(), refused.end(), isa) != refused.end()) {
+      continue;
+    }
+    if (ffn_kernels(isa).bf16_as_floats && ffn_backward_kernels(isa).bf16_as_floats) {
+      paths.few_bf16 = isa;
+      break;
+    }
+  }
+  return paths;
+}
+
 FormatPaths default_paths() {
   const auto forced = forced_isa();
-  return forced ? FormatPaths(*forced) : known_choice().paths;
+  if (forced) return *forced;
+  const PathChoice& known = known_choice();
+  return with_few_rows(known.paths, known.refused);
 }
 
 Isa default_isa() { return default_paths().f32; }
 
 std::string paths_text(const FormatPaths& paths) {
   std::string text(isa_name(paths.f32));
-  if (paths.bf16 != paths.f32) text += concat(", bf16 by ", isa_name(paths.bf16));
+  if (paths.bf16 != paths.f32 || paths.few_bf16 != paths.bf16) {
+    text += concat(", bf16 by ", isa_name(paths.bf16));
+  }
+  if (paths.few_bf16 != paths.bf16) text += concat(" (of few rows ", isa_name(paths.few_bf16), ")");
   if (paths.int8 != paths.f32) text += concat(", integers by ", isa_name(paths.int8));
   return text;
 }

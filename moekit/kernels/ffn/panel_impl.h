@@ -374,7 +374,7 @@ MOEKIT_INLINE void run_panel(const LeftRows& left, std::int64_t first_row, std::
     // are long.
     const bool once = Source::kInPlace && tiles == 1;
     const std::int64_t block_steps = as_packed ? 128 : tiles <= 2 && !once ? 64 : kBlockSteps;
-    const int prefetches = prefetches_of(tiles);
+    const int prefetches = once && scratch.follows_streams ? 0 : prefetches_of(tiles);
     // One vector tile reads weights as fast as they come. Groups of int4 take whole matrix tiles.
     const bool on_tiles = kOnTiles<Op> && tiles > 1 && group_steps % kChunk == 0;
     if constexpr (kOnTiles<Op>) {

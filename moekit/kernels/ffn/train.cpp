@@ -21,6 +21,15 @@ void check_train_bank(const TrainBank& bank, const Execution& execution) {
   check_plan(*bank.plan, bank.shape.num_experts, bank.plan->num_tokens);
 }
 
+/// The instruction set of both passes. Measured on Zen 5, OLMoE's layer: with 4 and 8 rows an
+/// expert rounded floats take 0.6 of the time of bfloat16's own product, with 16 as much.
+Isa train_path(const TrainBank& bank, const FormatPaths& paths) {
+  constexpr std::int64_t kFewRows = 16;
+  if (bank.compute == ComputeType::kF32) return paths.f32;
+  const auto experts = static_cast<std::int64_t>(bank.plan->active.size());
+  return bank.plan->num_rows() < kFewRows * experts ? paths.few_bf16 : paths.bf16;
+}
+
 /// The view of a bank on unpacked parameters; operands are still missing.
 BankView view_train_bank(const TrainBank& bank, const FormatPaths& paths) {
   BankView view{};
@@ -29,7 +38,7 @@ BankView view_train_bank(const TrainBank& bank, const FormatPaths& paths) {
   view.parameters = bank.parameters;
   const bool bf16 = bank.compute == ComputeType::kBf16;
   view.product = bf16 ? ProductKind::kBf16 : ProductKind::kF32;
-  view.kernels = &ffn_kernels(path_of(paths, view.product));
+  view.kernels = &ffn_kernels(train_path(bank, paths));
   // Steps of pairs, or of floats.
   const FormatInfo& info =
       format_info(bf16 && !view.kernels->bf16_as_floats ? WeightFormat::kBf16 : WeightFormat::kF32);
@@ -235,7 +244,7 @@ void expert_ffn_backward(const TrainBank& bank, const float* tokens, const float
   BackwardView view{};
   view.bank = bank_with_activations(bank, tokens, tape, execution);
   const BankView& b = view.bank;
-  const FfnBackwardKernels& backward = ffn_backward_kernels(path_of(execution.paths, b.product));
+  const FfnBackwardKernels& backward = ffn_backward_kernels(train_path(bank, execution.paths));
   view.tokens_f32 = tokens;
   view.grad_output_f32 = grad_output;
   view.grad = grad;

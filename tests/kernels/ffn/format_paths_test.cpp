@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "moekit/core/error.h"
+#include "moekit/kernels/ffn/ffn_kernels.h"
 #include "tests/kernels/ffn/expert_ffn_support.h"
 
 namespace moekit::kernels {
@@ -69,6 +70,55 @@ TEST(FormatPaths, SayWhichAreOthers) {
   EXPECT_EQ(paths_text({Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx512Vnni}),
             "avx512-vnni, bf16 by avx512");
   EXPECT_EQ(paths_text({Isa::kAvx512, Isa::kAvx512, Isa::kAvx2}), "avx512, integers by avx2");
+}
+
+TEST(FormatPaths, TrainFewRowsInRoundedFloatsWhereBf16HasAProductOfItsOwn) {
+  for (const auto isa : supported_isas()) {
+    if (isa == Isa::kReference) continue;
+    const FormatPaths paths = with_few_rows(isa, {});
+    EXPECT_EQ(paths.bf16, isa);
+    const bool floats = ffn_backward_kernels(isa).bf16_as_floats;
+    if (floats) {
+      EXPECT_EQ(paths, FormatPaths(isa));
+    } else {
+      EXPECT_NE(paths.few_bf16, isa);
+      EXPECT_TRUE(isa_supported(paths.few_bf16));
+      EXPECT_EQ(paths_text(paths), concat(isa_name(isa), ", bf16 by ", isa_name(isa),
+                                          " (of few rows ", isa_name(paths.few_bf16), ")"));
+      // What the processor has not is not taken.
+      EXPECT_NE(with_few_rows(isa, {paths.few_bf16}).few_bf16, paths.few_bf16);
+    }
+  }
+}
+
+TEST(FormatPaths, RunABankByItsRows) {
+  const FormatPaths paths = with_few_rows(supported_isas().front(), {});
+  if (paths.few_bf16 == paths.bf16) GTEST_SKIP() << "one set trains bf16 here";
+  std::mt19937 generator(6);
+  const FfnShape shape{2, 96, 64, 96, Activation::kSwiglu, false};
+  Parameters parameters(shape, generator);
+  Runner runner;
+  const auto trained = [&](const RoutingPlan& plan, const std::vector<float>& tokens,
+                           const FormatPaths& by) {
+    const TrainBank bank{shape, parameters.pointers<ExpertMatrices>(), &plan, ComputeType::kBf16};
+    Execution execution = runner.on(Isa::kReference);
+    execution.paths = by;
+    FfnTape tape;
+    std::vector<float> out(tokens.size());
+    std::vector<float> gradient(tokens.size());
+    expert_ffn_train_forward(bank, tokens.data(), out.data(), &tape, execution);
+    FfnGradients gradients;
+    gradients.tokens = gradient.data();
+    expert_ffn_backward(bank, tokens.data(), out.data(), tape, gradients, execution);
+    out.insert(out.end(), gradient.begin(), gradient.end());
+    return out;
+  };
+  for (const std::int64_t n : {6, 64}) {
+    const auto plan = random_plan(generator, n, 2, 1, 2);
+    const auto tokens = random_values(generator, n * 96);
+    EXPECT_EQ(trained(plan, tokens, paths),
+              trained(plan, tokens, n < 16 ? paths.few_bf16 : paths.bf16));
+  }
 }
 
 TEST(FormatPaths, RunEveryBankOfACallOnItsOwn) {
