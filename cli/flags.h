@@ -64,6 +64,11 @@ struct GenerateFlags {
   bool json = false;
 };
 
+struct DescribeFlags {
+  std::string model;
+  bool json = false;
+};
+
 struct ReportFlags {
   std::vector<std::string> runs;
   std::string data;
@@ -128,7 +133,7 @@ struct MergingBenchFlags {
 
 /// One command with its flags.
 using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, GenerateFlags,
-                             ReportFlags, ReproduceFlags, DataFlags, TokenizeFlags, BenchFlags,
-                             MergedBenchFlags, MergingBenchFlags>;
+                             DescribeFlags, ReportFlags, ReproduceFlags, DataFlags, TokenizeFlags,
+                             BenchFlags, MergedBenchFlags, MergingBenchFlags>;
 
 }  // namespace moekit::cli

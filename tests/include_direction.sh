@@ -8,7 +8,7 @@ rank() {
     core) echo 0 ;;
     events|kernels|report|tensor|text) echo 1 ;;
     data|checkpoint|study) echo 2 ;;
-    nn) echo 3 ;;
+    nn|published) echo 3 ;;
     merge|models|metrics|theory) echo 4 ;;
     compress|train) echo 5 ;;
     run|bench) echo 6 ;;

@@ -81,6 +81,13 @@ void prepare(GenerateFlags& flags) {
   check_run(flags.run);
 }
 
+void prepare(DescribeFlags& flags) {
+  std::error_code error;
+  if (!std::filesystem::exists(flags.model, error)) {
+    throw IoError(concat(flags.model, ": there is no such file or folder"));
+  }
+}
+
 void prepare(ReportFlags& flags) {
   check_isa();
   for (const auto& run : flags.runs) check_run(run);

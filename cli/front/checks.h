@@ -14,6 +14,8 @@ void prepare(InspectFlags& flags);
 /// @throws also ArgumentError for an output that is there already
 void prepare(MergeFlags& flags);
 void prepare(GenerateFlags& flags);
+/// @throws IoError when there is no such file or folder
+void prepare(DescribeFlags& flags);
 void prepare(ReportFlags& flags);
 void prepare(TokenizeFlags& flags);
 /// Finds the study. @throws ArgumentError listing those there are.

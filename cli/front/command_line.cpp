@@ -78,6 +78,7 @@ CommandLine::CommandLine() : app_("Train, measure and compare mixtures of expert
   add_inspect();
   add_merge();
   add_generate();
+  add_describe();
   add_report();
   add_reproduce();
   add_data();
@@ -223,6 +224,15 @@ void CommandLine::add_generate() {
              [this](const std::string& text) { generate_.weights = text; });
   command.add_flag("--json", generate_.json, kJsonDoc);
   on_chosen(command, generate_);
+}
+
+void CommandLine::add_describe() {
+  auto& command = *app_.add_subcommand(
+      "describe", "Say what a published mixture is, by its config.json and its files' headers");
+  add_text(command, "model", describe_.model, kFolder, "Its folder, or a config.json alone")
+      ->required();
+  command.add_flag("--json", describe_.json, kJsonDoc);
+  on_chosen(command, describe_);
 }
 
 void CommandLine::add_report() {

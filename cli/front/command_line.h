@@ -33,6 +33,7 @@ class CommandLine {
   void add_inspect();
   void add_merge();
   void add_generate();
+  void add_describe();
   void add_report();
   void add_reproduce();
   void add_data();
@@ -55,6 +56,7 @@ class CommandLine {
   InspectFlags inspect_;
   MergeFlags merge_;
   GenerateFlags generate_;
+  DescribeFlags describe_;
   TokenizeFlags tokenize_;
   ReportFlags report_;
   ReproduceFlags reproduce_;

@@ -1,0 +1,53 @@
+// Trinity of Arcee, 2025.
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+
+Architecture read_afmoe(const ConfigFile& config) {
+  auto out = usual_architecture(config);
+  const auto d = out.hidden_size;
+  auto heads = usual_heads(config);
+  heads.norms = HeadNorms::kEach;
+  const auto dense_layers = config.integer("num_dense_layers", 0, 0);
+  const auto full_every = config.integer("global_attn_every_n_layers", 4);
+  out.blocks = make_blocks(config, [&](int64_t layer) {
+    BlockPart block;
+    auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.gated = true;
+    attention.tensors.push_back(
+        {"self_attn.gate_proj.weight", {heads.heads * heads.value_size, d}});
+    const auto usual = (layer + 1) % full_every == 0 ? "full_attention" : "sliding_attention";
+    if (layer_type(config, layer, usual) == "sliding_attention") {
+      attention.window = config.integer("sliding_window");
+      attention.rotary = rotary_positions(config, heads.key_size);
+    }
+    block.norms = usual_norms(d);
+    block.norms.push_back({"pre_mlp_layernorm.weight", {d}});
+    block.norms.push_back({"post_mlp_layernorm.weight", {d}});
+    if (layer < dense_layers) {
+      block.dense_width = config.integer("intermediate_size");
+      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      return block;
+    }
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer("num_experts");
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("moe_intermediate_size");
+    mixture.rule.scores = RouterRule::Scores::kSigmoid;
+    mixture.rule.correction = true;
+    mixture.rule.weights = config.flag("route_norm", true) ? RouterRule::Weights::kNormalised
+                                                           : RouterRule::Weights::kScore;
+    mixture.rule.scale = config.number("route_scale", 1.0);
+    usual_storages(mixture, d,
+                   {{"mlp.router.gate.weight", {mixture.num_experts, d}},
+                    {"mlp.expert_bias", {mixture.num_experts}}});
+    add_shared(mixture, d, "mlp.shared_experts.",
+               mixture.width * config.integer("num_shared_experts", 0, 0));
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published

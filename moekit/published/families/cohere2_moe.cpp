@@ -1,0 +1,48 @@
+// Command A's mixture of Cohere, 2026: attention and experts beside each other behind one norm.
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+
+Architecture read_cohere2_moe(const ConfigFile& config) {
+  auto out = usual_architecture(config, true);
+  const auto d = out.hidden_size;
+  auto heads = usual_heads(config);
+  heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
+  const auto full_every = config.integer("sliding_window_pattern", 4);
+  out.blocks = make_blocks(config, [&](int64_t layer) {
+    BlockPart block;
+    auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    const auto usual = (layer + 1) % full_every == 0 ? "full_attention" : "sliding_attention";
+    if (layer_type(config, layer, usual) == "sliding_attention") {
+      attention.window = config.integer("sliding_window");
+      attention.rotary = rotary_positions(config, heads.key_size, true);
+    }
+    block.norms = {{"input_layernorm.weight", {d}}};
+    if (layer_type(config, layer, "sparse", "mlp_layer_types") == "dense") {
+      block.dense_width = config.integer({"prefix_dense_intermediate_size", "intermediate_size"});
+      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      return block;
+    }
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer("num_experts");
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("intermediate_size");
+    if (config.text("expert_selection_fn", "softmax") == "sigmoid") {
+      mixture.rule.scores = RouterRule::Scores::kSigmoid;
+      mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
+                                                                  : RouterRule::Weights::kScore;
+    } else {
+      mixture.rule.scores = RouterRule::Scores::kLogits;
+      mixture.rule.weights = RouterRule::Weights::kSoftmaxOfChosen;
+    }
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    add_shared(mixture, d, "mlp.shared_experts.",
+               mixture.width * config.integer("num_shared_experts", 0, 0));
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published

@@ -1,0 +1,49 @@
+// MiniMax 2025, MiniMax-01: Scaling Foundation Models with Lightning Attention, arXiv:2501.08313.
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+namespace {
+
+AttentionPart lightning_layer(const GroupedAttention& heads, int64_t hidden_size) {
+  auto out = not_run("lightning attention");
+  const auto inner = heads.heads * heads.key_size;
+  out.tensors = {{"self_attn.qkv_proj.weight", {3 * inner, hidden_size}},
+                 {"self_attn.out_proj.weight", {hidden_size, inner}},
+                 {"self_attn.output_gate.weight", {inner, hidden_size}},
+                 {"self_attn.norm.weight", {inner}}};
+  return out;
+}
+
+}  // namespace
+
+Architecture read_minimax(const ConfigFile& config) {
+  auto out = usual_architecture(config);
+  const auto d = out.hidden_size;
+  const auto heads = usual_heads(config);
+  out.blocks = make_blocks(config, [&](int64_t layer) {
+    BlockPart block;
+    const auto usual = layer % 2 == 1 ? "full_attention" : "linear_attention";
+    if (layer_type(config, layer, usual) == "full_attention") {
+      auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+      attention.rotary = rotary_positions(config, heads.key_size);
+    } else {
+      block.attention.push_back(lightning_layer(heads, d));
+    }
+    block.norms = usual_norms(d);
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer("num_local_experts");
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("intermediate_size");
+    mixture.rule.weights = RouterRule::Weights::kNormalised;
+    const auto e = mixture.num_experts;
+    mixture.storages = {each_expert(mixture, d, "block_sparse_moe.",
+                                    {{"block_sparse_moe.gate.weight", {e, d}}}, {"w1", "w3", "w2"}),
+                        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}}})};
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published

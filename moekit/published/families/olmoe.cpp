@@ -1,0 +1,31 @@
+// Muennighoff et al. 2024, OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060.
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+
+Architecture read_olmoe(const ConfigFile& config) {
+  auto out = usual_architecture(config);
+  const auto d = out.hidden_size;
+  auto heads = usual_heads(config);
+  heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
+  heads.norms = HeadNorms::kAll;
+  out.blocks = make_blocks(config, [&](int64_t) {
+    BlockPart block;
+    auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.rotary = rotary_positions(config, heads.key_size);
+    block.norms = usual_norms(d);
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer("num_experts");
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("intermediate_size");
+    mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
+                                                                : RouterRule::Weights::kScore;
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published

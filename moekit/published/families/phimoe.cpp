@@ -1,0 +1,41 @@
+// Abdin et al. 2024, Phi-3 Technical Report, arXiv:2404.14219 (Phi-3.5-MoE).
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+
+Architecture read_phimoe(const ConfigFile& config) {
+  auto out = usual_architecture(config);
+  const auto d = out.hidden_size;
+  out.norms.push_back({"model.norm.bias", {d}});
+  if (!out.head.empty() && config.flag("lm_head_bias", false)) {
+    out.head.push_back({"lm_head.bias", {out.vocabulary_size}});
+  }
+  auto heads = usual_heads(config);
+  heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
+  out.blocks = make_blocks(config, [&](int64_t) {
+    BlockPart block;
+    auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.rotary = rotary_positions(config, heads.key_size);
+    attention.window = config.integer("sliding_window", 0, 0);
+    block.norms = usual_norms(d);
+    block.norms.push_back({"input_layernorm.bias", {d}});
+    block.norms.push_back({"post_attention_layernorm.bias", {d}});
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer("num_local_experts");
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("intermediate_size");
+    mixture.rule.scores = RouterRule::Scores::kLogits;
+    mixture.rule.weights = RouterRule::Weights::kSparsemixer;
+    if (mixture.top_k != 2) config.refuse("num_experts_per_tok", "sparsemixer takes exactly 2");
+    const auto e = mixture.num_experts;
+    mixture.storages = {each_expert(mixture, d, "block_sparse_moe.",
+                                    {{"block_sparse_moe.gate.weight", {e, d}}}, {"w1", "w3", "w2"}),
+                        fused_experts(mixture, d, "mlp.experts.", {{"mlp.router.weight", {e, d}}})};
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published

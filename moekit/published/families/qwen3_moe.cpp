@@ -1,0 +1,44 @@
+// Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388.
+#include <algorithm>
+
+#include "moekit/published/families.h"
+#include "moekit/published/parts.h"
+
+namespace moekit::published {
+
+Architecture read_qwen3_moe(const ConfigFile& config) {
+  auto out = usual_architecture(config);
+  const auto d = out.hidden_size;
+  auto heads = usual_heads(config);
+  heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
+  heads.norms = HeadNorms::kEach;
+  const auto only_dense = config.integers("mlp_only_layers");
+  const auto every = config.integer("decoder_sparse_step", 1);
+  out.blocks = make_blocks(config, [&](int64_t layer) {
+    BlockPart block;
+    auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.rotary = rotary_positions(config, heads.key_size);
+    if (config.flag("use_sliding_window", false)) {
+      attention.window = config.integer("sliding_window", 0, 0);
+    }
+    block.norms = usual_norms(d);
+    if (std::find(only_dense.begin(), only_dense.end(), layer) != only_dense.end() ||
+        (layer + 1) % every != 0) {
+      block.dense_width = config.integer("intermediate_size");
+      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      return block;
+    }
+    auto& mixture = block.mixture.emplace();
+    mixture.num_experts = config.integer({"num_experts", "num_local_experts"});
+    mixture.top_k = config.integer("num_experts_per_tok");
+    mixture.width = config.integer("moe_intermediate_size");
+    mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
+                                                                : RouterRule::Weights::kScore;
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    check_mixture(config, mixture);
+    return block;
+  });
+  return out;
+}
+
+}  // namespace moekit::published
