@@ -12,6 +12,7 @@ int run(const InspectFlags& flags);
 int run(const MergeFlags& flags);
 int run(const GenerateFlags& flags);
 int run(const DescribeFlags& flags);
+int run(const TraceFlags& flags);
 int run(const ReportFlags& flags);
 int run(const ReproduceFlags& flags);
 int run(const DataFlags& flags);

@@ -69,6 +69,12 @@ struct DescribeFlags {
   bool json = false;
 };
 
+struct TraceFlags {
+  std::string model;
+  std::string ids;
+  std::string output;
+};
+
 struct ReportFlags {
   std::vector<std::string> runs;
   std::string data;
@@ -133,7 +139,7 @@ struct MergingBenchFlags {
 
 /// One command with its flags.
 using Command = std::variant<TrainFlags, EvalFlags, InspectFlags, MergeFlags, GenerateFlags,
-                             DescribeFlags, ReportFlags, ReproduceFlags, DataFlags, TokenizeFlags,
-                             BenchFlags, MergedBenchFlags, MergingBenchFlags>;
+                             DescribeFlags, TraceFlags, ReportFlags, ReproduceFlags, DataFlags,
+                             TokenizeFlags, BenchFlags, MergedBenchFlags, MergingBenchFlags>;
 
 }  // namespace moekit::cli

@@ -81,11 +81,23 @@ void prepare(GenerateFlags& flags) {
   check_run(flags.run);
 }
 
-void prepare(DescribeFlags& flags) {
+namespace {
+
+void check_exists(const std::string& path) {
   std::error_code error;
-  if (!std::filesystem::exists(flags.model, error)) {
-    throw IoError(concat(flags.model, ": there is no such file or folder"));
+  if (!std::filesystem::exists(path, error)) {
+    throw IoError(concat(path, ": there is no such file or folder"));
   }
+}
+
+}  // namespace
+
+void prepare(DescribeFlags& flags) { check_exists(flags.model); }
+
+void prepare(TraceFlags& flags) {
+  check_isa();
+  check_exists(flags.model);
+  check_exists(flags.ids);
 }
 
 void prepare(ReportFlags& flags) {

@@ -16,6 +16,7 @@ void prepare(MergeFlags& flags);
 void prepare(GenerateFlags& flags);
 /// @throws IoError when there is no such file or folder
 void prepare(DescribeFlags& flags);
+void prepare(TraceFlags& flags);
 void prepare(ReportFlags& flags);
 void prepare(TokenizeFlags& flags);
 /// Finds the study. @throws ArgumentError listing those there are.

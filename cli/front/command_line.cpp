@@ -79,6 +79,7 @@ CommandLine::CommandLine() : app_("Train, measure and compare mixtures of expert
   add_merge();
   add_generate();
   add_describe();
+  add_trace();
   add_report();
   add_reproduce();
   add_data();
@@ -233,6 +234,17 @@ void CommandLine::add_describe() {
       ->required();
   command.add_flag("--json", describe_.json, kJsonDoc);
   on_chosen(command, describe_);
+}
+
+void CommandLine::add_trace() {
+  auto& command = *app_.add_subcommand(
+      "trace", "Write what a published model computes: hidden states, routing, logits, tokens");
+  add_text(command, "model", trace_.model, kFolder, "Its folder")->required();
+  add_text(command, "--ids", trace_.ids, kFile, R"(JSON file: {"input_ids": [[1, 2, 3]]})")
+      ->required();
+  add_text(command, "-o,--output", trace_.output, kFile, "The safetensors file that is written")
+      ->required();
+  on_chosen(command, trace_);
 }
 
 void CommandLine::add_report() {

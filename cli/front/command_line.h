@@ -34,6 +34,7 @@ class CommandLine {
   void add_merge();
   void add_generate();
   void add_describe();
+  void add_trace();
   void add_report();
   void add_reproduce();
   void add_data();
@@ -57,6 +58,7 @@ class CommandLine {
   MergeFlags merge_;
   GenerateFlags generate_;
   DescribeFlags describe_;
+  TraceFlags trace_;
   TokenizeFlags tokenize_;
   ReportFlags report_;
   ReproduceFlags reproduce_;

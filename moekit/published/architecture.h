@@ -15,13 +15,41 @@ namespace moekit::published {
 struct NamedShape {
   std::string name;
   std::vector<int64_t> shape;
+  std::string
+      role{};  ///< what it is to its part, in words that all families share: "q", "gate", ...
+};
+
+/// Numbers that stretch rotary positions; which of them count is the scaling's matter.
+struct RotaryScaling {
+  double factor = 1;
+  int64_t original_context = 0;
+  double low_freq_factor = 1;            // llama3
+  double high_freq_factor = 4;           // llama3
+  double beta_fast = 32;                 // yarn
+  double beta_slow = 1;                  // yarn
+  bool truncate = true;                  // yarn
+  std::optional<double> mscale;          // yarn
+  std::optional<double> mscale_all_dim;  // yarn
+  std::optional<double> attention_factor;
+  std::vector<double> short_factors;   // longrope
+  std::optional<double> short_mscale;  // longrope
+  double alpha = 1;                    // dynamic
 };
 
 struct RotaryPositions {
   double theta = 10000;
   int64_t channels = 0;  ///< of a head that are turned
+  int64_t head_size = 0;
   bool interleaved = false;
   std::string scaling = "default";  ///< "linear", "llama3", "yarn", "longrope", "dynamic"
+  RotaryScaling numbers;
+};
+
+/// Where the norms of queries and keys stand, and over what.
+enum class HeadNorms {
+  kNone,
+  kEach,  ///< of a head's values
+  kAll,   ///< of all heads' values at once
 };
 
 struct AttentionPart {
@@ -31,10 +59,20 @@ struct AttentionPart {
   int64_t kv_heads = 0;
   int64_t key_size = 0;  ///< of a head
   int64_t value_size = 0;
-  int64_t window = 0;  ///< tokens a query sees, itself included; 0: all
-  int64_t chunk = 0;   ///< tokens see those of their own chunk; 0: none
-  bool sinks = false;  ///< a learned logit a head
-  bool gated = false;  ///< outputs times a sigmoid of the token
+  int64_t window = 0;          ///< tokens a query sees, itself included; 0: all
+  int64_t chunk = 0;           ///< tokens see those of their own chunk; 0: none
+  bool sinks = false;          ///< a learned logit a head
+  bool gated = false;          ///< outputs times a sigmoid of the token
+  bool gate_in_query = false;  ///< its map is the second half of each head of the queries'
+  HeadNorms norms = HeadNorms::kNone;
+  bool norm_after_rotary = false;
+  double clip = 0;   ///< queries, keys and values are kept within +-this; 0: they are not
+  double scale = 0;  ///< of the scores; 0: key_size^-1/2
+  double value_scale = 1;
+  int64_t plain_size = 0;   ///< latent: values of a head that are not turned, before those that are
+  int64_t latent_size = 0;  ///< latent: of keys and values
+  double query_latent_scale = 1;  ///< times the normalised latent vector
+  double latent_scale = 1;
   std::optional<RotaryPositions> rotary;
   std::vector<NamedShape> tensors;
 };
@@ -63,11 +101,22 @@ struct MixturePart {
   std::vector<MixtureStorage> storages;  ///< as published first
   int64_t shared_width = 0;              ///< of what runs on every token; 0: nothing
   bool shared_gate = false;              ///< times a sigmoid of the token
+  /// The shared network is the block's own, beside the mixture: published code does not count it to
+  /// the mixture's output.
+  bool shared_beside = false;
+  bool shared_average = false;           ///< the mean of both is the output, not the sum
   std::vector<NamedShape> shared;
 };
 
 struct BlockPart {
   std::vector<AttentionPart> attention;  ///< one, or two
+  bool parallel = false;  ///< attention and feed-forward part take the same normalised input
+  /// x = keep * x + add * part(norm(x)), with x normalised on the left, too, where so
+  bool keeps_normalised = false;
+  double attention_keep = 1;
+  double attention_add = 1;
+  double ffn_keep = 1;
+  double ffn_add = 1;
   std::optional<MixturePart> mixture;
   int64_t dense_width = 0;
   std::vector<NamedShape> dense;
@@ -81,6 +130,11 @@ struct Architecture {
   int64_t vocabulary_size = 0;
   int64_t context = 0;  ///< 0: the config does not say
   bool tied_embeddings = false;
+  enum class Norm { kRms, kRmsPlusOne, kLayer };  ///< kRmsPlusOne: times 1 + weight
+  Norm norm = Norm::kRms;
+  double norm_eps = 1e-6;
+  double embedding_scale = 1;
+  double logit_scale = 1;
   std::string dtype;         ///< as the config says it; empty: it does not
   std::string quantization;  ///< "fp8", "mxfp4"; empty: none
   int64_t scale_rows = 0;    ///< fp8: rows and columns of a matrix that share a scale

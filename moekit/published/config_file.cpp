@@ -114,6 +114,20 @@ std::vector<int64_t> ConfigFile::integers(std::string_view key) const {
   return out;
 }
 
+std::vector<double> ConfigFile::numbers(std::string_view key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  std::vector<double> out;
+  if (!value->is_array()) refuse(key, "a list of numbers is wanted");
+  for (const auto& item : *value) {
+    if (!item.is_number() || !std::isfinite(item.get<double>())) {
+      refuse(key, "a list of finite numbers is wanted");
+    }
+    out.push_back(item.get<double>());
+  }
+  return out;
+}
+
 ConfigFile ConfigFile::section(std::string_view key) const {
   const Json* value = find(key);
   if (value != nullptr && !value->is_object()) refuse(key, "an object is wanted");

@@ -36,6 +36,7 @@ class ConfigFile {
   /// Empty where the key is absent.
   std::vector<std::string> texts(std::string_view key) const;
   std::vector<int64_t> integers(std::string_view key) const;
+  std::vector<double> numbers(std::string_view key) const;
   /// The object under a key; empty where it is absent.
   ConfigFile section(std::string_view key) const;
 

@@ -26,13 +26,6 @@ int64_t count_of(const std::vector<int64_t>& shape) {
   return count;
 }
 
-std::string with_expert(const std::string& name, int64_t expert) {
-  const auto at = name.find("{e}");
-  return at == std::string::npos
-             ? name
-             : name.substr(0, at) + std::to_string(expert) + name.substr(at + 3);
-}
-
 class Lister {
  public:
   Lister(const Architecture& architecture, size_t storage)
@@ -77,7 +70,7 @@ class Lister {
     add(storage.router, Part::kRouter);
     for (int64_t e = 0; e < mixture.num_experts; ++e) {
       for (const auto& tensor : storage.each) {
-        add({with_expert(tensor.name, e), tensor.shape}, Part::kExperts, 1);
+        add({name_of_expert(tensor.name, e), tensor.shape}, Part::kExperts, 1);
       }
     }
     for (const auto& tensor : storage.all) {
@@ -121,18 +114,11 @@ class Lister {
   std::vector<ExpectedTensor> out_;
 };
 
-/// Where a model of several parts keeps its text model.
-std::string file_name(const std::string& wrapper, const std::string& name) {
-  constexpr std::string_view kModel = "model.";
-  if (wrapper == "model.language_model." && name.rfind(kModel, 0) == 0) {
-    return wrapper + name.substr(kModel.size());
-  }
-  return wrapper == "model.language_model." ? name : wrapper + name;
-}
-
 std::string find_wrapper(const Architecture& architecture, const TensorSource& tensors) {
   for (const char* wrapper : {"", "language_model.", "model.language_model."}) {
-    if (tensors.contains(file_name(wrapper, architecture.embedding.front().name))) return wrapper;
+    if (tensors.contains(FileLayout{wrapper}.name(architecture.embedding.front().name))) {
+      return wrapper;
+    }
   }
   return "";
 }
@@ -148,7 +134,8 @@ size_t find_storage(const Architecture& architecture, const std::string& wrapper
     for (size_t s = 0; s < mixture->storages.size(); ++s) {
       const auto& storage = mixture->storages[s];
       const auto& first = storage.each.empty() ? storage.all.front() : storage.each.front();
-      if (tensors->contains(file_name(wrapper, prefix + with_expert(first.name, 0)))) return s;
+      if (tensors->contains(FileLayout{wrapper}.name(prefix + name_of_expert(first.name, 0))))
+        return s;
     }
   }
   return 0;
@@ -162,7 +149,7 @@ uint64_t bytes_of_dtype(const std::string& dtype) {
 /// positions that older files keep, and with a wrapper all that is outside of it.
 bool is_not_used(const std::string& name, const Architecture& architecture,
                  const std::string& wrapper) {
-  const auto prefix = file_name(wrapper, architecture.layer_prefix);
+  const auto prefix = FileLayout{wrapper}.name(architecture.layer_prefix);
   if (name.rfind(prefix, 0) == 0) {
     const char* begin = name.data() + prefix.size();
     int64_t layer = 0;
@@ -209,19 +196,38 @@ std::string_view part_name(Part part) {
   return kNames.at(static_cast<size_t>(part));
 }
 
+std::string name_of_expert(const std::string& name, int64_t expert) {
+  const auto at = name.find("{e}");
+  return at == std::string::npos
+             ? name
+             : name.substr(0, at) + std::to_string(expert) + name.substr(at + 3);
+}
+
+std::string FileLayout::name(const std::string& tensor) const {
+  constexpr std::string_view kModel = "model.";
+  // "model.layers..." becomes "model.language_model.layers...", and the head stays.
+  if (wrapper != "model.language_model.") return wrapper + tensor;
+  return tensor.rfind(kModel, 0) == 0 ? wrapper + tensor.substr(kModel.size()) : tensor;
+}
+
+FileLayout find_layout(const Architecture& architecture, const TensorSource* tensors) {
+  if (tensors == nullptr) return {};
+  const auto wrapper = find_wrapper(architecture, *tensors);
+  return {wrapper, find_storage(architecture, wrapper, tensors)};
+}
+
 std::vector<ExpectedTensor> expected_tensors(const Architecture& architecture, size_t storage) {
   return Lister(architecture, storage).list();
 }
 
 Inventory take_inventory(const Architecture& architecture, const TensorSource* tensors) {
   Inventory out;
-  const auto wrapper = tensors == nullptr ? "" : find_wrapper(architecture, *tensors);
-  const auto storage = find_storage(architecture, wrapper, tensors);
-  const auto expected = expected_tensors(architecture, storage);
+  const FileLayout layout = find_layout(architecture, tensors);
+  const auto expected = expected_tensors(architecture, layout.storage);
   for (const auto& block : architecture.blocks) {
     if (!block.mixture) continue;
     const auto& storages = block.mixture->storages;
-    out.storage = storages[std::min(storage, storages.size() - 1)].kind;
+    out.storage = storages[std::min(layout.storage, storages.size() - 1)].kind;
     break;
   }
   Totals totals(out);
@@ -234,7 +240,7 @@ Inventory take_inventory(const Architecture& architecture, const TensorSource* t
       totals.add(tensor, count * each, "");
       continue;
     }
-    const auto name = file_name(wrapper, tensor.name);
+    const auto name = layout.name(tensor.name);
     known.insert(name);
     if (!tensors->contains(name)) {
       out.missing.push_back(name);
@@ -251,7 +257,8 @@ Inventory take_inventory(const Architecture& architecture, const TensorSource* t
   if (tensors != nullptr) {
     for (const auto& name : tensors->names()) {
       if (known.count(name) != 0) continue;
-      (is_not_used(name, architecture, wrapper) ? out.not_used : out.unknown).push_back(name);
+      (is_not_used(name, architecture, layout.wrapper) ? out.not_used : out.unknown)
+          .push_back(name);
     }
   }
   for (auto& [part, sums] : totals.parts) out.parts.push_back(std::move(sums));

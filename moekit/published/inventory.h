@@ -13,6 +13,9 @@ namespace moekit::published {
 enum class Part { kEmbedding, kAttention, kRouter, kExperts, kShared, kDense, kNorm, kHead };
 std::string_view part_name(Part part);
 
+/// A storage's name with the expert's number in it.
+std::string name_of_expert(const std::string& name, int64_t expert);
+
 /// A tensor that an architecture has.
 struct ExpectedTensor {
   std::string name;
@@ -27,6 +30,15 @@ struct ExpectedTensor {
 /// All of them, with experts stored as in `storage` of every mixture (0: as published). Where a
 /// matrix has scales of its own (FP8) they follow it.
 std::vector<ExpectedTensor> expected_tensors(const Architecture& architecture, size_t storage = 0);
+
+/// How the names of an architecture's tensors stand in files.
+struct FileLayout {
+  std::string wrapper;  ///< before the names of a text model within one of several parts
+  size_t storage = 0;   ///< of every mixture's storages
+  std::string name(const std::string& tensor) const;
+};
+/// @param tensors  null: as published
+FileLayout find_layout(const Architecture& architecture, const checkpoint::TensorSource* tensors);
 
 struct PartTotals {
   Part part;

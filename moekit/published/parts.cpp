@@ -1,8 +1,10 @@
 #include "moekit/published/parts.h"
 
+#include <cmath>
 #include <utility>
 
 #include "moekit/core/error.h"
+#include "moekit/published/rotary_scaling.h"
 
 namespace moekit::published {
 namespace {
@@ -12,10 +14,37 @@ constexpr int64_t kMostLayers = 10'000;
 constexpr int64_t kMostExperts = 65'536;
 
 /// A matrix, and its bias.
-void add_linear(std::vector<NamedShape>& to, const std::string& name, int64_t outputs,
-                int64_t inputs, bool bias) {
-  to.push_back({name + ".weight", {outputs, inputs}});
-  if (bias) to.push_back({name + ".bias", {outputs}});
+void add_linear(std::vector<NamedShape>& to, const std::string& role, const std::string& name,
+                int64_t outputs, int64_t inputs, bool bias) {
+  to.push_back({name + ".weight", {outputs, inputs}, role});
+  if (bias) to.push_back({name + ".bias", {outputs}, role + "_bias"});
+}
+
+std::optional<double> maybe_number(const ConfigFile& values, std::string_view key) {
+  if (!values.has(key)) return std::nullopt;
+  return values.number(key);
+}
+
+RotaryScaling rotary_numbers(const ConfigFile& config, const ConfigFile& values) {
+  RotaryScaling out;
+  out.factor = values.number("factor", 1.0);
+  if (!(out.factor >= 1)) values.refuse("factor", "must be at least 1");
+  out.original_context =
+      values.integer("original_max_position_embeddings",
+                     config.integer("original_max_position_embeddings",
+                                    config.integer("max_position_embeddings", 0, 0), 0));
+  out.low_freq_factor = values.number("low_freq_factor", out.low_freq_factor);
+  out.high_freq_factor = values.number("high_freq_factor", out.high_freq_factor);
+  out.beta_fast = values.number("beta_fast", out.beta_fast);
+  out.beta_slow = values.number("beta_slow", out.beta_slow);
+  out.truncate = values.flag("truncate", out.truncate);
+  out.mscale = maybe_number(values, "mscale");
+  out.mscale_all_dim = maybe_number(values, "mscale_all_dim");
+  out.attention_factor = maybe_number(values, "attention_factor");
+  out.short_mscale = maybe_number(values, "short_mscale");
+  out.short_factors = values.numbers("short_factor");
+  out.alpha = values.number("alpha", out.alpha);
+  return out;
 }
 
 void read_quantization(const ConfigFile& config, Architecture& out) {
@@ -46,9 +75,11 @@ Architecture usual_architecture(const ConfigFile& config, bool tied_by_default) 
   out.dtype = config.text("dtype", config.text("torch_dtype", ""));
   read_quantization(config, out);
   const std::vector<int64_t> matrix{out.vocabulary_size, out.hidden_size};
-  out.embedding = {{"model.embed_tokens.weight", matrix}};
-  if (!out.tied_embeddings) out.head = {{"lm_head.weight", matrix}};
-  out.norms = {{"model.norm.weight", {out.hidden_size}}};
+  out.norm_eps = config.number("rms_norm_eps",
+                               config.number("norm_eps", config.number("layer_norm_eps", 1e-6)));
+  out.embedding = {{"model.embed_tokens.weight", matrix, "weight"}};
+  if (!out.tied_embeddings) out.head = {{"lm_head.weight", matrix, "weight"}};
+  out.norms = {{"model.norm.weight", {out.hidden_size}, "weight"}};
   return out;
 }
 
@@ -86,19 +117,22 @@ AttentionPart grouped_attention(const GroupedAttention& of, int64_t hidden_size)
   out.key_size = of.key_size;
   out.value_size = of.value_size;
   out.gated = of.gate_in_query;
+  out.gate_in_query = of.gate_in_query;
+  out.norms = of.norms;
   auto& t = out.tensors;
   const auto& p = of.prefix;
   const bool inputs = of.biases != Biases::kNone;
   const auto queries = of.heads * of.key_size;
   const auto keys = of.kv_heads * of.key_size;
-  add_linear(t, p + "q_proj", queries * (of.gate_in_query ? 2 : 1), hidden_size, inputs);
-  add_linear(t, p + "k_proj", keys, hidden_size, inputs);
-  add_linear(t, p + "v_proj", of.kv_heads * of.value_size, hidden_size, inputs);
-  add_linear(t, p + of.output, hidden_size, of.heads * of.value_size, of.biases == Biases::kAll);
+  add_linear(t, "q", p + "q_proj", queries * (of.gate_in_query ? 2 : 1), hidden_size, inputs);
+  add_linear(t, "k", p + "k_proj", keys, hidden_size, inputs);
+  add_linear(t, "v", p + "v_proj", of.kv_heads * of.value_size, hidden_size, inputs);
+  add_linear(t, "o", p + of.output, hidden_size, of.heads * of.value_size,
+             of.biases == Biases::kAll);
   if (of.norms != HeadNorms::kNone) {
     const bool all = of.norms == HeadNorms::kAll;
-    t.push_back({p + of.query_norm + ".weight", {all ? queries : of.key_size}});
-    t.push_back({p + of.key_norm + ".weight", {all ? keys : of.key_size}});
+    t.push_back({p + of.query_norm + ".weight", {all ? queries : of.key_size}, "q_norm"});
+    t.push_back({p + of.key_norm + ".weight", {all ? keys : of.key_size}, "k_norm"});
   }
   return out;
 }
@@ -114,21 +148,29 @@ AttentionPart latent_attention(const ConfigFile& config, const std::string& pref
   const auto latent = config.integer("kv_lora_rank");
   out.key_size = plain + turned;
   out.value_size = config.integer("v_head_dim");
+  out.plain_size = plain;
+  out.latent_size = latent;
   auto& t = out.tensors;
   const bool bias = config.flag("attention_bias", false);
   if (config.has("q_lora_rank")) {
     const auto rank = config.integer("q_lora_rank");
-    add_linear(t, prefix + "q_a_proj", rank, hidden, bias);
-    t.push_back({prefix + "q_a_layernorm.weight", {rank}});
-    add_linear(t, prefix + "q_b_proj", out.heads * out.key_size, rank, false);
+    add_linear(t, "q_a", prefix + "q_a_proj", rank, hidden, bias);
+    t.push_back({prefix + "q_a_layernorm.weight", {rank}, "q_a_norm"});
+    add_linear(t, "q_b", prefix + "q_b_proj", out.heads * out.key_size, rank, false);
   } else {
-    add_linear(t, prefix + "q_proj", out.heads * out.key_size, hidden, false);
+    add_linear(t, "q", prefix + "q_proj", out.heads * out.key_size, hidden, false);
   }
-  add_linear(t, prefix + "kv_a_proj_with_mqa", latent + turned, hidden, bias);
-  t.push_back({prefix + "kv_a_layernorm.weight", {latent}});
-  add_linear(t, prefix + "kv_b_proj", out.heads * (plain + out.value_size), latent, false);
-  add_linear(t, prefix + "o_proj", hidden, out.heads * out.value_size, bias);
-  out.rotary = rotary_positions(config, turned, true);
+  add_linear(t, "kv_a", prefix + "kv_a_proj_with_mqa", latent + turned, hidden, bias);
+  t.push_back({prefix + "kv_a_layernorm.weight", {latent}, "kv_a_norm"});
+  add_linear(t, "kv_b", prefix + "kv_b_proj", out.heads * (plain + out.value_size), latent, false);
+  add_linear(t, "o", prefix + "o_proj", hidden, out.heads * out.value_size, bias);
+  out.rotary = rotary_positions(config, turned, config.flag("rope_interleave", true));
+  // Stretched positions stretch the scores, too. Source: the released code of DeepSeek-V2.
+  const auto& numbers = out.rotary->numbers;
+  if (out.rotary->scaling == "yarn" && numbers.mscale_all_dim.value_or(0) != 0) {
+    const double m = yarn_mscale(numbers.factor, *numbers.mscale_all_dim);
+    out.scale = m * m / std::sqrt(static_cast<double>(out.key_size));
+  }
   return out;
 }
 
@@ -143,15 +185,18 @@ RotaryPositions rotary_positions(const ConfigFile& config, int64_t head_size, bo
     out.theta = values.number("rope_theta", config.number("rope_theta", 10000.0));
     out.scaling = values.text("rope_type", "default");
     share = values.number("partial_rotary_factor", share);
+    out.numbers = rotary_numbers(config, values);
   } else {
     out.theta = config.number("rope_theta", 10000.0);
     if (config.has("rope_scaling")) {
       const auto values = config.section("rope_scaling");
       out.scaling = values.text("rope_type", values.text("type", "default"));
+      out.numbers = rotary_numbers(config, values);
     }
   }
   if (!(out.theta > 0)) config.refuse("rope_theta", "must be above 0");
   if (!(share > 0 && share <= 1)) config.refuse("partial_rotary_factor", "must be in (0, 1]");
+  out.head_size = head_size;
   out.channels = static_cast<int64_t>(static_cast<double>(head_size) * share);
   return out;
 }
@@ -175,9 +220,9 @@ AttentionPart not_run(const std::string& kind) {
 
 std::vector<NamedShape> gated_mlp(const std::string& prefix, int64_t hidden_size, int64_t width,
                                   const MlpNames& names) {
-  return {{prefix + names.gate + ".weight", {width, hidden_size}},
-          {prefix + names.up + ".weight", {width, hidden_size}},
-          {prefix + names.down + ".weight", {hidden_size, width}}};
+  return {{prefix + names.gate + ".weight", {width, hidden_size}, "gate"},
+          {prefix + names.up + ".weight", {width, hidden_size}, "up"},
+          {prefix + names.down + ".weight", {hidden_size, width}, "down"}};
 }
 
 MixtureStorage each_expert(const MixturePart& mixture, int64_t hidden_size,
@@ -196,8 +241,8 @@ MixtureStorage fused_experts(const MixturePart& mixture, int64_t hidden_size,
   MixtureStorage out;
   out.kind = "fused, [E, out, in]";
   out.router = std::move(router);
-  out.all = {{prefix + "gate_up_proj", {e, 2 * mixture.width, hidden_size}},
-             {prefix + "down_proj", {e, hidden_size, mixture.width}}};
+  out.all = {{prefix + "gate_up_proj", {e, 2 * mixture.width, hidden_size}, "gate_up"},
+             {prefix + "down_proj", {e, hidden_size, mixture.width}, "down"}};
   return out;
 }
 
@@ -207,8 +252,8 @@ MixtureStorage fused_by_input(const MixturePart& mixture, int64_t hidden_size,
   MixtureStorage out;
   out.kind = "fused, [E, in, out]";
   out.router = std::move(router);
-  out.all = {{prefix + "gate_up_proj", {e, hidden_size, 2 * mixture.width}},
-             {prefix + "down_proj", {e, mixture.width, hidden_size}}};
+  out.all = {{prefix + "gate_up_proj", {e, hidden_size, 2 * mixture.width}, "gate_up_by_input"},
+             {prefix + "down_proj", {e, mixture.width, hidden_size}, "down_by_input"}};
   return out;
 }
 
@@ -251,8 +296,8 @@ RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key) 
 }
 
 std::vector<NamedShape> usual_norms(int64_t hidden_size) {
-  return {{"input_layernorm.weight", {hidden_size}},
-          {"post_attention_layernorm.weight", {hidden_size}}};
+  return {{"input_layernorm.weight", {hidden_size}, "attention_in"},
+          {"post_attention_layernorm.weight", {hidden_size}, "ffn_in"}};
 }
 
 }  // namespace moekit::published

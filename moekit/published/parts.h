@@ -20,12 +20,6 @@ std::vector<BlockPart> make_blocks(const ConfigFile& config,
                                    std::string_view key = "num_hidden_layers");
 
 enum class Biases { kNone, kInputs, kAll };
-enum class HeadNorms {
-  kNone,
-  kEach,  ///< of a head's values
-  kAll,   ///< of all heads' values at once
-};
-
 struct GroupedAttention {
   int64_t heads = 0;
   int64_t kv_heads = 0;
@@ -66,7 +60,8 @@ struct MlpNames {
   std::string up = "up_proj";
   std::string down = "down_proj";
 };
-/// {prefix}{gate,up}.weight [width, D], {prefix}{down}.weight [D, width].
+/// Roles "gate", "up", "down": {prefix}{gate,up}.weight [width, D], {prefix}{down}.weight [D,
+/// width].
 std::vector<NamedShape> gated_mlp(const std::string& prefix, int64_t hidden_size, int64_t width,
                                   const MlpNames& names = {});
 

@@ -8,7 +8,7 @@ fresh_folder "$2"
 write_recipe
 
 expect 0 "reproduce" "$moekit" --help
-for command in train eval inspect merge generate describe report reproduce data bench version completion man; do
+for command in train eval inspect merge generate describe trace report reproduce data bench version completion man; do
   expect 0 "Usage" "$moekit" $command --help
 done
 expect 0 "libtorch" "$moekit" version

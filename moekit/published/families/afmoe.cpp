@@ -1,4 +1,6 @@
 // Trinity of Arcee, 2025.
+#include <cmath>
+
 #include "moekit/published/families.h"
 #include "moekit/published/parts.h"
 
@@ -7,6 +9,9 @@ namespace moekit::published {
 Architecture read_afmoe(const ConfigFile& config) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
+  if (config.flag("mup_enabled", false)) {
+    out.embedding_scale = std::sqrt(static_cast<double>(d));
+  }
   auto heads = usual_heads(config);
   heads.norms = HeadNorms::kEach;
   const auto dense_layers = config.integer("num_dense_layers", 0, 0);
@@ -16,15 +21,16 @@ Architecture read_afmoe(const ConfigFile& config) {
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
     attention.gated = true;
     attention.tensors.push_back(
-        {"self_attn.gate_proj.weight", {heads.heads * heads.value_size, d}});
+        {"self_attn.gate_proj.weight", {heads.heads * heads.value_size, d}, "gate"});
     const auto usual = (layer + 1) % full_every == 0 ? "full_attention" : "sliding_attention";
     if (layer_type(config, layer, usual) == "sliding_attention") {
       attention.window = config.integer("sliding_window");
       attention.rotary = rotary_positions(config, heads.key_size);
     }
-    block.norms = usual_norms(d);
-    block.norms.push_back({"pre_mlp_layernorm.weight", {d}});
-    block.norms.push_back({"post_mlp_layernorm.weight", {d}});
+    block.norms = {{"input_layernorm.weight", {d}, "attention_in"},
+                   {"post_attention_layernorm.weight", {d}, "attention_out"},
+                   {"pre_mlp_layernorm.weight", {d}, "ffn_in"},
+                   {"post_mlp_layernorm.weight", {d}, "ffn_out"}};
     if (layer < dense_layers) {
       block.dense_width = config.integer("intermediate_size");
       block.dense = gated_mlp("mlp.", d, block.dense_width);
@@ -40,8 +46,8 @@ Architecture read_afmoe(const ConfigFile& config) {
                                                            : RouterRule::Weights::kScore;
     mixture.rule.scale = config.number("route_scale", 1.0);
     usual_storages(mixture, d,
-                   {{"mlp.router.gate.weight", {mixture.num_experts, d}},
-                    {"mlp.expert_bias", {mixture.num_experts}}});
+                   {{"mlp.router.gate.weight", {mixture.num_experts, d}, "weight"},
+                    {"mlp.expert_bias", {mixture.num_experts}, "correction"}});
     add_shared(mixture, d, "mlp.shared_experts.",
                mixture.width * config.integer("num_shared_experts", 0, 0));
     check_mixture(config, mixture);

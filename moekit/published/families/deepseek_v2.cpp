@@ -26,7 +26,7 @@ Architecture read_deepseek_v2(const ConfigFile& config) {
       mixture.rule.num_groups = config.integer("n_group", 1);
       mixture.rule.kept_groups = config.integer("topk_group", 1);
     }
-    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     add_shared(mixture, d, "mlp.shared_experts.",
                mixture.width * config.integer("n_shared_experts", 0, 0));
     check_mixture(config, mixture);

@@ -31,8 +31,8 @@ MixturePart deepseek_v3_mixture(const ConfigFile& config, int64_t hidden_size) {
   out.width = config.integer("moe_intermediate_size");
   out.rule = sigmoid_rule(config, "routed_scaling_factor");
   usual_storages(out, d,
-                 {{"mlp.gate.weight", {out.num_experts, d}},
-                  {"mlp.gate.e_score_correction_bias", {out.num_experts}}});
+                 {{"mlp.gate.weight", {out.num_experts, d}, "weight"},
+                  {"mlp.gate.e_score_correction_bias", {out.num_experts}, "correction"}});
   add_shared(out, d, "mlp.shared_experts.", out.width * config.integer("n_shared_experts", 0, 0));
   check_mixture(config, out);
   return out;

@@ -31,9 +31,9 @@ Architecture read_ernie4_5_moe(const ConfigFile& config) {
     mixture.rule.correction = true;
     mixture.rule.weights = RouterRule::Weights::kNormalised;
     const auto e = mixture.num_experts;
-    usual_storages(
-        mixture, d,
-        {{"mlp.gate.weight", {e, d}}, {"mlp.moe_statics.e_score_correction_bias", {1, e}}});
+    usual_storages(mixture, d,
+                   {{"mlp.gate.weight", {e, d}, "weight"},
+                    {"mlp.moe_statics.e_score_correction_bias", {1, e}, "correction"}});
     add_shared(mixture, d, "mlp.shared_experts.",
                mixture.width * config.integer("moe_num_shared_experts", 0, 0));
     check_mixture(config, mixture);

@@ -30,8 +30,8 @@ Architecture read_exaone_moe(const ConfigFile& config) {
     mixture.width = config.integer("moe_intermediate_size");
     mixture.rule = sigmoid_rule(config, "routed_scaling_factor");
     usual_storages(mixture, d,
-                   {{"mlp.gate.weight", {mixture.num_experts, d}},
-                    {"mlp.e_score_correction_bias", {mixture.num_experts}}});
+                   {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"},
+                    {"mlp.e_score_correction_bias", {mixture.num_experts}, "correction"}});
     add_shared(mixture, d, "mlp.shared_experts.",
                mixture.width * config.integer("num_shared_experts", 0, 0));
     check_mixture(config, mixture);

@@ -8,8 +8,8 @@ namespace moekit::published {
 Architecture read_flex_olmo(const ConfigFile& config) {
   auto out = read_olmoe(config);
   for (auto& block : out.blocks) {
-    block.norms = {{"post_attention_layernorm.weight", {out.hidden_size}},
-                   {"post_feedforward_layernorm.weight", {out.hidden_size}}};
+    block.norms = {{"post_attention_layernorm.weight", {out.hidden_size}, "attention_out"},
+                   {"post_feedforward_layernorm.weight", {out.hidden_size}, "ffn_out"}};
   }
   return out;
 }

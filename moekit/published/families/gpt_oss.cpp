@@ -46,7 +46,7 @@ Architecture read_gpt_oss(const ConfigFile& config) {
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
     attention.rotary = rotary_positions(config, heads.key_size);
     attention.sinks = true;
-    attention.tensors.push_back({"self_attn.sinks", {heads.heads}});
+    attention.tensors.push_back({"self_attn.sinks", {heads.heads}, "sinks"});
     const auto usual = layer % 2 == 0 ? "sliding_attention" : "full_attention";
     if (layer_type(config, layer, usual) == "sliding_attention") {
       attention.window = config.integer("sliding_window");
@@ -60,7 +60,8 @@ Architecture read_gpt_oss(const ConfigFile& config) {
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSoftmaxOfChosen;
     const auto e = mixture.num_experts;
-    const std::vector<NamedShape> router{{"mlp.router.weight", {e, d}}, {"mlp.router.bias", {e}}};
+    const std::vector<NamedShape> router{{"mlp.router.weight", {e, d}, "weight"},
+                                         {"mlp.router.bias", {e}, "bias"}};
     mixture.storages = {fused_by_input(mixture, d, "mlp.experts.", router)};
     if (out.quantization == "mxfp4") mixture.storages = {mxfp4(config, mixture, d, router)};
     for (auto& storage : mixture.storages) add_biases(storage, mixture, d);

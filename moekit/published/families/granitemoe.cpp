@@ -17,19 +17,19 @@ MixturePart granite_mixture(const ConfigFile& config, int64_t hidden_size) {
   const auto e = out.num_experts;
   MixtureStorage published;
   published.kind = "fused, [E, out, in]";
-  published.router = {{"block_sparse_moe.router.layer.weight", {e, d}}};
-  published.all = {{"block_sparse_moe.input_linear.weight", {e, 2 * out.width, d}},
-                   {"block_sparse_moe.output_linear.weight", {e, d, out.width}}};
+  published.router = {{"block_sparse_moe.router.layer.weight", {e, d}, "weight"}};
+  published.all = {{"block_sparse_moe.input_linear.weight", {e, 2 * out.width, d}, "gate_up"},
+                   {"block_sparse_moe.output_linear.weight", {e, d, out.width}, "down"}};
   out.storages = {published, fused_experts(out, d, "block_sparse_moe.experts.",
-                                           {{"block_sparse_moe.router.weight", {e, d}}})};
+                                           {{"block_sparse_moe.router.weight", {e, d}, "weight"}})};
   check_mixture(config, out);
   return out;
 }
 
 /// Gate and up are one matrix.
 std::vector<NamedShape> joined_mlp(int64_t hidden_size, int64_t width) {
-  return {{"shared_mlp.input_linear.weight", {2 * width, hidden_size}},
-          {"shared_mlp.output_linear.weight", {hidden_size, width}}};
+  return {{"shared_mlp.input_linear.weight", {2 * width, hidden_size}, "gate_up"},
+          {"shared_mlp.output_linear.weight", {hidden_size, width}, "down"}};
 }
 
 AttentionPart mamba2_layer(const ConfigFile& config, int64_t hidden_size) {
@@ -53,6 +53,10 @@ AttentionPart mamba2_layer(const ConfigFile& config, int64_t hidden_size) {
 Architecture read_granite(const ConfigFile& config, bool shared, bool hybrid) {
   auto out = usual_architecture(config, true);
   const auto d = out.hidden_size;
+  out.embedding_scale = config.number("embedding_multiplier", 1.0);
+  const double divisor = config.number("logits_scaling", 1.0);
+  if (divisor == 0) config.refuse("logits_scaling", "must not be 0");
+  out.logit_scale = 1 / divisor;
   auto heads = usual_heads(config);
   heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
   const bool positions = !hybrid || config.text("position_embedding_type", "rope") == "rope";
@@ -63,9 +67,11 @@ Architecture read_granite(const ConfigFile& config, bool shared, bool hybrid) {
       block.attention.push_back(mamba2_layer(config, d));
     } else {
       auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+      attention.scale = config.number("attention_multiplier", 1.0);
       if (positions) attention.rotary = rotary_positions(config, heads.key_size);
     }
     block.norms = usual_norms(d);
+    block.attention_add = block.ffn_add = config.number("residual_multiplier", 1.0);
     // Hybrid models without experts have the shared network alone.
     const auto shared_width = shared ? config.integer("shared_intermediate_size", 0, 0) : 0;
     if (hybrid && config.integer("num_local_experts", 0, 0) == 0) {
@@ -76,6 +82,7 @@ Architecture read_granite(const ConfigFile& config, bool shared, bool hybrid) {
     auto& mixture = block.mixture.emplace(granite_mixture(config, d));
     if (shared_width > 0) {
       mixture.shared_width = shared_width;
+      mixture.shared_beside = true;
       mixture.shared = joined_mlp(d, shared_width);
     }
     return block;

@@ -32,6 +32,7 @@ Architecture read_hunyuan_v1_moe(const ConfigFile& config) {
   out.blocks = make_blocks(config, [&](int64_t layer) {
     BlockPart block;
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.norm_after_rotary = true;
     attention.rotary = rotary_positions(config, heads.key_size);
     block.norms = usual_norms(d);
     auto& mixture = block.mixture.emplace();
@@ -39,7 +40,7 @@ Architecture read_hunyuan_v1_moe(const ConfigFile& config) {
     mixture.top_k = of_layer(config, "moe_topk", layer);
     mixture.width = config.integer("intermediate_size");
     mixture.rule.weights = RouterRule::Weights::kNormalised;
-    usual_storages(mixture, d, {{"mlp.gate.wg.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.wg.weight", {mixture.num_experts, d}, "weight"}});
     if (config.flag("use_mixed_mlp_moe", true)) {
       add_shared(mixture, d, "mlp.shared_mlp.",
                  mixture.width * of_layer(config, "num_shared_expert", layer, 1, 0));

@@ -29,8 +29,8 @@ Architecture read_hy_v3(const ConfigFile& config) {
     mixture.rule.weights = RouterRule::Weights::kNormalised;
     mixture.rule.scale = config.number("router_scaling_factor", 1.0);
     usual_storages(mixture, d,
-                   {{"mlp.router.gate.weight", {mixture.num_experts, d}},
-                    {"mlp.expert_bias", {mixture.num_experts}}});
+                   {{"mlp.router.gate.weight", {mixture.num_experts, d}, "weight"},
+                    {"mlp.expert_bias", {mixture.num_experts}, "correction"}});
     add_shared(mixture, d, "mlp.shared_mlp.",
                mixture.width * config.integer("num_shared_experts", 0, 0));
     check_mixture(config, mixture);

@@ -31,7 +31,7 @@ AttentionPart mamba_layer(const ConfigFile& config, int64_t hidden_size) {
 Architecture read_jamba(const ConfigFile& config) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
-  out.norms = {{"model.final_layernorm.weight", {d}}};
+  out.norms = {{"model.final_layernorm.weight", {d}, "weight"}};
   const auto heads = usual_heads(config);
   const auto attention_every = config.integer("attn_layer_period");
   const auto attention_at = config.integer("attn_layer_offset", 0, 0);
@@ -46,7 +46,8 @@ Architecture read_jamba(const ConfigFile& config) {
     } else {
       block.attention.push_back(mamba_layer(config, d));
     }
-    block.norms = {{"input_layernorm.weight", {d}}, {"pre_ff_layernorm.weight", {d}}};
+    block.norms = {{"input_layernorm.weight", {d}, "attention_in"},
+                   {"pre_ff_layernorm.weight", {d}, "ffn_in"}};
     if (num_experts == 1 || layer % experts_every != experts_at) {
       block.dense_width = width;
       block.dense = gated_mlp("feed_forward.", d, width);
@@ -56,7 +57,8 @@ Architecture read_jamba(const ConfigFile& config) {
     mixture.num_experts = num_experts;
     mixture.top_k = config.integer("num_experts_per_tok");
     mixture.width = width;
-    const std::vector<NamedShape> router{{"feed_forward.router.weight", {num_experts, d}}};
+    const std::vector<NamedShape> router{
+        {"feed_forward.router.weight", {num_experts, d}, "weight"}};
     mixture.storages = {each_expert(mixture, d, "feed_forward.", router),
                         fused_experts(mixture, d, "feed_forward.experts.", router)};
     check_mixture(config, mixture);

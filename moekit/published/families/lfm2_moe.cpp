@@ -7,7 +7,7 @@ namespace moekit::published {
 Architecture read_lfm2_moe(const ConfigFile& config) {
   auto out = usual_architecture(config, true);
   const auto d = out.hidden_size;
-  out.norms = {{"model.embedding_norm.weight", {d}}};
+  out.norms = {{"model.embedding_norm.weight", {d}, "weight"}};
   auto heads = usual_heads(config);
   heads.norms = HeadNorms::kEach;
   heads.output = "out_proj";
@@ -26,7 +26,8 @@ Architecture read_lfm2_moe(const ConfigFile& config) {
                       {"conv.conv.weight", {d, 1, config.integer("conv_L_cache")}},
                       {"conv.out_proj.weight", {d, d}}};
     }
-    block.norms = {{"operator_norm.weight", {d}}, {"ffn_norm.weight", {d}}};
+    block.norms = {{"operator_norm.weight", {d}, "attention_in"},
+                   {"ffn_norm.weight", {d}, "ffn_in"}};
     if (layer < dense_layers) {
       block.dense_width = config.integer("intermediate_size");
       block.dense = gated_mlp("feed_forward.", d, block.dense_width, names);
@@ -41,9 +42,10 @@ Architecture read_lfm2_moe(const ConfigFile& config) {
     mixture.rule.weights = config.flag("norm_topk_prob", true) ? RouterRule::Weights::kNormalised
                                                                : RouterRule::Weights::kScore;
     mixture.rule.scale = config.number("routed_scaling_factor", 1.0);
-    std::vector<NamedShape> router{{"feed_forward.gate.weight", {mixture.num_experts, d}}};
+    std::vector<NamedShape> router{
+        {"feed_forward.gate.weight", {mixture.num_experts, d}, "weight"}};
     if (mixture.rule.correction) {
-      router.push_back({"feed_forward.expert_bias", {mixture.num_experts}});
+      router.push_back({"feed_forward.expert_bias", {mixture.num_experts}, "correction"});
     }
     mixture.storages = {each_expert(mixture, d, "feed_forward.", router, names),
                         fused_experts(mixture, d, "feed_forward.experts.", router)};

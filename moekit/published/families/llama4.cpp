@@ -40,8 +40,9 @@ Architecture read_llama4(const ConfigFile& config) {
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSigmoid;
     mixture.rule.on_input = true;
-    mixture.storages = {fused_by_input(mixture, d, "feed_forward.experts.",
-                                       {{"feed_forward.router.weight", {mixture.num_experts, d}}})};
+    mixture.storages = {
+        fused_by_input(mixture, d, "feed_forward.experts.",
+                       {{"feed_forward.router.weight", {mixture.num_experts, d}, "weight"}})};
     add_shared(mixture, d, "feed_forward.shared_expert.", mixture.width);
     check_mixture(config, mixture);
     return block;

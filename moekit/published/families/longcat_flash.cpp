@@ -31,8 +31,8 @@ Architecture read_longcat_flash(const ConfigFile& config) {
         mixture.rule.scale = config.number("routed_scaling_factor", 1.0);
         const auto all = mixture.num_experts + mixture.num_identity;
         usual_storages(mixture, d,
-                       {{"mlp.router.classifier.weight", {all, d}},
-                        {"mlp.router.e_score_correction_bias", {all}}});
+                       {{"mlp.router.classifier.weight", {all, d}, "weight"},
+                        {"mlp.router.e_score_correction_bias", {all}, "correction"}});
         check_mixture(config, mixture);
         return block;
       },

@@ -20,10 +20,11 @@ Architecture read_mimo_v2_flash(const ConfigFile& config) {
     if (sliding) heads.kv_heads *= 2;
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
     attention.rotary = rotary_positions(config, heads.key_size, false, type);
+    attention.value_scale = config.number("attention_value_scale", 1.0);
     if (sliding) {
       attention.window = config.integer("sliding_window");
       attention.sinks = true;
-      attention.tensors.push_back({"self_attn.attention_sink_bias", {heads.heads}});
+      attention.tensors.push_back({"self_attn.attention_sink_bias", {heads.heads}, "sinks"});
     }
     block.norms = usual_norms(d);
     if (layer_type(config, layer, "sparse", "mlp_layer_types") == "dense") {

@@ -31,15 +31,21 @@ Architecture read_minimax(const ConfigFile& config) {
       block.attention.push_back(lightning_layer(heads, d));
     }
     block.norms = usual_norms(d);
+    block.keeps_normalised = true;
+    block.attention_keep = config.number("full_attn_alpha_factor", 1.0);
+    block.attention_add = config.number("full_attn_beta_factor", 1.0);
+    block.ffn_keep = config.number("mlp_alpha_factor", 1.0);
+    block.ffn_add = config.number("mlp_beta_factor", 1.0);
     auto& mixture = block.mixture.emplace();
     mixture.num_experts = config.integer("num_local_experts");
     mixture.top_k = config.integer("num_experts_per_tok");
     mixture.width = config.integer("intermediate_size");
     mixture.rule.weights = RouterRule::Weights::kNormalised;
     const auto e = mixture.num_experts;
-    mixture.storages = {each_expert(mixture, d, "block_sparse_moe.",
-                                    {{"block_sparse_moe.gate.weight", {e, d}}}, {"w1", "w3", "w2"}),
-                        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}}})};
+    mixture.storages = {
+        each_expert(mixture, d, "block_sparse_moe.",
+                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
+        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}, "weight"}})};
     check_mixture(config, mixture);
     return block;
   });

@@ -25,11 +25,12 @@ Architecture read_minimax_m2(const ConfigFile& config) {
     const auto e = mixture.num_experts;
     mixture.storages = {
         each_expert(mixture, d, "block_sparse_moe.",
-                    {{"block_sparse_moe.gate.weight", {e, d}},
-                     {"block_sparse_moe.e_score_correction_bias", {e}}},
+                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"},
+                     {"block_sparse_moe.e_score_correction_bias", {e}, "correction"}},
                     {"w1", "w3", "w2"}),
         fused_experts(mixture, d, "mlp.experts.",
-                      {{"mlp.gate.weight", {e, d}}, {"mlp.e_score_correction_bias", {e}}})};
+                      {{"mlp.gate.weight", {e, d}, "weight"},
+                       {"mlp.e_score_correction_bias", {e}, "correction"}})};
     check_mixture(config, mixture);
     return block;
   });

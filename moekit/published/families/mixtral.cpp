@@ -20,9 +20,10 @@ Architecture read_mixtral(const ConfigFile& config) {
     mixture.width = config.integer("intermediate_size");
     mixture.rule.weights = RouterRule::Weights::kNormalised;
     const auto e = mixture.num_experts;
-    mixture.storages = {each_expert(mixture, d, "block_sparse_moe.",
-                                    {{"block_sparse_moe.gate.weight", {e, d}}}, {"w1", "w3", "w2"}),
-                        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}}})};
+    mixture.storages = {
+        each_expert(mixture, d, "block_sparse_moe.",
+                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
+        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}, "weight"}})};
     check_mixture(config, mixture);
     return block;
   });

@@ -13,6 +13,7 @@ Architecture read_olmoe(const ConfigFile& config) {
   out.blocks = make_blocks(config, [&](int64_t) {
     BlockPart block;
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
+    attention.clip = config.number("clip_qkv", 0.0);
     attention.rotary = rotary_positions(config, heads.key_size);
     block.norms = usual_norms(d);
     auto& mixture = block.mixture.emplace();
@@ -21,7 +22,7 @@ Architecture read_olmoe(const ConfigFile& config) {
     mixture.width = config.integer("intermediate_size");
     mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
                                                                 : RouterRule::Weights::kScore;
-    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     check_mixture(config, mixture);
     return block;
   });

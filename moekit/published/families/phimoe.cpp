@@ -7,9 +7,10 @@ namespace moekit::published {
 Architecture read_phimoe(const ConfigFile& config) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
-  out.norms.push_back({"model.norm.bias", {d}});
+  out.norm = Architecture::Norm::kLayer;
+  out.norms.push_back({"model.norm.bias", {d}, "bias"});
   if (!out.head.empty() && config.flag("lm_head_bias", false)) {
-    out.head.push_back({"lm_head.bias", {out.vocabulary_size}});
+    out.head.push_back({"lm_head.bias", {out.vocabulary_size}, "bias"});
   }
   auto heads = usual_heads(config);
   heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
@@ -19,8 +20,8 @@ Architecture read_phimoe(const ConfigFile& config) {
     attention.rotary = rotary_positions(config, heads.key_size);
     attention.window = config.integer("sliding_window", 0, 0);
     block.norms = usual_norms(d);
-    block.norms.push_back({"input_layernorm.bias", {d}});
-    block.norms.push_back({"post_attention_layernorm.bias", {d}});
+    block.norms.push_back({"input_layernorm.bias", {d}, "attention_in_bias"});
+    block.norms.push_back({"post_attention_layernorm.bias", {d}, "ffn_in_bias"});
     auto& mixture = block.mixture.emplace();
     mixture.num_experts = config.integer("num_local_experts");
     mixture.top_k = config.integer("num_experts_per_tok");
@@ -29,9 +30,10 @@ Architecture read_phimoe(const ConfigFile& config) {
     mixture.rule.weights = RouterRule::Weights::kSparsemixer;
     if (mixture.top_k != 2) config.refuse("num_experts_per_tok", "sparsemixer takes exactly 2");
     const auto e = mixture.num_experts;
-    mixture.storages = {each_expert(mixture, d, "block_sparse_moe.",
-                                    {{"block_sparse_moe.gate.weight", {e, d}}}, {"w1", "w3", "w2"}),
-                        fused_experts(mixture, d, "mlp.experts.", {{"mlp.router.weight", {e, d}}})};
+    mixture.storages = {
+        each_expert(mixture, d, "block_sparse_moe.",
+                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
+        fused_experts(mixture, d, "mlp.experts.", {{"mlp.router.weight", {e, d}, "weight"}})};
     check_mixture(config, mixture);
     return block;
   });

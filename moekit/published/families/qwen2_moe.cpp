@@ -34,10 +34,10 @@ Architecture read_qwen2_moe(const ConfigFile& config) {
     mixture.width = config.integer("moe_intermediate_size");
     mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
                                                                 : RouterRule::Weights::kScore;
-    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     add_shared(mixture, d, "mlp.shared_expert.", config.integer("shared_expert_intermediate_size"));
     mixture.shared_gate = true;
-    mixture.shared.push_back({"mlp.shared_expert_gate.weight", {1, d}});
+    mixture.shared.push_back({"mlp.shared_expert_gate.weight", {1, d}, "expert_gate"});
     check_mixture(config, mixture);
     return block;
   });

@@ -34,7 +34,7 @@ Architecture read_qwen3_moe(const ConfigFile& config) {
     mixture.width = config.integer("moe_intermediate_size");
     mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
                                                                 : RouterRule::Weights::kScore;
-    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     check_mixture(config, mixture);
     return block;
   });

@@ -36,6 +36,7 @@ AttentionPart delta_layer(const ConfigFile& config, int64_t hidden_size, bool sp
 Architecture read_qwen_next(const ConfigFile& config, bool split, bool always_normalised) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
+  out.norm = Architecture::Norm::kRmsPlusOne;
   auto heads = usual_heads(config);
   heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
   heads.norms = HeadNorms::kEach;
@@ -62,10 +63,10 @@ Architecture read_qwen_next(const ConfigFile& config, bool split, bool always_no
     mixture.rule.weights = always_normalised || config.flag("norm_topk_prob", true)
                                ? RouterRule::Weights::kNormalised
                                : RouterRule::Weights::kScore;
-    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}}});
+    usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     add_shared(mixture, d, "mlp.shared_expert.", config.integer("shared_expert_intermediate_size"));
     mixture.shared_gate = true;
-    mixture.shared.push_back({"mlp.shared_expert_gate.weight", {1, d}});
+    mixture.shared.push_back({"mlp.shared_expert_gate.weight", {1, d}, "expert_gate"});
     check_mixture(config, mixture);
     return block;
   });

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "moekit/nn/routing.h"
+#include "moekit/published/architecture.h"
+#include "moekit/published/weight_reader.h"
+
+namespace moekit::models {
+
+/// Why a published architecture is not run, with the layer it is for; empty where it is.
+std::string why_not_run(const published::Architecture& architecture);
+
+/// What a pass through a transformer says beside its logits.
+struct TransformerOutput {
+  struct Mixture {
+    int64_t layer;
+    torch::Tensor input;   ///< [B, T, D]
+    torch::Tensor output;  ///< [B, T, D], shared experts included where they are the mixture's
+    nn::Routing routing;   ///< of the B * T tokens
+  };
+  std::vector<torch::Tensor>
+      hidden;                ///< [B, T, D]: what enters the first block, then each's output
+  torch::Tensor normalised;  ///< [B, T, D], what the head takes
+  torch::Tensor logits;      ///< [B, T, V]
+  std::vector<Mixture> mixtures;
+};
+
+class TransformerBlockImpl;
+
+/// A decoder-only model as a published architecture describes it, block by block: grouped or latent
+/// attention, windows, sinks and gates; norms before, behind or beside; a dense network or a
+/// mixture, whose routers and experts are those of nn. Weights are float32.
+class TransformerImpl : public torch::nn::Module {
+ public:
+  /// All weights zero. @throws ArgumentError with why_not_run()
+  explicit TransformerImpl(published::Architecture architecture);
+  ~TransformerImpl() override;
+
+  /// @throws FormatError naming file and tensor
+  void load(const published::WeightReader& weights);
+
+  /// @param ids [B, T] int64
+  /// @param mask [B, T] bool, false at padding before a text's first token, where logits are zero;
+  ///             undefined: there is none
+  /// @throws ArgumentError for ids beyond the vocabulary, or padding that is not before
+  TransformerOutput forward(const torch::Tensor& ids, const torch::Tensor& mask = {});
+
+  const published::Architecture& architecture() const { return architecture_; }
+
+ private:
+  published::Architecture architecture_;
+  torch::Tensor embedding_;  ///< [V, D]
+  torch::Tensor head_;       ///< [V, D], undefined where it is the embedding
+  torch::Tensor head_bias_;
+  torch::Tensor norm_, norm_bias_;
+  std::vector<std::shared_ptr<TransformerBlockImpl>> blocks_;
+};
+TORCH_MODULE(Transformer);
+
+}  // namespace moekit::models
