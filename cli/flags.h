@@ -37,6 +37,8 @@ struct TrainFlags {
 struct EvalFlags {
   std::string run;
   std::string data;
+  std::vector<std::string> texts;  ///< files a published model is judged on
+  std::int64_t window = 0;         ///< tokens of them at a time; 0: not given
   bool json = false;
 };
 

@@ -4,12 +4,15 @@
 
 #include "cli/command.h"
 #include "cli/print.h"
+#include "moekit/models/loaded_model.h"
+#include "moekit/models/model_run.h"
 #include "moekit/tasks/tasks.h"
 
 namespace moekit::cli {
 
 int run(const GenerateFlags& flags) {
-  note_unchecked(flags.run);
+  const bool published = models::is_published_model(flags.run);
+  if (!published) note_unchecked(flags.run);
   bool begun = false;
   const auto write = [&](std::string_view piece) {
     if (flags.json) return;
@@ -20,7 +23,8 @@ int run(const GenerateFlags& flags) {
     std::fflush(stdout);  // as it comes
   };
   const Json made =
-      tasks::of_run(flags.run).generate(flags.run, flags.options, flags.weights, write);
+      published ? models::run_model(flags.run, flags.options, flags.weights, write)
+                : tasks::of_run(flags.run).generate(flags.run, flags.options, flags.weights, write);
   if (flags.json) {
     fmt::print("{}\n", dump_text(made, 2));
   } else {

@@ -49,6 +49,21 @@ void check_run(const std::string& folder) {
                       : concat(folder, ": is no run folder"));
 }
 
+void check_exists(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    throw IoError(concat(path, ": there is no such file or folder"));
+  }
+}
+
+/// A published model has a config.json alone, which the library reads.
+void check_run_or_published(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path folder = path;
+  const bool run = std::filesystem::exists(folder / "config.toml", error);
+  if (run || !std::filesystem::exists(folder / "config.json", error)) check_run(path);
+}
+
 }  // namespace
 
 void prepare(TrainFlags& flags) {
@@ -60,7 +75,8 @@ void prepare(TrainFlags& flags) {
 
 void prepare(EvalFlags& flags) {
   check_isa();
-  check_run(flags.run);
+  check_run_or_published(flags.run);
+  for (const auto& text : flags.texts) check_exists(text);
 }
 
 void prepare(InspectFlags& flags) {
@@ -78,19 +94,8 @@ void prepare(MergeFlags& flags) {
 
 void prepare(GenerateFlags& flags) {
   check_isa();
-  check_run(flags.run);
+  check_run_or_published(flags.run);
 }
-
-namespace {
-
-void check_exists(const std::string& path) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) {
-    throw IoError(concat(path, ": there is no such file or folder"));
-  }
-}
-
-}  // namespace
 
 void prepare(DescribeFlags& flags) { check_exists(flags.model); }
 

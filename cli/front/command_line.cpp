@@ -150,9 +150,17 @@ void CommandLine::add_train() {
 }
 
 void CommandLine::add_eval() {
-  auto& command = *app_.add_subcommand("eval", "Judge a trained model on its test images");
-  add_text(command, "run", eval_.run, kRun, "Run folder")->required();
-  add_text(command, "--data", eval_.data, kFolder, kDataDoc);
+  auto& command = *app_.add_subcommand(
+      "eval", "Judge a trained model on its test data, or a published one on texts");
+  add_text(command, "run", eval_.run, kRun, "Run folder, or a published model's folder")
+      ->required();
+  auto* data = add_text(command, "--data", eval_.data, kFolder, kDataDoc);
+  auto* texts = add_texts(command, "--text", eval_.texts, kFile,
+                          "Text that a published model is judged on, each a domain");
+  texts->excludes(data);
+  add_whole(command, "--window", eval_.window, {2, kMostTokens},
+            "With --text: tokens at a time (default: the context, 1024 at most)")
+      ->needs(texts);
   command.add_flag("--json", eval_.json, kJsonDoc);
   on_chosen(command, eval_);
 }
@@ -201,9 +209,13 @@ void CommandLine::add_merge() {
 }
 
 void CommandLine::add_generate() {
-  auto& command = *app_.add_subcommand("generate", "Go on with a text by a finished run's model");
+  auto& command = *app_.add_subcommand(
+      "generate", "Go on with a text by a finished run's model, or a published one");
+  command.alias("run");
   auto& options = generate_.options;
-  add_text(command, "run", generate_.run, kRun, "Run folder of a language model")->required();
+  add_text(command, "run", generate_.run, kRun,
+           "Run folder of a language model, or a published model's folder")
+      ->required();
   add_text(command, "--prompt", options.prompt, "TEXT", "What the text begins with");
   add_whole(command, "--tokens", options.tokens, {1, kMostTokens}, "Tokens that are added at most")
       ->default_str(std::to_string(options.tokens));

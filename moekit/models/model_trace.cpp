@@ -7,13 +7,10 @@
 
 #include "moekit/checkpoint/memory_tensors.h"
 #include "moekit/checkpoint/safetensors.h"
-#include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/core/json.h"
-#include "moekit/core/memory.h"
-#include "moekit/models/transformer.h"
+#include "moekit/models/loaded_model.h"
 #include "moekit/published/families.h"
-#include "moekit/published/inventory.h"
 
 namespace moekit::models {
 namespace {
@@ -58,15 +55,19 @@ struct Generated {
   torch::Tensor logits;  ///< [B, n, V]
 };
 
-/// Each token the likeliest after all before it, which are computed anew.
+/// Each token the likeliest after all before it. Padded texts are computed anew for every token.
 Generated generate(TransformerImpl& model, torch::Tensor ids, torch::Tensor mask, int64_t count) {
   const auto given = ids.size(1);
   std::vector<torch::Tensor> logits;
+  TransformerCache cache(model.architecture(), ids.size(0), given + count);
+  auto added = ids;
   for (int64_t i = 0; i < count; ++i) {
-    logits.push_back(model.forward(ids, mask).logits.select(1, ids.size(1) - 1));
-    const auto next = logits.back().argmax(1, true);
-    ids = torch::cat({ids, next}, 1);
-    if (mask.defined()) mask = torch::cat({mask, torch::ones_like(next, torch::kBool)}, 1);
+    const auto pass =
+        mask.defined() ? model.forward(ids, mask) : model.forward_cached(added, cache);
+    logits.push_back(pass.logits.select(1, pass.logits.size(1) - 1));
+    added = logits.back().argmax(1, true);
+    ids = torch::cat({ids, added}, 1);
+    if (mask.defined()) mask = torch::cat({mask, torch::ones_like(added, torch::kBool)}, 1);
   }
   return {ids.narrow(1, given, count).to(torch::kInt32), torch::stack(logits, 1)};
 }
@@ -103,8 +104,7 @@ void write_model_trace(const std::filesystem::path& model_path, const std::files
                        const std::filesystem::path& output) {
   const torch::NoGradGuard no_grad;
   const IdsFile file(ids);
-  auto architecture = published::read_architecture(model_path);
-  const auto vocabulary = architecture.vocabulary_size;
+  const auto vocabulary = published::read_architecture(model_path).vocabulary_size;
   const auto texts = file.rows(file.values(), "input_ids", vocabulary);
   torch::Tensor padded;
   torch::Tensor mask;
@@ -120,12 +120,7 @@ void write_model_trace(const std::filesystem::path& model_path, const std::files
                         ": new_tokens = ", dump_text(wanted), ": must be 0..", kMost);
     count = wanted.get<int64_t>();
   }
-  const auto shortage =
-      memory_shortage({published::take_inventory(architecture, nullptr).parameters}, 4);
-  MOEKIT_CHECK(shortage.empty(), model_path.string(), ": its weights in float32: ", shortage);
-  Transformer model(std::move(architecture));
-  const auto tensors = checkpoint::open_tensors(model_path);
-  model->load(published::WeightReader(model->architecture(), *tensors));
+  auto model = load_published(model_path);
   checkpoint::MemoryTensors out;
   add_pass(out, model->forward(texts), texts);
   if (count > 0) {

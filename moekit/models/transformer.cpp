@@ -18,8 +18,19 @@
 #include "moekit/published/rotary_scaling.h"
 
 namespace moekit::models {
+
+/// What all blocks are told of a pass.
+struct TransformerPass {
+  torch::Tensor position;             ///< [B, T] int64, of padding 0
+  torch::Tensor first;                ///< [B] int64, each text's first token
+  torch::Tensor mask;                 ///< [B, T] bool; undefined without padding
+  TransformerCache* cache = nullptr;  ///< what came before; null: nothing
+  int64_t begin() const { return cache == nullptr ? 0 : cache->length(); }
+};
+
 namespace {
 
+using Pass = TransformerPass;
 using published::Architecture;
 using published::AttentionPart;
 using published::BlockPart;
@@ -28,13 +39,6 @@ using published::MixturePart;
 using published::NamedShape;
 using published::RouterRule;
 using published::WeightReader;
-
-/// What all blocks are told of a pass.
-struct Pass {
-  torch::Tensor position;  ///< [B, T] int64, of padding 0
-  torch::Tensor first;     ///< [B] int64, each text's first token
-  torch::Tensor mask;      ///< [B, T] bool; undefined without padding
-};
 
 std::string why_mixture_not_run(const MixturePart& mixture) {
   if (mixture.activation != "silu") return "experts with activation " + mixture.activation;
@@ -120,8 +124,9 @@ torch::Tensor attention_with_sinks(const torch::Tensor& query, const torch::Tens
     return x.repeat_interleave(heads / x.size(2), 2).transpose(1, 2);  // [B, H, T, d]
   };
   auto scores = query.transpose(1, 2).matmul(spread(key).transpose(2, 3)) * scale;
-  const auto at = torch::arange(query.size(1), torch::kLong);
-  const auto seen = (at.view({1, 1, -1}) <= at.view({1, -1, 1}))
+  const auto at = torch::arange(key.size(1), torch::kLong);
+  const auto own = at.narrow(0, key.size(1) - query.size(1), query.size(1));
+  const auto seen = (at.view({1, 1, -1}) <= own.view({1, -1, 1}))
                         .logical_and(at.view({1, 1, -1}) >= first.to(torch::kLong).unsqueeze(2));
   scores =
       scores.masked_fill(seen.logical_not().unsqueeze(1), -std::numeric_limits<float>::infinity());
@@ -338,9 +343,18 @@ class TransformerBlockImpl : public torch::nn::Module {
     } else {
       make_grouped(x, cosine, sine, query, key, value, gate);
     }
+    if (pass.cache != nullptr) {
+      const auto keep = [&](torch::Tensor& kept, const torch::Tensor& added) {
+        kept.narrow(1, pass.begin(), x.size(1)).copy_(added);
+        return kept.narrow(1, 0, pass.begin() + x.size(1));
+      };
+      const auto at = static_cast<size_t>(layer_);
+      key = keep(pass.cache->keys_[at], key);
+      value = keep(pass.cache->values_[at], value);
+    }
     auto first = pass.first.unsqueeze(1).expand({x.size(0), x.size(1)});
     if (part.window > 0) {
-      const auto from = torch::arange(x.size(1), torch::kLong) - (part.window - 1);
+      const auto from = torch::arange(x.size(1), torch::kLong) + (pass.begin() - part.window + 1);
       first = torch::maximum(first, from.unsqueeze(0));
     }
     const double scale =
@@ -508,25 +522,27 @@ void TransformerImpl::load(const WeightReader& weights) {
   for (auto& block : blocks_) block->load(weights);
 }
 
-TransformerOutput TransformerImpl::forward(const torch::Tensor& ids, const torch::Tensor& mask) {
+TransformerCache::TransformerCache(const Architecture& architecture, int64_t batch,
+                                   int64_t capacity) {
+  MOEKIT_CHECK(batch >= 1 && capacity >= 1,
+               "TransformerCache: batch and capacity must be at least 1");
+  for (const auto& block : architecture.blocks) {
+    const auto& part = block.attention.front();
+    keys_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.key_size}));
+    values_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.value_size}));
+  }
+}
+
+void TransformerImpl::check_ids(const torch::Tensor& ids) const {
   MOEKIT_CHECK(ids.dim() == 2 && ids.scalar_type() == torch::kLong && ids.numel() > 0,
                "Transformer: ids must be int64 [B, T], none of them 0; got ", ids.sizes());
   const auto least = ids.min().item<int64_t>();
   const auto most = ids.max().item<int64_t>();
   MOEKIT_CHECK(least >= 0 && most < architecture_.vocabulary_size, "Transformer: ids must be 0..",
                architecture_.vocabulary_size - 1, "; got ", least < 0 ? least : most);
-  Pass pass;
-  pass.position = torch::arange(ids.size(1), torch::kLong).unsqueeze(0).expand_as(ids);
-  pass.first = torch::zeros({ids.size(0)}, torch::kLong);
-  if (mask.defined()) {
-    MOEKIT_CHECK(mask.sizes() == ids.sizes() && mask.scalar_type() == torch::kBool,
-                 "Transformer: the mask must be bool ", ids.sizes(), "; got ", mask.sizes());
-    pass.first = ids.size(1) - mask.sum(1);
-    const auto after = pass.position >= pass.first.unsqueeze(1);
-    MOEKIT_CHECK(after.equal(mask), "Transformer: padding must stand before a text's first token");
-    pass.position = (pass.position - pass.first.unsqueeze(1)).clamp_min(0);
-    pass.mask = mask;
-  }
+}
+
+TransformerOutput TransformerImpl::run(const torch::Tensor& ids, const TransformerPass& pass) {
   TransformerOutput out;
   auto x = torch::embedding(embedding_, ids);
   if (architecture_.embedding_scale != 1) x = x * architecture_.embedding_scale;
@@ -538,7 +554,42 @@ TransformerOutput TransformerImpl::forward(const torch::Tensor& ids, const torch
   out.normalised = TransformerBlockImpl::normalise(architecture_, x, norm_, norm_bias_);
   out.logits = torch::linear(out.normalised, head_.defined() ? head_ : embedding_, head_bias_);
   if (architecture_.logit_scale != 1) out.logits = out.logits * architecture_.logit_scale;
-  if (mask.defined()) out.logits = out.logits * mask.unsqueeze(2);
+  if (pass.mask.defined()) out.logits = out.logits * pass.mask.unsqueeze(2);
+  return out;
+}
+
+TransformerOutput TransformerImpl::forward(const torch::Tensor& ids, const torch::Tensor& mask) {
+  check_ids(ids);
+  TransformerPass pass;
+  pass.position = torch::arange(ids.size(1), torch::kLong).unsqueeze(0).expand_as(ids);
+  pass.first = torch::zeros({ids.size(0)}, torch::kLong);
+  if (mask.defined()) {
+    MOEKIT_CHECK(mask.sizes() == ids.sizes() && mask.scalar_type() == torch::kBool,
+                 "Transformer: the mask must be bool ", ids.sizes(), "; got ", mask.sizes());
+    pass.first = ids.size(1) - mask.sum(1);
+    const auto after = pass.position >= pass.first.unsqueeze(1);
+    MOEKIT_CHECK(after.equal(mask), "Transformer: padding must stand before a text's first token");
+    pass.position = (pass.position - pass.first.unsqueeze(1)).clamp_min(0);
+    pass.mask = mask;
+  }
+  return run(ids, pass);
+}
+
+TransformerOutput TransformerImpl::forward_cached(const torch::Tensor& ids,
+                                                  TransformerCache& cache) {
+  const torch::NoGradGuard no_grad;  // what a cache holds has no graph
+  check_ids(ids);
+  MOEKIT_CHECK(ids.size(0) == cache.keys_.front().size(0) &&
+                   cache.length() + ids.size(1) <= cache.capacity(),
+               "Transformer: the cache has room for ", cache.capacity() - cache.length(),
+               " tokens of ", cache.keys_.front().size(0), " texts; got ", ids.sizes());
+  TransformerPass pass;
+  pass.cache = &cache;
+  pass.position =
+      (torch::arange(ids.size(1), torch::kLong) + cache.length()).unsqueeze(0).expand_as(ids);
+  pass.first = torch::zeros({ids.size(0)}, torch::kLong);
+  auto out = run(ids, pass);
+  cache.length_ += ids.size(1);
   return out;
 }
 

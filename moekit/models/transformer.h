@@ -31,6 +31,21 @@ struct TransformerOutput {
   std::vector<Mixture> mixtures;
 };
 
+/// What earlier tokens left behind for later ones: keys and values of every block, in float32.
+class TransformerCache {
+ public:
+  /// Room for `capacity` positions of `batch` texts of one length.
+  TransformerCache(const published::Architecture& architecture, int64_t batch, int64_t capacity);
+  int64_t length() const { return length_; }
+  int64_t capacity() const { return keys_.front().size(1); }
+
+ private:
+  friend class TransformerBlockImpl;
+  friend class TransformerImpl;
+  std::vector<torch::Tensor> keys_, values_;  ///< [B, capacity, Hk, d] for each block
+  int64_t length_ = 0;
+};
+
 class TransformerBlockImpl;
 
 /// A decoder-only model as a published architecture describes it, block by block: grouped or latent
@@ -51,9 +66,15 @@ class TransformerImpl : public torch::nn::Module {
   /// @throws ArgumentError for ids beyond the vocabulary, or padding that is not before
   TransformerOutput forward(const torch::Tensor& ids, const torch::Tensor& mask = {});
 
+  /// The same for tokens behind those that `cache` has; they are added to it. Without a graph.
+  TransformerOutput forward_cached(const torch::Tensor& ids, TransformerCache& cache);
+
   const published::Architecture& architecture() const { return architecture_; }
 
  private:
+  void check_ids(const torch::Tensor& ids) const;
+  TransformerOutput run(const torch::Tensor& ids, const struct TransformerPass& pass);
+
   published::Architecture architecture_;
   torch::Tensor embedding_;  ///< [V, D]
   torch::Tensor head_;       ///< [V, D], undefined where it is the embedding

@@ -3,13 +3,18 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "moekit/checkpoint/sharded.h"
+#include "moekit/core/files.h"
 #include "moekit/core/json.h"
-#include "moekit/models/transformer.h"
-#include "moekit/published/families.h"
+#include "moekit/models/loaded_model.h"
+#include "moekit/models/model_eval.h"
+#include "moekit/models/model_run.h"
 #include "tests/support/refusal.h"
 
 namespace moekit::models {
@@ -24,20 +29,18 @@ torch::Tensor ids_of(const Json& rows) {
   return torch::tensor(values, torch::kLong).view({static_cast<int64_t>(rows.size()), -1});
 }
 
-Transformer load(const fs::path& folder) {
-  Transformer model(published::read_architecture(folder));
-  const auto tensors = checkpoint::open_tensors(folder);
-  model->load(published::WeightReader(model->architecture(), *tensors));
-  return model;
-}
-
-/// As many tokens as wanted, each the likeliest after all before it.
+/// As many tokens as wanted, each the likeliest after all before it: with a cache, or of padded
+/// texts without one.
 torch::Tensor greedy(Transformer& model, torch::Tensor ids, torch::Tensor mask, int64_t count) {
   const auto given = ids.size(1);
+  TransformerCache cache(model->architecture(), ids.size(0), given + count);
+  auto added = ids;
   for (int64_t i = 0; i < count; ++i) {
-    const auto next = model->forward(ids, mask).logits.select(1, ids.size(1) - 1).argmax(1, true);
-    ids = torch::cat({ids, next}, 1);
-    if (mask.defined()) mask = torch::cat({mask, torch::ones_like(next, torch::kBool)}, 1);
+    const auto pass =
+        mask.defined() ? model->forward(ids, mask) : model->forward_cached(added, cache);
+    added = pass.logits.select(1, pass.logits.size(1) - 1).argmax(1, true);
+    ids = torch::cat({ids, added}, 1);
+    if (mask.defined()) mask = torch::cat({mask, torch::ones_like(added, torch::kBool)}, 1);
   }
   return ids.narrow(1, given, count);
 }
@@ -80,7 +83,7 @@ TEST_P(ReferenceModel, ComputesWhatTheOtherDoes) {
   for (const char* form : {"", "fused", "sharded"}) {
     if (!fs::exists(folder / form / "config.json")) continue;
     SCOPED_TRACE(form);
-    auto model = load(folder / form);
+    auto model = load_published(folder / form);
     const auto output = model->forward(ids);
     for (size_t l = 0; l < output.hidden.size(); ++l) {
       expect_near("hidden." + std::to_string(l), output.hidden[l], tolerance);
@@ -118,14 +121,68 @@ INSTANTIATE_TEST_SUITE_P(All, ReferenceModel,
                                          "qwen3_moe_bf16", "qwen3_next", "solar_open", "trained"),
                          [](const auto& row) { return std::string(row.param); });
 
+TEST(ReferenceModel, ForetellsTextsAndGoesOnWithThemAsTheOtherDoes) {
+  const torch::NoGradGuard no_grad;
+  const fs::path folder = fs::path(MOEKIT_TEST_REFERENCE) / "trained";
+  if (!fs::exists(folder / "reference.json")) GTEST_SKIP() << folder << " is not there";
+  const Json reference = read_json(folder / "reference.json");
+  auto model = load_published(folder);
+  const auto tokens = checkpoint::open_tensors(folder / "tokens.safetensors");
+  for (const auto& [domain, wanted] : reference["held_out_loss"].items()) {
+    if (domain == "mean") continue;
+    const auto ids = tokens->read("held_out." + domain, torch::kLong);
+    const auto last = ids.size(1) - 1;
+    const auto loss = torch::nn::functional::cross_entropy(
+        model->forward(ids).logits.narrow(1, 0, last).flatten(0, 1),
+        ids.narrow(1, 1, last).flatten());
+    EXPECT_NEAR(loss.item<double>(), wanted.get<double>(), 1e-5) << domain;
+  }
+  for (const auto& [domain, row] : reference["greedy"].items()) {
+    text::GenerationOptions options;
+    options.prompt = row["prompt"].get<std::string>();
+    options.tokens = static_cast<int64_t>(row["new_ids"].size());
+    options.temperature = 0;
+    const Json made = run_model(folder, options, "", [](std::string_view) {});
+    EXPECT_EQ(made["text"], row["text"]) << domain;
+  }
+}
+
+TEST(ReferenceModel, IsJudgedOnTextsByDomain) {
+  const fs::path folder = fs::path(MOEKIT_TEST_REFERENCE) / "trained";
+  if (!fs::exists(folder / "reference.json")) GTEST_SKIP() << folder << " is not there";
+  const auto texts = fs::temp_directory_path() / concat("moekit-eval-", ::getpid());
+  fs::create_directories(texts);
+  write_file_atomic(texts / "known.txt", "ROMEO:\nI will not bear thee, and I have been about\n");
+  write_file_atomic(texts / "strange.txt", "zxq vvkj 99# qqq xzxz\n");
+  int64_t windows = 0;
+  const Json judged = eval_model(folder, {texts / "known.txt", texts / "strange.txt"}, 8,
+                                 [&](int64_t, int64_t total) { windows = total; });
+  EXPECT_GT(windows, 2);
+  ASSERT_EQ(judged["domains"].size(), 2U);
+  const auto& known = judged["domains"][0];
+  EXPECT_EQ(known["name"], "known");
+  EXPECT_LT(known["bits_per_byte"].get<double>(),
+            judged["domains"][1]["bits_per_byte"].get<double>());
+  EXPECT_NEAR(known["perplexity"].get<double>(), std::exp(known["loss"].get<double>()), 1e-9);
+  EXPECT_NE(refusal([&] { eval_model(folder, {}, 0, {}); }).find("--text"), std::string::npos);
+  EXPECT_NE(refusal([&] {
+              eval_model(folder, {texts / "known.txt"}, 100000, {});
+            }).find("--window 100000: must be 2..512"),
+            std::string::npos);
+  write_file_atomic(texts / "one.txt", "I");
+  EXPECT_NE(refusal([&] { eval_model(folder, {texts / "one.txt"}, 0, {}); }).find("one.txt"),
+            std::string::npos);
+  fs::remove_all(texts);
+}
+
 class ReferenceRefusal : public testing::TestWithParam<std::pair<const char*, const char*>> {};
 
 TEST_P(ReferenceRefusal, NamesTheLayer) {
   const auto [name, why] = GetParam();
   const fs::path folder = fs::path(MOEKIT_TEST_REFERENCE) / name;
   if (!fs::exists(folder / "config.json")) GTEST_SKIP() << folder << " is not there";
-  EXPECT_NE(refusal([&] { load(folder); }).find(why), std::string::npos)
-      << refusal([&] { load(folder); });
+  EXPECT_NE(refusal([&] { load_published(folder); }).find(why), std::string::npos)
+      << refusal([&] { load_published(folder); });
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -2,12 +2,11 @@
 
 #include <torch/types.h>
 
-#include <chrono>
-#include <random>
+#include <set>
 
 #include "moekit/core/error.h"
-#include "moekit/core/random.h"
 #include "moekit/models/decoder_io.h"
+#include "moekit/models/text_generation.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/packing.h"
 #include "moekit/tasks/language/text_data.h"
@@ -54,44 +53,14 @@ Json generate(const fs::path& run, const text::GenerationOptions& options,
           [&] { nn::pack_networks(*model, kernels::parse_weight_format(weights)); });
   }
   models::DecoderCache cache(model->config(), 1, known + options.tokens);
-  std::mt19937_64 generator(derive_seed(static_cast<uint64_t>(options.seed), "generate"));
-  text::TextStream stream(options.stop);
-  std::vector<int32_t> made;
-  std::string text;
-  std::string ended_by = "tokens";
-  const auto give = [&](const std::string& piece) {
-    text += piece;
-    if (!piece.empty()) sink(piece);
-  };
-  const auto start = std::chrono::steady_clock::now();
-  auto logits = model->forward_cached(row_of(ids), {}, cache).logits;
-  while (true) {
-    const auto last = logits[0][-1].contiguous();
-    const auto* values = last.data_ptr<float>();
-    const double uniform = uniform_unit(generator);
-    const auto next =
-        static_cast<int32_t>(text::choose_token({values, values + last.numel()}, options, uniform));
-    if (end && next == *end) {
-      ended_by = "end of text";
-      break;
-    }
-    made.push_back(next);
-    give(stream.next(tokenizer.decode_bytes(made)));
-    if (stream.stopped()) {
-      ended_by = "stop";
-      break;
-    }
-    if (static_cast<int64_t>(made.size()) == options.tokens) break;
-    logits = model->forward_cached(row_of({next}), {}, cache).logits;
-  }
-  give(stream.finish(tokenizer.decode_bytes(made)));
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return {{"text", text},
-          {"prompt_tokens", known},
-          {"tokens", static_cast<int64_t>(made.size())},
-          {"ended_by", ended_by},
-          {"tokens_per_second", static_cast<double>(made.size()) / std::max(seconds, 1e-9)}};
+  std::set<int32_t> ends;
+  if (end) ends.insert(*end);
+  return models::generate_text(
+      tokenizer, ids, ends, options,
+      [&](const std::vector<int32_t>& next) {
+        return model->forward_cached(row_of(next), {}, cache).logits[0][-1];
+      },
+      sink);
 }
 
 }  // namespace moekit::language
