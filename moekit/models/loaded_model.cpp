@@ -1,10 +1,13 @@
 #include "moekit/models/loaded_model.h"
 
+#include <cmath>
+#include <optional>
 #include <utility>
 
 #include "moekit/checkpoint/sharded.h"
 #include "moekit/core/error.h"
 #include "moekit/core/memory.h"
+#include "moekit/core/numbers.h"
 #include "moekit/published/families.h"
 #include "moekit/published/inventory.h"
 
@@ -16,16 +19,24 @@ bool is_published_model(const fs::path& folder) {
   return fs::exists(file) && published::ConfigFile(file).has("model_type");
 }
 
-Transformer load_published(const fs::path& folder) {
+Transformer load_published(const fs::path& folder, const std::string& format) {
   auto architecture = published::read_architecture(folder);
   const auto why = why_not_run(architecture);
   MOEKIT_CHECK(why.empty(), architecture.where, ": ", architecture.family,
                " is not run by moekit: ", why);
-  const auto shortage =
-      memory_shortage({published::take_inventory(architecture, nullptr).parameters}, 4);
-  MOEKIT_CHECK(shortage.empty(), folder.string(), ": its weights in float32: ", shortage);
+  std::optional<kernels::WeightFormat> packed;
+  if (!format.empty()) packed = kernels::parse_weight_format(format);
+  // Dense and shared networks are packed, too, but small beside these.
+  const auto inventory = published::take_inventory(architecture, nullptr);
+  const double bits = packed ? kernels::format_info(*packed).bits_per_weight : 32;
+  const double bytes =
+      static_cast<double>(inventory.routed_parameters) * bits / 8 +
+      4.0 * static_cast<double>(inventory.parameters - inventory.routed_parameters);
+  const auto shortage = memory_shortage({to_integer(std::ceil(bytes), "bytes")}, 1);
+  MOEKIT_CHECK(shortage.empty(), folder.string(), ": experts in ", packed ? format : "float32",
+               ", all else in float32: ", shortage);
   const auto tensors = checkpoint::open_tensors(folder);
-  Transformer model(std::move(architecture));
+  Transformer model(std::move(architecture), packed);
   model->load(published::WeightReader(model->architecture(), *tensors));
   return model;
 }

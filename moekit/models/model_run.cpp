@@ -8,7 +8,6 @@
 #include "moekit/core/error.h"
 #include "moekit/models/loaded_model.h"
 #include "moekit/models/text_generation.h"
-#include "moekit/nn/packing.h"
 #include "moekit/published/families.h"
 
 namespace moekit::models {
@@ -55,11 +54,7 @@ Json run_model(const fs::path& folder, const text::GenerationOptions& options,
                ": with ", known, " of the prompt they are more than the model's context of ",
                context);
   const auto ends = ends_of(folder, vocabulary);
-  auto model = load_published(folder);
-  if (!weights.empty()) {
-    about(concat("--weights ", weights),
-          [&] { nn::pack_networks(*model, kernels::parse_weight_format(weights)); });
-  }
+  auto model = load_published(folder, weights);
   TransformerCache cache(model->architecture(), 1, known + options.tokens);
   return generate_text(
       tokenizer, ids, ends, options,

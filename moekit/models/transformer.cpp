@@ -11,6 +11,7 @@
 #include "moekit/core/error.h"
 #include "moekit/nn/attention.h"
 #include "moekit/nn/experts/mlp_experts.h"
+#include "moekit/nn/experts/packed_mlp_experts.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/rms_norm.h"
 #include "moekit/nn/routers/linear_router.h"
@@ -87,10 +88,30 @@ std::shared_ptr<nn::RouterImpl> make_router(const MixturePart& mixture, int64_t 
   return nn::ScoredRouter(options).ptr();
 }
 
-nn::MlpExperts make_experts(int64_t hidden_size, int64_t width, int64_t count) {
+using Format = std::optional<kernels::WeightFormat>;
+
+/// Gated networks, `count` of them.
+std::shared_ptr<nn::ExpertsImpl> make_experts(int64_t hidden_size, int64_t width, int64_t count,
+                                              Format format) {
+  if (format) {
+    const kernels::FfnShape shape{count, hidden_size, width, hidden_size, nn::Activation::kSwiglu};
+    return nn::PackedMlpExperts(shape, *format).ptr();
+  }
   return nn::MlpExperts(nn::MlpExpertsOptions(hidden_size, width, count)
                             .activation(nn::Activation::kSwiglu)
-                            .bias(false));
+                            .bias(false))
+      .ptr();
+}
+
+void set_network(nn::ExpertsImpl& bank, int64_t e, const torch::Tensor& gate,
+                 const torch::Tensor& up, const torch::Tensor& down) {
+  if (auto* packed = dynamic_cast<nn::PackedMlpExpertsImpl*>(&bank)) {
+    return packed->set_expert(e, gate, up, down);
+  }
+  auto& plain = dynamic_cast<nn::MlpExpertsImpl&>(bank);
+  plain.gate_proj[e].copy_(gate);
+  plain.up_proj[e].copy_(up);
+  plain.down_proj[e].copy_(down);
 }
 
 /// Channels of each head turned by their positions. @param x [B, T, H, d], the last `r` of them
@@ -136,44 +157,52 @@ torch::Tensor attention_with_sinks(const torch::Tensor& query, const torch::Tens
 }
 
 /// Reads a gated network's matrices, as they are named, into expert `e` of a bank.
-void fill_network(nn::MlpExpertsImpl& bank, int64_t e, const std::string& prefix,
+void fill_network(nn::ExpertsImpl& bank, int64_t e, int64_t width, const std::string& prefix,
                   const std::vector<NamedShape>& tensors, const WeightReader& weights) {
-  const auto width = bank.options.intermediate_size();
+  torch::Tensor gate;
+  torch::Tensor up;
+  torch::Tensor down;
   for (const auto& tensor : tensors) {
-    if (tensor.role == "gate") bank.gate_proj[e].copy_(weights.read(prefix, tensor));
-    if (tensor.role == "up") bank.up_proj[e].copy_(weights.read(prefix, tensor));
-    if (tensor.role == "down") bank.down_proj[e].copy_(weights.read(prefix, tensor));
+    if (tensor.role == "gate") gate = weights.read(prefix, tensor);
+    if (tensor.role == "up") up = weights.read(prefix, tensor);
+    if (tensor.role == "down") down = weights.read(prefix, tensor);
     if (tensor.role == "gate_up") {
       const auto both = weights.read(prefix, tensor);
-      bank.gate_proj[e].copy_(both.narrow(0, 0, width));
-      bank.up_proj[e].copy_(both.narrow(0, width, width));
+      gate = both.narrow(0, 0, width);
+      up = both.narrow(0, width, width);
     }
   }
+  about(concat(prefix, "expert ", e), [&] { set_network(bank, e, gate, up, down); });
 }
 
 /// The same of matrices that hold all experts.
-void fill_bank(nn::MlpExpertsImpl& bank, const std::string& prefix,
+void fill_bank(nn::ExpertsImpl& bank, int64_t width, const std::string& prefix,
                const std::vector<NamedShape>& tensors, const WeightReader& weights) {
-  const auto width = bank.options.intermediate_size();
   const auto count = bank.num_experts();
+  torch::Tensor gate;  // [E, F, D]
+  torch::Tensor up;    // [E, F, D]
+  torch::Tensor down;  // [E, D, F]
   for (const auto& tensor : tensors) {
     const auto values = weights.read(prefix, tensor);
     const auto& role = tensor.role;
     if (role == "gate_up" || role == "gate_up_by_input") {
       const auto rows = role == "gate_up" ? values : values.transpose(1, 2);
-      bank.gate_proj.copy_(rows.narrow(1, 0, width));
-      bank.up_proj.copy_(rows.narrow(1, width, width));
+      gate = rows.narrow(1, 0, width);
+      up = rows.narrow(1, width, width);
     } else if (role == "down") {
-      bank.down_proj.copy_(values);
+      down = values;
     } else if (role == "down_by_input") {
-      bank.down_proj.copy_(values.transpose(1, 2));
+      down = values.transpose(1, 2);
     } else if (role == "gate_flat") {
-      bank.gate_proj.copy_(values.view({count, width, -1}));
+      gate = values.view({count, width, -1});
     } else if (role == "up_flat") {
-      bank.up_proj.copy_(values.view({count, width, -1}));
+      up = values.view({count, width, -1});
     } else if (role == "down_flat") {
-      bank.down_proj.copy_(values.view({count, width, -1}).transpose(1, 2));
+      down = values.view({count, width, -1}).transpose(1, 2);
     }
+  }
+  for (int64_t e = 0; e < count; ++e) {
+    about(concat(prefix, "expert ", e), [&] { set_network(bank, e, gate[e], up[e], down[e]); });
   }
 }
 
@@ -196,7 +225,7 @@ std::string why_not_run(const Architecture& architecture) {
 /// One block.
 class TransformerBlockImpl : public torch::nn::Module {
  public:
-  TransformerBlockImpl(const Architecture& architecture, size_t layer)
+  TransformerBlockImpl(const Architecture& architecture, size_t layer, Format format)
       : of_(architecture), part_(architecture.blocks[layer]), layer_(static_cast<int64_t>(layer)) {
     const auto d = of_.hidden_size;
     for (const auto& tensor : attention_part().tensors) add(attention_, "attention.", tensor);
@@ -207,15 +236,15 @@ class TransformerBlockImpl : public torch::nn::Module {
       for (const auto& tensor : mixture.storages.front().router) bias |= tensor.role == "bias";
       moe_ = register_module("moe",
                              nn::MoE(make_router(mixture, d, bias),
-                                     make_experts(d, mixture.width, mixture.num_experts).ptr()));
+                                     make_experts(d, mixture.width, mixture.num_experts, format)));
       if (mixture.shared_width > 0) {
-        shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1));
+        shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1, format));
       }
       if (mixture.shared_gate) {
         shared_gate_ = register_parameter("shared_gate", torch::zeros({1, d}));
       }
     } else {
-      dense_ = register_module("dense", make_experts(d, part_.dense_width, 1));
+      dense_ = register_module("dense", make_experts(d, part_.dense_width, 1, format));
     }
     if (!attention_part().rotary) return;
     const auto& rotary = *attention_part().rotary;
@@ -232,19 +261,23 @@ class TransformerBlockImpl : public torch::nn::Module {
     for (const auto& tensor : part_.norms) {
       norms_.at(tensor.role).copy_(weights.read(prefix, tensor));
     }
-    if (dense_) return fill_network(*dense_, 0, prefix, part_.dense, weights);
+    if (dense_) {
+      return fill_network(*dense_, 0, part_.dense_width, prefix, part_.dense, weights);
+    }
     const auto& mixture = *part_.mixture;
     const auto& storages = mixture.storages;
     const auto& storage = storages[std::min(weights.storage(), storages.size() - 1)];
     load_router(storage.router, prefix, weights);
-    auto& bank = dynamic_cast<nn::MlpExpertsImpl&>(*moe_->experts);
+    auto& bank = *moe_->experts;
     for (int64_t e = 0; !storage.each.empty() && e < mixture.num_experts; ++e) {
       auto tensors = storage.each;
       for (auto& tensor : tensors) tensor.name = published::name_of_expert(tensor.name, e);
-      fill_network(bank, e, prefix, tensors, weights);
+      fill_network(bank, e, mixture.width, prefix, tensors, weights);
     }
-    fill_bank(bank, prefix, storage.all, weights);
-    if (shared_) fill_network(*shared_, 0, prefix, mixture.shared, weights);
+    if (!storage.all.empty()) fill_bank(bank, mixture.width, prefix, storage.all, weights);
+    if (shared_) {
+      fill_network(*shared_, 0, mixture.shared_width, prefix, mixture.shared, weights);
+    }
     for (const auto& tensor : mixture.shared) {
       if (tensor.role == "expert_gate") shared_gate_.copy_(weights.read(prefix, tensor));
     }
@@ -449,7 +482,7 @@ class TransformerBlockImpl : public torch::nn::Module {
   }
 
   torch::Tensor feed_forward(const torch::Tensor& x, const Pass& pass, TransformerOutput& output) {
-    const auto whole = [&](nn::MlpExperts& network) {
+    const auto whole = [&](const std::shared_ptr<nn::ExpertsImpl>& network) {
       const auto rows = x.flatten(0, 1);
       return nn::forward_each(*network, rows, torch::zeros({rows.size(0)}, torch::kLong))
           .view_as(x);
@@ -475,13 +508,14 @@ class TransformerBlockImpl : public torch::nn::Module {
   int64_t layer_;
   Tensors attention_, norms_;
   nn::MoE moe_{nullptr};
-  nn::MlpExperts shared_{nullptr}, dense_{nullptr};
+  std::shared_ptr<nn::ExpertsImpl> shared_, dense_;
   torch::Tensor shared_gate_;
   torch::Tensor frequency_;  ///< [channels / 2]; undefined without positions
   double rotary_scale_ = 1;
 };
 
-TransformerImpl::TransformerImpl(Architecture architecture)
+TransformerImpl::TransformerImpl(Architecture architecture,
+                                 std::optional<kernels::WeightFormat> format)
     : architecture_(std::move(architecture)) {
   const auto why = why_not_run(architecture_);
   MOEKIT_CHECK(why.empty(), architecture_.where, ": ", architecture_.family,
@@ -499,7 +533,7 @@ TransformerImpl::TransformerImpl(Architecture architecture)
   norm_ = parameter("norm", architecture_.norms, "weight");
   norm_bias_ = parameter("norm_bias", architecture_.norms, "bias");
   for (size_t l = 0; l < architecture_.blocks.size(); ++l) {
-    blocks_.push_back(std::make_shared<TransformerBlockImpl>(architecture_, l));
+    blocks_.push_back(std::make_shared<TransformerBlockImpl>(architecture_, l, format));
     register_module(concat("layer", l), blocks_.back());
   }
 }

@@ -4,9 +4,11 @@
 #include <torch/nn/pimpl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "moekit/kernels/ffn/weight_format.h"
 #include "moekit/nn/routing.h"
 #include "moekit/published/architecture.h"
 #include "moekit/published/weight_reader.h"
@@ -50,14 +52,16 @@ class TransformerBlockImpl;
 
 /// A decoder-only model as a published architecture describes it, block by block: grouped or latent
 /// attention, windows, sinks and gates; norms before, behind or beside; a dense network or a
-/// mixture, whose routers and experts are those of nn. Weights are float32.
+/// mixture, whose routers and experts are those of nn.
 class TransformerImpl : public torch::nn::Module {
  public:
-  /// All weights zero. @throws ArgumentError with why_not_run()
-  explicit TransformerImpl(published::Architecture architecture);
+  /// All weights zero. @param format  of feed-forward networks: packed, for inference alone;
+  /// nothing: parameters in float32. @throws ArgumentError with why_not_run()
+  explicit TransformerImpl(published::Architecture architecture,
+                           std::optional<kernels::WeightFormat> format = {});
   ~TransformerImpl() override;
 
-  /// @throws FormatError naming file and tensor
+  /// One expert after another. @throws FormatError naming file and tensor
   void load(const published::WeightReader& weights);
 
   /// @param ids [B, T] int64

@@ -13,6 +13,7 @@
 #include "moekit/core/json.h"
 #include "moekit/models/loaded_model.h"
 #include "moekit/models/model_trace.h"
+#include "moekit/nn/packing.h"
 #include "moekit/published/families.h"
 #include "tests/support/refusal.h"
 
@@ -115,6 +116,23 @@ TEST_P(TransformerOf, GradientReachesEveryWeight) {
   model->forward(torch::randint(23, {4, 12}, torch::kLong)).logits.square().sum().backward();
   for (const auto& item : model->named_parameters()) {
     EXPECT_TRUE(item.value().grad().defined()) << item.key();
+  }
+}
+
+TEST_P(TransformerOf, PackedWhileReadIsPackedAfterwards) {
+  const torch::NoGradGuard no_grad;
+  const auto ids = torch::randint(23, {2, 9}, torch::kLong);
+  for (const auto format : {kernels::WeightFormat::kInt8, kernels::WeightFormat::kInt4G32}) {
+    auto plain = random_model(GetParam());
+    const auto exact = plain->forward(ids).logits;
+    nn::pack_networks(*plain, format);
+    Transformer packed(plain->architecture(), format);
+    const auto tensors = random_tensors(packed->architecture());
+    packed->load(published::WeightReader(packed->architecture(), tensors));
+    const auto logits = packed->forward(ids).logits;
+    EXPECT_TRUE(logits.equal(plain->forward(ids).logits));
+    EXPECT_FALSE(logits.equal(exact));
+    EXPECT_LT(packed->parameters().size(), plain->parameters().size());
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/experts/flat_experts.h"
+#include "moekit/nn/experts/packed_mlp_experts.h"
 #include "moekit/nn/grouped_linear.h"
 
 namespace moekit::nn {
@@ -97,7 +98,7 @@ torch::Tensor MlpExpertsImpl::forward_routed(const torch::Tensor& rows, const Ro
 torch::Tensor MlpExpertsImpl::forward_fused(const torch::Tensor& tokens, const RoutingPlan& plan,
                                             const torch::Tensor& weight,
                                             const std::shared_ptr<Runtime>& runtime) {
-  if (packed_) return forward_packed(tokens, plan, weight, runtime);
+  if (packed_) return forward_packed(*packed_, tokens, plan, weight, runtime);
   return fused_.forward(tokens, parameters_of(*this), plan, weight, options.activation(),
                         options.compute(), options.keep_activations(), runtime);
 }
@@ -151,25 +152,6 @@ void MlpExpertsImpl::pack(kernels::WeightFormat format) {
     }
   });
   packed_ = std::move(packed);
-}
-
-torch::Tensor MlpExpertsImpl::forward_packed(const torch::Tensor& tokens, const RoutingPlan& plan,
-                                             const torch::Tensor& weight,
-                                             const std::shared_ptr<Runtime>& runtime) const {
-  MOEKIT_CHECK(!at::GradMode::is_enabled() || (!tokens.requires_grad() && !weight.requires_grad()),
-               "MlpExperts: packed experts have no gradient; unpack() them first");
-  MOEKIT_CHECK(tokens.dim() == 2 && tokens.size(1) == options.hidden_size() && tokens.is_cpu() &&
-                   tokens.scalar_type() == torch::kFloat32,
-               "MlpExperts: packed experts take float tokens [N, ", options.hidden_size(),
-               "] on the CPU; got ", tokens.dtype(), " ", tokens.sizes());
-  const auto rows = tokens.contiguous();
-  const auto plan_with_weights = weighted(plan, weight);
-  auto output = torch::empty({rows.size(0), options.output_size()}, rows.options());
-  runtime->run([&](const kernels::Execution& execution) {
-    kernels::expert_ffn_forward({{packed_.get(), &plan_with_weights}}, rows.data_ptr<float>(),
-                                output.data_ptr<float>(), execution);
-  });
-  return output;
 }
 
 void MlpExpertsImpl::set_networks(const FfnParameters& networks) {

@@ -104,10 +104,6 @@ class MlpExpertsImpl : public Cloneable<MlpExpertsImpl, ExpertsImpl> {
   torch::Tensor down_bias;  ///< [E, O]
 
  private:
-  torch::Tensor forward_packed(const torch::Tensor& tokens, const RoutingPlan& plan,
-                               const torch::Tensor& weight,
-                               const std::shared_ptr<Runtime>& runtime) const;
-
   FusedFfn fused_;
   std::shared_ptr<const kernels::PackedExperts> packed_;
 };
