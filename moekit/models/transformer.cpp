@@ -114,6 +114,20 @@ void set_network(nn::ExpertsImpl& bank, int64_t e, const torch::Tensor& gate,
   plain.down_proj[e].copy_(down);
 }
 
+/// x W' + b. A single row goes through a product of matrix and vector: that of matrices copies all
+/// weights into another form first.
+torch::Tensor product(const torch::Tensor& x, const torch::Tensor& weight,
+                      const torch::Tensor& bias = {}) {
+  if (at::GradMode::is_enabled() || x.numel() != weight.size(1)) {
+    return torch::linear(x, weight, bias);
+  }
+  auto out = weight.mv(x.flatten());
+  if (bias.defined()) out = out + bias;
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight.size(0);
+  return out.view(sizes);
+}
+
 /// Channels of each head turned by their positions. @param x [B, T, H, d], the last `r` of them
 /// after `begin` turn; cosine, sine [B, T, 1, r / 2]
 torch::Tensor turned(const torch::Tensor& x, int64_t begin, const torch::Tensor& cosine,
@@ -354,8 +368,8 @@ class TransformerBlockImpl : public torch::nn::Module {
  private:
   torch::Tensor map(const torch::Tensor& x, const std::string& role) const {
     const auto bias = attention_.find(role + "_bias");
-    return torch::linear(x, attention_.at(role),
-                         bias == attention_.end() ? torch::Tensor() : bias->second);
+    return product(x, attention_.at(role),
+                   bias == attention_.end() ? torch::Tensor() : bias->second);
   }
 
   torch::Tensor attend(const torch::Tensor& x, const Pass& pass) const {
@@ -494,7 +508,7 @@ class TransformerBlockImpl : public torch::nn::Module {
     auto out = routed.values;
     if (shared_) {
       auto shared = whole(shared_);
-      if (shared_gate_.defined()) shared = shared * torch::sigmoid(torch::linear(x, shared_gate_));
+      if (shared_gate_.defined()) shared = shared * torch::sigmoid(product(x, shared_gate_));
       out = out + shared;
       if (part_.mixture->shared_average) out = out / 2;
     }
@@ -586,7 +600,7 @@ TransformerOutput TransformerImpl::run(const torch::Tensor& ids, const Transform
     out.hidden.push_back(x);
   }
   out.normalised = TransformerBlockImpl::normalise(architecture_, x, norm_, norm_bias_);
-  out.logits = torch::linear(out.normalised, head_.defined() ? head_ : embedding_, head_bias_);
+  out.logits = product(out.normalised, head_.defined() ? head_ : embedding_, head_bias_);
   if (architecture_.logit_scale != 1) out.logits = out.logits * architecture_.logit_scale;
   if (pass.mask.defined()) out.logits = out.logits * pass.mask.unsqueeze(2);
   return out;
