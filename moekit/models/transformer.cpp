@@ -10,12 +10,14 @@
 
 #include "moekit/core/error.h"
 #include "moekit/nn/attention.h"
+#include "moekit/nn/experts/clamped_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/packed_mlp_experts.h"
 #include "moekit/nn/moe_layer.h"
 #include "moekit/nn/rms_norm.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/scored_router.h"
+#include "moekit/nn/routers/sparsemixer_router.h"
 #include "moekit/published/rotary_scaling.h"
 
 namespace moekit::models {
@@ -42,10 +44,8 @@ using published::RouterRule;
 using published::WeightReader;
 
 std::string why_mixture_not_run(const MixturePart& mixture) {
-  if (mixture.activation != "silu") return "experts with activation " + mixture.activation;
   if (mixture.num_identity > 0) return "experts that return their input";
   if (mixture.rule.on_input) return "weights on the experts' inputs";
-  if (mixture.rule.weights == RouterRule::Weights::kSparsemixer) return "sparsemixer routing";
   if (mixture.rule.weights == RouterRule::Weights::kSigmoid) return "weights by a sigmoid";
   return {};
 }
@@ -59,6 +59,11 @@ bool is_linear(const RouterRule& rule) {
 std::shared_ptr<nn::RouterImpl> make_router(const MixturePart& mixture, int64_t hidden_size,
                                             bool bias) {
   const auto& rule = mixture.rule;
+  if (rule.weights == RouterRule::Weights::kSparsemixer) {
+    return nn::SparsemixerRouter(
+               nn::SparsemixerRouterOptions(hidden_size, mixture.num_experts).jitter(rule.jitter))
+        .ptr();
+  }
   if (is_linear(rule)) {
     const bool power = rule.weights == RouterRule::Weights::kNormalised && rule.norm_power != 1;
     const bool probs = power || rule.weights == RouterRule::Weights::kScore;
@@ -103,15 +108,49 @@ std::shared_ptr<nn::ExpertsImpl> make_experts(int64_t hidden_size, int64_t width
       .ptr();
 }
 
+/// A mixture's experts.
+std::shared_ptr<nn::ExpertsImpl> make_bank(const MixturePart& mixture, int64_t hidden_size,
+                                           Format format) {
+  if (mixture.limit == 0) {
+    return make_experts(hidden_size, mixture.width, mixture.num_experts, format);
+  }
+  MOEKIT_CHECK(!format, "experts of ", mixture.activation, " cannot be packed, in ",
+               kernels::format_info(*format).name);
+  return nn::ClampedExperts(
+             nn::ClampedExpertsOptions(hidden_size, mixture.width, mixture.num_experts)
+                 .limit(mixture.limit))
+      .ptr();
+}
+
 void set_network(nn::ExpertsImpl& bank, int64_t e, const torch::Tensor& gate,
                  const torch::Tensor& up, const torch::Tensor& down) {
   if (auto* packed = dynamic_cast<nn::PackedMlpExpertsImpl*>(&bank)) {
     return packed->set_expert(e, gate, up, down);
   }
-  auto& plain = dynamic_cast<nn::MlpExpertsImpl&>(bank);
-  plain.gate_proj[e].copy_(gate);
-  plain.up_proj[e].copy_(up);
-  plain.down_proj[e].copy_(down);
+  const auto copy = [&](auto& plain) {
+    plain.gate_proj[e].copy_(gate);
+    plain.up_proj[e].copy_(up);
+    plain.down_proj[e].copy_(down);
+  };
+  if (auto* clamped = dynamic_cast<nn::ClampedExpertsImpl*>(&bank)) return copy(*clamped);
+  copy(dynamic_cast<nn::MlpExpertsImpl&>(bank));
+}
+
+/// Biases of all experts, where gate and up values take turns.
+void fill_biases(nn::ExpertsImpl& bank, const std::string& prefix,
+                 const std::vector<NamedShape>& tensors, const WeightReader& weights) {
+  if (tensors.empty()) return;
+  auto& clamped = dynamic_cast<nn::ClampedExpertsImpl&>(bank);
+  for (const auto& tensor : tensors) {
+    const auto values = weights.read(prefix, tensor);
+    if (tensor.role == "down_bias") {
+      clamped.down_bias.copy_(values);
+    } else {
+      const auto pairs = values.unflatten(1, {-1, 2});
+      clamped.gate_bias.copy_(pairs.select(2, 0));
+      clamped.up_bias.copy_(pairs.select(2, 1));
+    }
+  }
 }
 
 /// x W' + b. A single row goes through a product of matrix and vector: that of matrices copies all
@@ -190,9 +229,10 @@ void fill_network(nn::ExpertsImpl& bank, int64_t e, int64_t width, const std::st
 }
 
 /// The same of matrices that hold all experts.
-void fill_bank(nn::ExpertsImpl& bank, int64_t width, const std::string& prefix,
+void fill_bank(nn::ExpertsImpl& bank, const MixturePart& mixture, const std::string& prefix,
                const std::vector<NamedShape>& tensors, const WeightReader& weights) {
   const auto count = bank.num_experts();
+  const auto width = mixture.width;
   torch::Tensor gate;  // [E, F, D]
   torch::Tensor up;    // [E, F, D]
   torch::Tensor down;  // [E, D, F]
@@ -201,8 +241,14 @@ void fill_bank(nn::ExpertsImpl& bank, int64_t width, const std::string& prefix,
     const auto& role = tensor.role;
     if (role == "gate_up" || role == "gate_up_by_input") {
       const auto rows = role == "gate_up" ? values : values.transpose(1, 2);
-      gate = rows.narrow(1, 0, width);
-      up = rows.narrow(1, width, width);
+      if (mixture.interleaved) {
+        const auto pairs = rows.unflatten(1, {width, 2});
+        gate = pairs.select(2, 0);
+        up = pairs.select(2, 1);
+      } else {
+        gate = rows.narrow(1, 0, width);
+        up = rows.narrow(1, width, width);
+      }
     } else if (role == "down") {
       down = values;
     } else if (role == "down_by_input") {
@@ -249,8 +295,7 @@ class TransformerBlockImpl : public torch::nn::Module {
       bool bias = false;
       for (const auto& tensor : mixture.storages.front().router) bias |= tensor.role == "bias";
       moe_ = register_module("moe",
-                             nn::MoE(make_router(mixture, d, bias),
-                                     make_experts(d, mixture.width, mixture.num_experts, format)));
+                             nn::MoE(make_router(mixture, d, bias), make_bank(mixture, d, format)));
       if (mixture.shared_width > 0) {
         shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1, format));
       }
@@ -288,7 +333,8 @@ class TransformerBlockImpl : public torch::nn::Module {
       for (auto& tensor : tensors) tensor.name = published::name_of_expert(tensor.name, e);
       fill_network(bank, e, mixture.width, prefix, tensors, weights);
     }
-    if (!storage.all.empty()) fill_bank(bank, mixture.width, prefix, storage.all, weights);
+    if (!storage.all.empty()) fill_bank(bank, mixture, prefix, storage.all, weights);
+    fill_biases(bank, prefix, storage.biases, weights);
     if (shared_) {
       fill_network(*shared_, 0, mixture.shared_width, prefix, mixture.shared, weights);
     }
@@ -331,15 +377,14 @@ class TransformerBlockImpl : public torch::nn::Module {
                    const WeightReader& weights) {
     auto* linear = dynamic_cast<nn::LinearRouterImpl*>(moe_->router.get());
     auto* scored = dynamic_cast<nn::ScoredRouterImpl*>(moe_->router.get());
+    auto& matrix = linear != nullptr
+                       ? linear->weight
+                       : dynamic_cast<nn::ProjectionRouterImpl&>(*moe_->router).weight;
     for (const auto& tensor : tensors) {
       const auto values = weights.read(prefix, tensor);
-      if (tensor.role == "weight") {
-        (linear != nullptr ? linear->weight : scored->weight).copy_(values);
-      } else if (tensor.role == "bias") {
-        linear->bias.copy_(values);
-      } else if (tensor.role == "correction") {
-        scored->correction.copy_(values.flatten());
-      }
+      if (tensor.role == "weight") matrix.copy_(values);
+      if (tensor.role == "bias") linear->bias.copy_(values);
+      if (tensor.role == "correction") scored->correction.copy_(values.flatten());
     }
   }
 

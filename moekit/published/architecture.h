@@ -96,7 +96,8 @@ struct MixturePart {
   int64_t top_k = 0;
   int64_t width = 0;  ///< hidden values of an expert
   std::string activation = "silu";
-  bool gated = true;  ///< act(gate) * up
+  double limit = 0;          ///< of clamped swish
+  bool interleaved = false;  ///< gate and up rows of fused matrices take turns
   RouterRule rule;
   std::vector<MixtureStorage> storages;  ///< as published first
   int64_t shared_width = 0;              ///< of what runs on every token; 0: nothing
@@ -104,7 +105,7 @@ struct MixturePart {
   /// The shared network is the block's own, beside the mixture: published code does not count it to
   /// the mixture's output.
   bool shared_beside = false;
-  bool shared_average = false;           ///< the mean of both is the output, not the sum
+  bool shared_average = false;  ///< the mean of both is the output, not the sum
   std::vector<NamedShape> shared;
 };
 

@@ -25,6 +25,7 @@ struct RouterRule {
   bool two_largest = false;  ///< a group counts by its two largest scores, else by its largest
   double norm_power = 1;     ///< of the norm that weights are divided by
   double scale = 1;
+  double jitter = 0;      ///< eps of sparsemixer
   bool on_input = false;  ///< the weight multiplies the expert's input
 };
 

@@ -14,6 +14,32 @@ WeightReader::WeightReader(const Architecture& architecture,
       tensors_(tensors),
       layout_(find_layout(architecture, &tensors)) {}
 
+/// Open Compute Project 2023, Microscaling formats: a byte holds two codes, the even element in the
+/// lower half; a code is a sign and one of eight values; a block's scale is 2^(byte - 127).
+torch::Tensor WeightReader::read_mxfp4(const std::string& name, const NamedShape& tensor) const {
+  constexpr std::string_view kBlocks = "_blocks";
+  MOEKIT_CHECK_FORMAT(
+      name.size() > kBlocks.size() && name.substr(name.size() - kBlocks.size()) == kBlocks,
+      tensors_.where(), ": tensor ", name, " has no scales beside it");
+  const auto scales_name = name.substr(0, name.size() - kBlocks.size()) + "_scales";
+  MOEKIT_CHECK_FORMAT(tensors_.contains(scales_name), tensors_.where(), ": tensor ", scales_name,
+                      " is missing");
+  const auto& scales_info = tensors_.info(scales_name);
+  const std::vector<int64_t> wanted(tensor.shape.begin(), tensor.shape.end() - 1);
+  MOEKIT_CHECK_FORMAT(scales_info.shape == wanted && scales_info.dtype == checkpoint::Dtype::kU8 &&
+                          tensors_.info(name).dtype == checkpoint::Dtype::kU8,
+                      tensors_.where(), ": tensors ", name, " and ", scales_name,
+                      " are not bytes of one code's blocks and scales");
+  const auto values = torch::tensor({0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F,
+                                     -1.0F, -1.5F, -2.0F, -3.0F, -4.0F, -6.0F});
+  const auto codes = tensors_.read_codes(name);
+  const auto low = codes.bitwise_and(15).to(torch::kLong);
+  const auto high = codes.bitwise_right_shift(4).to(torch::kLong);
+  const auto pairs = torch::stack({values.index({low}), values.index({high})}, -1).flatten(-2);
+  const auto power = tensors_.read_codes(scales_name).to(torch::kFloat32) - 127;
+  return (pairs * torch::exp2(power).unsqueeze(-1)).flatten(-2);
+}
+
 torch::Tensor WeightReader::read(const std::string& prefix, const NamedShape& tensor) const {
   const auto name = layout_.name(prefix + tensor.name);
   MOEKIT_CHECK_FORMAT(tensors_.contains(name), tensors_.where(), ": tensor ", name,
@@ -22,7 +48,8 @@ torch::Tensor WeightReader::read(const std::string& prefix, const NamedShape& te
   MOEKIT_CHECK_FORMAT(info.shape == tensor.shape, tensors_.where(), ": tensor ", name, " is ",
                       fmt::format("[{}], not [{}] as {} says", fmt::join(info.shape, ", "),
                                   fmt::join(tensor.shape, ", "), architecture_.where));
-  auto values = tensors_.read(name, torch::kFloat32);
+  const bool packed = architecture_.quantization == "mxfp4" && tensor.shape.size() == 4;
+  auto values = packed ? read_mxfp4(name, tensor) : tensors_.read(name, torch::kFloat32);
   const auto scales = name + "_scale_inv";
   if (architecture_.quantization == "fp8" && tensors_.contains(scales)) {
     const auto rows = architecture_.scale_rows;

@@ -8,8 +8,9 @@ namespace {
 constexpr int64_t kScaledTogether = 32;  // values of a row that share a scale in MXFP4
 
 void add_biases(MixtureStorage& storage, const MixturePart& mixture, int64_t hidden_size) {
-  storage.biases = {{"mlp.experts.gate_up_proj_bias", {mixture.num_experts, 2 * mixture.width}},
-                    {"mlp.experts.down_proj_bias", {mixture.num_experts, hidden_size}}};
+  storage.biases = {
+      {"mlp.experts.gate_up_proj_bias", {mixture.num_experts, 2 * mixture.width}, "gate_up_bias"},
+      {"mlp.experts.down_proj_bias", {mixture.num_experts, hidden_size}, "down_bias"}};
 }
 
 /// Rows are outputs here, and 16 bytes hold the codes of 32 inputs.
@@ -27,8 +28,8 @@ MixtureStorage mxfp4(const ConfigFile& config, const MixturePart& mixture, int64
   out.kind = "fused, MXFP4";
   out.router = std::move(router);
   out.codes_each = 2;
-  out.all = {{"mlp.experts.gate_up_proj_blocks", {e, 2 * mixture.width, up_blocks, 16}},
-             {"mlp.experts.down_proj_blocks", {e, hidden_size, down_blocks, 16}}};
+  out.all = {{"mlp.experts.gate_up_proj_blocks", {e, 2 * mixture.width, up_blocks, 16}, "gate_up"},
+             {"mlp.experts.down_proj_blocks", {e, hidden_size, down_blocks, 16}, "down"}};
   out.scales = {{"mlp.experts.gate_up_proj_scales", {e, 2 * mixture.width, up_blocks}},
                 {"mlp.experts.down_proj_scales", {e, hidden_size, down_blocks}}};
   return out;
@@ -57,6 +58,9 @@ Architecture read_gpt_oss(const ConfigFile& config) {
     mixture.top_k = config.integer({"num_experts_per_tok", "experts_per_token"});
     mixture.width = config.integer("intermediate_size");
     mixture.activation = "clamped swish";
+    mixture.limit = config.number("swiglu_limit", 7.0);
+    if (!(mixture.limit > 0)) config.refuse("swiglu_limit", "must be above 0");
+    mixture.interleaved = true;
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSoftmaxOfChosen;
     const auto e = mixture.num_experts;

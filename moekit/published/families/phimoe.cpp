@@ -28,6 +28,8 @@ Architecture read_phimoe(const ConfigFile& config) {
     mixture.width = config.integer("intermediate_size");
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSparsemixer;
+    mixture.rule.jitter = config.number("router_jitter_noise", 0.01);
+    if (!(mixture.rule.jitter >= 0)) config.refuse("router_jitter_noise", "must be at least 0");
     if (mixture.top_k != 2) config.refuse("num_experts_per_tok", "sparsemixer takes exactly 2");
     const auto e = mixture.num_experts;
     mixture.storages = {
