@@ -2,53 +2,31 @@
 
 #include <torch/torch.h>
 
-#include <cmath>
-#include <limits>
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
 
 #include "moekit/core/error.h"
-#include "moekit/nn/attention.h"
+#include "moekit/models/transformer_attention.h"
 #include "moekit/nn/experts/clamped_experts.h"
 #include "moekit/nn/experts/mlp_experts.h"
 #include "moekit/nn/experts/packed_mlp_experts.h"
-#include "moekit/nn/moe_layer.h"
-#include "moekit/nn/rms_norm.h"
 #include "moekit/nn/routers/linear_router.h"
 #include "moekit/nn/routers/scored_router.h"
 #include "moekit/nn/routers/sparsemixer_router.h"
-#include "moekit/published/rotary_scaling.h"
 
 namespace moekit::models {
-
-/// What all blocks are told of a pass.
-struct TransformerPass {
-  torch::Tensor position;             ///< [B, T] int64, of padding 0
-  torch::Tensor first;                ///< [B] int64, each text's first token
-  torch::Tensor mask;                 ///< [B, T] bool; undefined without padding
-  TransformerCache* cache = nullptr;  ///< what came before; null: nothing
-  int64_t begin() const { return cache == nullptr ? 0 : cache->length(); }
-};
 
 namespace {
 
 using Pass = TransformerPass;
 using published::Architecture;
-using published::AttentionPart;
 using published::BlockPart;
-using published::HeadNorms;
 using published::MixturePart;
 using published::NamedShape;
 using published::RouterRule;
 using published::WeightReader;
-
-std::string why_mixture_not_run(const MixturePart& mixture) {
-  if (mixture.num_identity > 0) return "experts that return their input";
-  if (mixture.rule.on_input) return "weights on the experts' inputs";
-  if (mixture.rule.weights == RouterRule::Weights::kSigmoid) return "weights by a sigmoid";
-  return {};
-}
 
 /// Softmax over all without anything else: what a linear router does.
 bool is_linear(const RouterRule& rule) {
@@ -59,6 +37,14 @@ bool is_linear(const RouterRule& rule) {
 std::shared_ptr<nn::RouterImpl> make_router(const MixturePart& mixture, int64_t hidden_size,
                                             bool bias) {
   const auto& rule = mixture.rule;
+  const auto choices = mixture.num_experts + mixture.num_identity;
+  if (rule.weights == RouterRule::Weights::kSigmoid) {
+    return nn::LinearRouter(nn::LinearRouterOptions(hidden_size, choices)
+                                .top_k(mixture.top_k)
+                                .bias(bias)
+                                .combine_weights(nn::CombineWeights::kLogits))
+        .ptr();
+  }
   if (rule.weights == RouterRule::Weights::kSparsemixer) {
     return nn::SparsemixerRouter(
                nn::SparsemixerRouterOptions(hidden_size, mixture.num_experts).jitter(rule.jitter))
@@ -77,7 +63,7 @@ std::shared_ptr<nn::RouterImpl> make_router(const MixturePart& mixture, int64_t 
     if (!probs && mixture.top_k == 1) options.aux_only(true);
     return nn::LinearRouter(options).ptr();
   }
-  auto options = nn::ScoredRouterOptions(hidden_size, mixture.num_experts)
+  auto options = nn::ScoredRouterOptions(hidden_size, choices)
                      .top_k(mixture.top_k)
                      .score(rule.scores == RouterRule::Scores::kSigmoid ? nn::RouterScore::kSigmoid
                                                                         : nn::RouterScore::kSoftmax)
@@ -153,62 +139,6 @@ void fill_biases(nn::ExpertsImpl& bank, const std::string& prefix,
   }
 }
 
-/// x W' + b. A single row goes through a product of matrix and vector: that of matrices copies all
-/// weights into another form first.
-torch::Tensor product(const torch::Tensor& x, const torch::Tensor& weight,
-                      const torch::Tensor& bias = {}) {
-  if (at::GradMode::is_enabled() || x.numel() != weight.size(1)) {
-    return torch::linear(x, weight, bias);
-  }
-  auto out = weight.mv(x.flatten());
-  if (bias.defined()) out = out + bias;
-  auto sizes = x.sizes().vec();
-  sizes.back() = weight.size(0);
-  return out.view(sizes);
-}
-
-/// Channels of each head turned by their positions. @param x [B, T, H, d], the last `r` of them
-/// after `begin` turn; cosine, sine [B, T, 1, r / 2]
-torch::Tensor turned(const torch::Tensor& x, int64_t begin, const torch::Tensor& cosine,
-                     const torch::Tensor& sine, bool interleaved) {
-  const auto half = cosine.size(3);
-  const auto part = x.narrow(3, begin, 2 * half);
-  torch::Tensor out;
-  if (interleaved) {
-    const auto pairs = part.unflatten(3, {half, 2});
-    const auto a = pairs.select(4, 0);
-    const auto b = pairs.select(4, 1);
-    out = torch::stack({a * cosine - b * sine, b * cosine + a * sine}, 4).flatten(3);
-  } else {
-    const auto a = part.narrow(3, 0, half);
-    const auto b = part.narrow(3, half, half);
-    out = torch::cat({a * cosine - b * sine, b * cosine + a * sine}, 3);
-  }
-  if (out.size(3) == x.size(3)) return out;
-  const auto end = begin + 2 * half;
-  return torch::cat({x.narrow(3, 0, begin), out, x.narrow(3, end, x.size(3) - end)}, 3);
-}
-
-/// Attention whose softmax has one more logit a head, without a value.
-torch::Tensor attention_with_sinks(const torch::Tensor& query, const torch::Tensor& key,
-                                   const torch::Tensor& value, const torch::Tensor& sinks,
-                                   const torch::Tensor& first, double scale) {
-  const auto heads = query.size(2);
-  const auto spread = [&](const torch::Tensor& x) {
-    return x.repeat_interleave(heads / x.size(2), 2).transpose(1, 2);  // [B, H, T, d]
-  };
-  auto scores = query.transpose(1, 2).matmul(spread(key).transpose(2, 3)) * scale;
-  const auto at = torch::arange(key.size(1), torch::kLong);
-  const auto own = at.narrow(0, key.size(1) - query.size(1), query.size(1));
-  const auto seen = (at.view({1, 1, -1}) <= own.view({1, -1, 1}))
-                        .logical_and(at.view({1, 1, -1}) >= first.to(torch::kLong).unsqueeze(2));
-  scores =
-      scores.masked_fill(seen.logical_not().unsqueeze(1), -std::numeric_limits<float>::infinity());
-  const auto sink = sinks.view({1, -1, 1, 1}).expand({scores.size(0), -1, scores.size(2), 1});
-  const auto share = torch::softmax(torch::cat({scores, sink}, 3), 3);
-  return share.narrow(3, 0, scores.size(3)).matmul(spread(value)).transpose(1, 2);
-}
-
 /// Reads a gated network's matrices, as they are named, into expert `e` of a bank.
 void fill_network(nn::ExpertsImpl& bank, int64_t e, int64_t width, const std::string& prefix,
                   const std::vector<NamedShape>& tensors, const WeightReader& weights) {
@@ -270,14 +200,9 @@ void fill_bank(nn::ExpertsImpl& bank, const MixturePart& mixture, const std::str
 
 std::string why_not_run(const Architecture& architecture) {
   for (size_t l = 0; l < architecture.blocks.size(); ++l) {
-    const auto& block = architecture.blocks[l];
-    const auto layer = concat("layer ", l, ": ");
-    if (block.attention.size() != 1) return layer + "several attentions in a layer";
-    if (!block.attention.front().softmax) return layer + block.attention.front().kind;
-    if (block.attention.front().chunk > 0) return layer + "attention in chunks";
-    if (!block.mixture) continue;
-    const auto why = why_mixture_not_run(*block.mixture);
-    if (!why.empty()) return layer + why;
+    for (const auto& attention : architecture.blocks[l].attention) {
+      if (!attention.softmax) return concat("layer ", l, ": ", attention.kind);
+    }
   }
   return {};
 }
@@ -285,68 +210,55 @@ std::string why_not_run(const Architecture& architecture) {
 /// One block.
 class TransformerBlockImpl : public torch::nn::Module {
  public:
-  TransformerBlockImpl(const Architecture& architecture, size_t layer, Format format)
+  /// @param slot  of the cache, of its first attention
+  TransformerBlockImpl(const Architecture& architecture, size_t layer, size_t slot, Format format)
       : of_(architecture), part_(architecture.blocks[layer]), layer_(static_cast<int64_t>(layer)) {
     const auto d = of_.hidden_size;
-    for (const auto& tensor : attention_part().tensors) add(attention_, "attention.", tensor);
-    for (const auto& tensor : part_.norms) add(norms_, "norm.", tensor);
-    if (part_.mixture) {
-      const auto& mixture = *part_.mixture;
-      bool bias = false;
-      for (const auto& tensor : mixture.storages.front().router) bias |= tensor.role == "bias";
-      moe_ = register_module("moe",
-                             nn::MoE(make_router(mixture, d, bias), make_bank(mixture, d, format)));
-      if (mixture.shared_width > 0) {
-        shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1, format));
-      }
-      if (mixture.shared_gate) {
-        shared_gate_ = register_parameter("shared_gate", torch::zeros({1, d}));
-      }
-    } else {
-      dense_ = register_module("dense", make_experts(d, part_.dense_width, 1, format));
+    for (size_t i = 0; i < part_.attention.size(); ++i) {
+      attention_.push_back(register_module(
+          concat("attention", i), TransformerAttention(of_, part_.attention[i], slot + i)));
     }
-    if (!attention_part().rotary) return;
-    const auto& rotary = *attention_part().rotary;
-    const auto frequencies = published::rotary_frequencies(rotary, of_.where);
-    frequency_ = torch::tensor(frequencies.per_position, torch::kFloat64).to(torch::kFloat32);
-    rotary_scale_ = frequencies.scale;
+    for (const auto& tensor : part_.norms) {
+      norms_[tensor.role] = register_parameter("norm_" + tensor.role, torch::zeros(tensor.shape));
+    }
+    for (size_t i = 0; part_.dense_width > 0 && i < part_.attention.size(); ++i) {
+      dense_.push_back(
+          register_module(concat("dense", i), make_experts(d, part_.dense_width, 1, format)));
+    }
+    if (!part_.mixture) return;
+    const auto& mixture = *part_.mixture;
+    bool bias = false;
+    for (const auto& tensor : mixture.storages.front().router) bias |= tensor.role == "bias";
+    router_ = register_module("router", make_router(mixture, d, bias));
+    experts_ = register_module("experts", make_bank(mixture, d, format));
+    if (mixture.shared_width > 0) {
+      shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1, format));
+    }
+    if (mixture.shared_gate) {
+      shared_gate_ = register_parameter("shared_gate", torch::zeros({1, d}));
+    }
   }
 
   void load(const WeightReader& weights) {
     const auto prefix = concat(of_.layer_prefix, layer_, ".");
-    for (const auto& tensor : attention_part().tensors) {
-      attention_.at(tensor.role).copy_(weights.read(prefix, tensor));
-    }
+    for (auto& attention : attention_) attention->load(weights, prefix);
     for (const auto& tensor : part_.norms) {
       norms_.at(tensor.role).copy_(weights.read(prefix, tensor));
     }
-    if (dense_) {
-      return fill_network(*dense_, 0, part_.dense_width, prefix, part_.dense, weights);
+    for (size_t i = 0; i < dense_.size(); ++i) {
+      fill_network(*dense_[i], 0, part_.dense_width, prefix, dense_tensors(i), weights);
     }
-    const auto& mixture = *part_.mixture;
-    const auto& storages = mixture.storages;
-    const auto& storage = storages[std::min(weights.storage(), storages.size() - 1)];
-    load_router(storage.router, prefix, weights);
-    auto& bank = *moe_->experts;
-    for (int64_t e = 0; !storage.each.empty() && e < mixture.num_experts; ++e) {
-      auto tensors = storage.each;
-      for (auto& tensor : tensors) tensor.name = published::name_of_expert(tensor.name, e);
-      fill_network(bank, e, mixture.width, prefix, tensors, weights);
-    }
-    if (!storage.all.empty()) fill_bank(bank, mixture, prefix, storage.all, weights);
-    fill_biases(bank, prefix, storage.biases, weights);
-    if (shared_) {
-      fill_network(*shared_, 0, mixture.shared_width, prefix, mixture.shared, weights);
-    }
-    for (const auto& tensor : mixture.shared) {
-      if (tensor.role == "expert_gate") shared_gate_.copy_(weights.read(prefix, tensor));
-    }
+    if (part_.mixture) load_mixture(*part_.mixture, prefix, weights);
   }
 
   torch::Tensor forward(torch::Tensor x, const Pass& pass, TransformerOutput& output) {
+    if (part_.twofold) return forward_twofold(x, pass, output);
+    const auto feed_forward = [&](const torch::Tensor& in) {
+      return dense_.empty() ? run_mixture(in, pass, output) : run_whole(*dense_.front(), in);
+    };
     if (part_.parallel) {
       const auto normalised = norm(x, "attention_in");
-      return x + attend(normalised, pass) + feed_forward(normalised, pass, output);
+      return x + attention_.front()->forward(normalised, pass) + feed_forward(normalised);
     }
     const auto step = [&](const char* before, const char* behind, double keep, double add,
                           const auto& run) {
@@ -356,30 +268,62 @@ class TransformerBlockImpl : public torch::nn::Module {
       x = (keep == 1 ? kept : kept * keep) + (add == 1 ? made : made * add);
     };
     step("attention_in", "attention_out", part_.attention_keep, part_.attention_add,
-         [&](const torch::Tensor& in) { return attend(in, pass); });
-    step("ffn_in", "ffn_out", part_.ffn_keep, part_.ffn_add,
-         [&](const torch::Tensor& in) { return feed_forward(in, pass, output); });
+         [&](const torch::Tensor& in) { return attention_.front()->forward(in, pass); });
+    step("ffn_in", "ffn_out", part_.ffn_keep, part_.ffn_add, feed_forward);
     return x;
   }
 
  private:
-  using Tensors = std::map<std::string, torch::Tensor>;
-  const AttentionPart& attention_part() const { return part_.attention.front(); }
+  /// Source: Meituan 2025, arXiv:2509.01322, section 2.2 (shortcut-connected mixtures).
+  torch::Tensor forward_twofold(torch::Tensor x, const Pass& pass, TransformerOutput& output) {
+    torch::Tensor routed;
+    for (size_t i = 0; i < 2; ++i) {
+      x = x + attention_[i]->forward(norm(x, concat("attention_in", i)), pass);
+      const auto in = norm(x, concat("ffn_in", i));
+      if (i == 0) routed = run_mixture(in, pass, output);
+      x = x + run_whole(*dense_[i], in);
+    }
+    return x + routed;
+  }
 
-  void add(Tensors& to, const char* prefix, const NamedShape& tensor) {
-    to[tensor.role] = register_parameter(
-        // libtorch wants no dots.
-        std::string(prefix).substr(0, std::string(prefix).size() - 1) + "_" + tensor.role,
-        torch::zeros(tensor.shape));
+  /// Of the dense network `i`; of two, roles end in its number.
+  std::vector<NamedShape> dense_tensors(size_t i) const {
+    if (!part_.twofold) return part_.dense;
+    std::vector<NamedShape> out;
+    for (auto tensor : part_.dense) {
+      if (tensor.role.back() != static_cast<char>('0' + i)) continue;
+      tensor.role.pop_back();
+      out.push_back(std::move(tensor));
+    }
+    return out;
+  }
+
+  void load_mixture(const MixturePart& mixture, const std::string& prefix,
+                    const WeightReader& weights) {
+    const auto& storages = mixture.storages;
+    const auto& storage = storages[std::min(weights.storage(), storages.size() - 1)];
+    load_router(storage.router, prefix, weights);
+    for (int64_t e = 0; !storage.each.empty() && e < mixture.num_experts; ++e) {
+      auto tensors = storage.each;
+      for (auto& tensor : tensors) tensor.name = published::name_of_expert(tensor.name, e);
+      fill_network(*experts_, e, mixture.width, prefix, tensors, weights);
+    }
+    if (!storage.all.empty()) fill_bank(*experts_, mixture, prefix, storage.all, weights);
+    fill_biases(*experts_, prefix, storage.biases, weights);
+    if (shared_) {
+      fill_network(*shared_, 0, mixture.shared_width, prefix, mixture.shared, weights);
+    }
+    for (const auto& tensor : mixture.shared) {
+      if (tensor.role == "expert_gate") shared_gate_.copy_(weights.read(prefix, tensor));
+    }
   }
 
   void load_router(const std::vector<NamedShape>& tensors, const std::string& prefix,
                    const WeightReader& weights) {
-    auto* linear = dynamic_cast<nn::LinearRouterImpl*>(moe_->router.get());
-    auto* scored = dynamic_cast<nn::ScoredRouterImpl*>(moe_->router.get());
-    auto& matrix = linear != nullptr
-                       ? linear->weight
-                       : dynamic_cast<nn::ProjectionRouterImpl&>(*moe_->router).weight;
+    auto* linear = dynamic_cast<nn::LinearRouterImpl*>(router_.get());
+    auto* scored = dynamic_cast<nn::ScoredRouterImpl*>(router_.get());
+    auto& matrix = linear != nullptr ? linear->weight
+                                     : dynamic_cast<nn::ProjectionRouterImpl&>(*router_).weight;
     for (const auto& tensor : tensors) {
       const auto values = weights.read(prefix, tensor);
       if (tensor.role == "weight") matrix.copy_(values);
@@ -389,188 +333,77 @@ class TransformerBlockImpl : public torch::nn::Module {
   }
 
   /// By the architecture's kind, where the block has such a norm.
-  torch::Tensor norm(const torch::Tensor& x, const char* role) const {
+  torch::Tensor norm(const torch::Tensor& x, const std::string& role) const {
     const auto at = norms_.find(role);
     if (at == norms_.end()) return x;
-    const auto bias = norms_.find(std::string(role) + "_bias");
+    const auto bias = norms_.find(role + "_bias");
     return normalise(of_, x, at->second, bias == norms_.end() ? torch::Tensor() : bias->second);
   }
 
- public:
-  static torch::Tensor normalise(const Architecture& of, const torch::Tensor& x,
-                                 const torch::Tensor& weight, const torch::Tensor& bias) {
-    switch (of.norm) {
-      case Architecture::Norm::kRms:
-        return nn::rms_norm(x, weight, of.norm_eps);
-      case Architecture::Norm::kRmsPlusOne:
-        return nn::rms_norm(x, weight + 1, of.norm_eps);
-      case Architecture::Norm::kLayer:
-        break;
-    }
-    return torch::layer_norm(x, weight.sizes(), weight, bias, of.norm_eps);
+  static torch::Tensor run_whole(nn::ExpertsImpl& network, const torch::Tensor& x) {
+    const auto rows = x.flatten(0, 1);
+    return nn::forward_each(network, rows, torch::zeros({rows.size(0)}, torch::kLong)).view_as(x);
   }
 
- private:
-  torch::Tensor map(const torch::Tensor& x, const std::string& role) const {
-    const auto bias = attention_.find(role + "_bias");
-    return product(x, attention_.at(role),
-                   bias == attention_.end() ? torch::Tensor() : bias->second);
-  }
-
-  torch::Tensor attend(const torch::Tensor& x, const Pass& pass) const {
-    const auto& part = attention_part();
-    torch::Tensor query;
-    torch::Tensor key;
-    torch::Tensor value;
-    torch::Tensor gate;
-    torch::Tensor cosine;
-    torch::Tensor sine;
-    if (frequency_.defined()) {
-      const auto angle = pass.position.to(torch::kFloat32).unsqueeze(2) * frequency_;
-      cosine = (torch::cos(angle) * rotary_scale_).unsqueeze(2);
-      sine = (torch::sin(angle) * rotary_scale_).unsqueeze(2);
+  torch::Tensor run_mixture(const torch::Tensor& x, const Pass& pass, TransformerOutput& output) {
+    const auto& mixture = *part_.mixture;
+    const auto tokens = x.flatten(0, 1);
+    auto routing = router_->forward(tokens, {});
+    if (mixture.rule.weights == RouterRule::Weights::kSigmoid) {
+      routing.weight = torch::sigmoid(routing.weight);
     }
-    if (part.kind == "latent") {
-      make_latent(x, cosine, sine, query, key, value);
-    } else {
-      make_grouped(x, cosine, sine, query, key, value, gate);
-    }
-    if (pass.cache != nullptr) {
-      const auto keep = [&](torch::Tensor& kept, const torch::Tensor& added) {
-        kept.narrow(1, pass.begin(), x.size(1)).copy_(added);
-        return kept.narrow(1, 0, pass.begin() + x.size(1));
-      };
-      const auto at = static_cast<size_t>(layer_);
-      key = keep(pass.cache->keys_[at], key);
-      value = keep(pass.cache->values_[at], value);
-    }
-    auto first = pass.first.unsqueeze(1).expand({x.size(0), x.size(1)});
-    if (part.window > 0) {
-      const auto from = torch::arange(x.size(1), torch::kLong) + (pass.begin() - part.window + 1);
-      first = torch::maximum(first, from.unsqueeze(0));
-    }
-    const double scale =
-        part.scale != 0 ? part.scale : 1 / std::sqrt(static_cast<double>(part.key_size));
-    torch::Tensor mixed;
-    if (part.sinks) {
-      mixed = attention_with_sinks(query, key, value, attention_.at("sinks"), first, scale);
-    } else {
-      nn::AttentionSettings settings;
-      settings.scale = scale;
-      settings.first = first.to(torch::kInt32).contiguous();
-      mixed =
-          nn::causal_attention(query.contiguous(), key.contiguous(), value.contiguous(), settings);
-    }
-    mixed = mixed.flatten(2);
-    if (part.gated) {
-      mixed = mixed * torch::sigmoid(part.gate_in_query ? gate : map(x, "gate"));
-    }
-    return map(mixed, "o");
-  }
-
-  void make_grouped(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine,
-                    torch::Tensor& query, torch::Tensor& key, torch::Tensor& value,
-                    torch::Tensor& gate) const {
-    const auto& part = attention_part();
-    if (attention_.count("qkv") != 0) {
-      const auto all =
-          map(x, "qkv").split_with_sizes({part.heads * part.key_size, part.kv_heads * part.key_size,
-                                          part.kv_heads * part.value_size},
-                                         2);
-      query = all[0];
-      key = all[1];
-      value = all[2];
-    } else {
-      query = map(x, "q");
-      key = map(x, "k");
-      value = map(x, "v");
-    }
-    if (part.gate_in_query) {
-      const auto both = query.unflatten(2, {part.heads, 2 * part.key_size});
-      query = both.narrow(3, 0, part.key_size).flatten(2);
-      gate = both.narrow(3, part.key_size, part.key_size).flatten(2);
-    }
-    if (part.norms == HeadNorms::kAll) {
-      query = normalise(of_, query, attention_.at("q_norm"), {});
-      key = normalise(of_, key, attention_.at("k_norm"), {});
-    }
-    if (part.clip > 0) {
-      for (auto* rows : {&query, &key, &value}) *rows = rows->clamp(-part.clip, part.clip);
-    }
-    query = query.unflatten(2, {part.heads, part.key_size});
-    key = key.unflatten(2, {part.kv_heads, part.key_size});
-    value = value.unflatten(2, {part.kv_heads, part.value_size});
-    if (part.value_scale != 1) value = value * part.value_scale;
-    const auto norm_heads = [&] {
-      if (part.norms != HeadNorms::kEach) return;
-      query = normalise(of_, query, attention_.at("q_norm"), {});
-      key = normalise(of_, key, attention_.at("k_norm"), {});
-    };
-    if (!part.norm_after_rotary) norm_heads();
-    if (cosine.defined()) {
-      query = turned(query, 0, cosine, sine, part.rotary->interleaved);
-      key = turned(key, 0, cosine, sine, part.rotary->interleaved);
-    }
-    if (part.norm_after_rotary) norm_heads();
-  }
-
-  /// Source: DeepSeek-AI 2024, arXiv:2405.04434, section 2.1, as released.
-  void make_latent(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine,
-                   torch::Tensor& query, torch::Tensor& key, torch::Tensor& value) const {
-    constexpr double kLatentEps = 1e-6;  // of the released code, whatever the model's
-    const auto& part = attention_part();
-    const auto plain = part.plain_size;
-    const bool interleaved = part.rotary->interleaved;
-    if (attention_.count("q_a") != 0) {
-      const auto latent = nn::rms_norm(map(x, "q_a"), attention_.at("q_a_norm"), kLatentEps);
-      query = map(latent * part.query_latent_scale, "q_b");
-    } else {
-      query = map(x, "q");
-    }
-    query = query.unflatten(2, {part.heads, part.key_size});
-    query = turned(query, plain, cosine, sine, interleaved);
-    const auto both = map(x, "kv_a");
-    const auto latent =
-        nn::rms_norm(both.narrow(2, 0, part.latent_size), attention_.at("kv_a_norm"), kLatentEps);
-    const auto shared = turned(both.narrow(2, part.latent_size, part.key_size - plain).unsqueeze(2),
-                               0, cosine, sine, interleaved);
-    const auto heads =
-        map(latent * part.latent_scale, "kv_b").unflatten(2, {part.heads, plain + part.value_size});
-    key = torch::cat({heads.narrow(3, 0, plain), shared.expand({-1, -1, part.heads, -1})}, 3);
-    value = heads.narrow(3, plain, part.value_size);
-  }
-
-  torch::Tensor feed_forward(const torch::Tensor& x, const Pass& pass, TransformerOutput& output) {
-    const auto whole = [&](const std::shared_ptr<nn::ExpertsImpl>& network) {
-      const auto rows = x.flatten(0, 1);
-      return nn::forward_each(*network, rows, torch::zeros({rows.size(0)}, torch::kLong))
-          .view_as(x);
-    };
-    if (dense_) return whole(dense_);
-    nn::RouterContext context;
-    context.mask = pass.mask;
-    auto routed = moe_->forward_with_routing(x, context);
-    auto out = routed.values;
+    auto routed = run_experts(tokens, routing).view_as(x);
+    // What stands at padding is nobody's.
+    if (pass.mask.defined()) routed = routed * pass.mask.unsqueeze(2);
+    auto out = routed;
     if (shared_) {
-      auto shared = whole(shared_);
+      auto shared = run_whole(*shared_, x);
       if (shared_gate_.defined()) shared = shared * torch::sigmoid(product(x, shared_gate_));
       out = out + shared;
-      if (part_.mixture->shared_average) out = out / 2;
+      if (mixture.shared_average) out = out / 2;
     }
     output.mixtures.push_back(
-        {layer_, x, part_.mixture->shared_beside ? routed.values : out, std::move(routed.routing)});
+        {layer_, x, mixture.shared_beside ? routed : out, std::move(routing)});
     return out;
+  }
+
+  torch::Tensor run_experts(const torch::Tensor& tokens, const nn::Routing& routing) {
+    const auto& mixture = *part_.mixture;
+    if (mixture.rule.on_input) {
+      // An expert takes its tokens times their weights.
+      const auto rows = tokens.index_select(0, routing.token) * routing.weight.unsqueeze(1);
+      return torch::zeros_like(tokens).index_add(0, routing.token,
+                                                 nn::forward_each(*experts_, rows, routing.expert));
+    }
+    if (mixture.num_identity == 0) return run_plan(tokens, nn::make_plan(routing), routing.weight);
+    // Experts from num_experts on give their tokens back.
+    const auto computes = routing.expert < mixture.num_experts;
+    const auto kept = computes.nonzero().squeeze(1);
+    auto some = nn::route_assignments(
+        routing.logits.narrow(1, 0, mixture.num_experts), routing.token.index_select(0, kept),
+        routing.expert.index_select(0, kept), routing.weight.index_select(0, kept));
+    const auto back =
+        (routing.weight * computes.logical_not()).view({tokens.size(0), -1}).sum(1, true);
+    return run_plan(tokens, nn::make_plan(some), some.weight) + tokens * back;
+  }
+
+  torch::Tensor run_plan(const torch::Tensor& tokens, const nn::RoutingPlan& plan,
+                         const torch::Tensor& weight) {
+    if (experts_->why_not_fused(tokens).empty()) {
+      return experts_->forward_fused(tokens, plan, weight, nn::Runtime::standard());
+    }
+    return nn::combine(experts_->forward_dispatched(tokens, plan), plan, weight);
   }
 
   const Architecture& of_;
   BlockPart part_;
   int64_t layer_;
-  Tensors attention_, norms_;
-  nn::MoE moe_{nullptr};
-  std::shared_ptr<nn::ExpertsImpl> shared_, dense_;
+  std::vector<TransformerAttention> attention_;
+  std::map<std::string, torch::Tensor> norms_;  ///< by role
+  std::shared_ptr<nn::RouterImpl> router_;
+  std::shared_ptr<nn::ExpertsImpl> experts_, shared_;
+  std::vector<std::shared_ptr<nn::ExpertsImpl>> dense_;  ///< one for each attention, or none
   torch::Tensor shared_gate_;
-  torch::Tensor frequency_;  ///< [channels / 2]; undefined without positions
-  double rotary_scale_ = 1;
 };
 
 TransformerImpl::TransformerImpl(Architecture architecture,
@@ -591,9 +424,11 @@ TransformerImpl::TransformerImpl(Architecture architecture,
   head_bias_ = parameter("head_bias", architecture_.head, "bias");
   norm_ = parameter("norm", architecture_.norms, "weight");
   norm_bias_ = parameter("norm_bias", architecture_.norms, "bias");
+  size_t slot = 0;
   for (size_t l = 0; l < architecture_.blocks.size(); ++l) {
-    blocks_.push_back(std::make_shared<TransformerBlockImpl>(architecture_, l, format));
+    blocks_.push_back(std::make_shared<TransformerBlockImpl>(architecture_, l, slot, format));
     register_module(concat("layer", l), blocks_.back());
+    slot += architecture_.blocks[l].attention.size();
   }
 }
 
@@ -620,10 +455,21 @@ TransformerCache::TransformerCache(const Architecture& architecture, int64_t bat
   MOEKIT_CHECK(batch >= 1 && capacity >= 1,
                "TransformerCache: batch and capacity must be at least 1");
   for (const auto& block : architecture.blocks) {
-    const auto& part = block.attention.front();
-    keys_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.key_size}));
-    values_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.value_size}));
+    for (const auto& part : block.attention) {
+      keys_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.key_size}));
+      values_.push_back(torch::zeros({batch, capacity, part.kv_heads, part.value_size}));
+    }
   }
+}
+
+std::pair<torch::Tensor, torch::Tensor> TransformerCache::extend(size_t slot,
+                                                                 const torch::Tensor& key,
+                                                                 const torch::Tensor& value) {
+  const auto keep = [&](torch::Tensor& kept, const torch::Tensor& added) {
+    kept.narrow(1, length_, added.size(1)).copy_(added);
+    return kept.narrow(1, 0, length_ + added.size(1));
+  };
+  return {keep(keys_[slot], key), keep(values_[slot], value)};
 }
 
 void TransformerImpl::check_ids(const torch::Tensor& ids) const {
@@ -644,7 +490,7 @@ TransformerOutput TransformerImpl::run(const torch::Tensor& ids, const Transform
     x = block->forward(x, pass, out);
     out.hidden.push_back(x);
   }
-  out.normalised = TransformerBlockImpl::normalise(architecture_, x, norm_, norm_bias_);
+  out.normalised = normalise(architecture_, x, norm_, norm_bias_);
   out.logits = product(out.normalised, head_.defined() ? head_ : embedding_, head_bias_);
   if (architecture_.logit_scale != 1) out.logits = out.logits * architecture_.logit_scale;
   if (pass.mask.defined()) out.logits = out.logits * pass.mask.unsqueeze(2);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moekit/kernels/ffn/weight_format.h"
@@ -33,18 +34,21 @@ struct TransformerOutput {
   std::vector<Mixture> mixtures;
 };
 
-/// What earlier tokens left behind for later ones: keys and values of every block, in float32.
+/// What earlier tokens left behind for later ones: keys and values of every attention, in float32.
 class TransformerCache {
  public:
   /// Room for `capacity` positions of `batch` texts of one length.
   TransformerCache(const published::Architecture& architecture, int64_t batch, int64_t capacity);
   int64_t length() const { return length_; }
   int64_t capacity() const { return keys_.front().size(1); }
+  /// Puts the newest keys and values [B, T, Hk, d] of an attention behind its earlier ones.
+  /// @return all of them
+  std::pair<torch::Tensor, torch::Tensor> extend(size_t slot, const torch::Tensor& key,
+                                                 const torch::Tensor& value);
 
  private:
-  friend class TransformerBlockImpl;
   friend class TransformerImpl;
-  std::vector<torch::Tensor> keys_, values_;  ///< [B, capacity, Hk, d] for each block
+  std::vector<torch::Tensor> keys_, values_;  ///< [B, capacity, Hk, d] for each attention
   int64_t length_ = 0;
 };
 

@@ -66,6 +66,10 @@ struct AttentionPart {
   bool gate_in_query = false;  ///< its map is the second half of each head of the queries'
   HeadNorms norms = HeadNorms::kNone;
   bool norm_after_rotary = false;
+  bool weightless_norm = false;  ///< of each head's queries and keys, behind the positions
+  /// Above 0: queries are multiplied by 1 + temperature ln(1 + floor((position + 1) / floor_scale)).
+  double temperature = 0;
+  int64_t floor_scale = 1;
   double clip = 0;   ///< queries, keys and values are kept within +-this; 0: they are not
   double scale = 0;  ///< of the scores; 0: key_size^-1/2
   double value_scale = 1;
@@ -111,6 +115,9 @@ struct MixturePart {
 
 struct BlockPart {
   std::vector<AttentionPart> attention;  ///< one, or two
+  /// Two attentions and two dense networks, one after the other; the mixture takes what the first
+  /// network takes, and its output is added at the block's end.
+  bool twofold = false;
   bool parallel = false;  ///< attention and feed-forward part take the same normalised input
   /// x = keep * x + add * part(norm(x)), with x normalised on the left, too, where so
   bool keeps_normalised = false;

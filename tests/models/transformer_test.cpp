@@ -42,6 +42,18 @@ constexpr const char* kSinks = R"({"model_type":"mimo_v2_flash","hidden_size":16
   "num_experts_per_tok":2,"sliding_window":4,"layer_types":["full_attention","sliding_attention"],
   "mlp_layer_types":["dense","sparse"]})";
 
+/// Chunks, warm queries, norms without weights, weights on the experts' inputs.
+constexpr const char* kChunks = R"({"model_type":"llama4_text","hidden_size":16,
+  "intermediate_size":8,"intermediate_size_mlp":20,"num_hidden_layers":4,"num_attention_heads":2,
+  "num_key_value_heads":1,"head_dim":8,"vocab_size":23,"num_local_experts":4,
+  "num_experts_per_tok":1,"interleave_moe_layer_step":2,"attention_chunk_size":4,
+  "floor_scale":3})";
+/// Two attentions a layer, experts that return their tokens.
+constexpr const char* kTwofold = R"({"model_type":"longcat_flash","hidden_size":16,
+  "ffn_hidden_size":20,"expert_ffn_hidden_size":8,"num_layers":2,"num_attention_heads":2,
+  "q_lora_rank":6,"kv_lora_rank":8,"qk_nope_head_dim":4,"qk_rope_head_dim":4,"v_head_dim":6,
+  "n_routed_experts":4,"zero_expert_num":2,"moe_topk":3,"vocab_size":23})";
+
 published::Architecture architecture_of(const char* config) {
   return published::read_architecture(published::ConfigFile(parse_json(config, "c"), "config"));
 }
@@ -136,7 +148,8 @@ TEST_P(TransformerOf, PackedWhileReadIsPackedAfterwards) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TransformerOf, testing::Values(kMixtral, kDeepseek, kGated, kSinks));
+INSTANTIATE_TEST_SUITE_P(All, TransformerOf,
+                         testing::Values(kMixtral, kDeepseek, kGated, kSinks, kChunks, kTwofold));
 
 TEST(Transformer, WindowsEndWhereTheySay) {
   const torch::NoGradGuard no_grad;

@@ -1,5 +1,8 @@
 // Meituan 2025, LongCat-Flash Technical Report, arXiv:2509.01322: a layer has two attentions, two
 // dense networks, and one mixture, some of whose experts return their input.
+#include <cmath>
+#include <utility>
+
 #include "moekit/published/families.h"
 #include "moekit/published/parts.h"
 
@@ -12,15 +15,24 @@ Architecture read_longcat_flash(const ConfigFile& config) {
       config,
       [&](int64_t) {
         BlockPart block;
+        block.twofold = true;
         block.dense_width = config.integer("ffn_hidden_size");
         for (const char* half : {"0", "1"}) {
           const std::string at = half;
-          block.attention.push_back(latent_attention(config, "self_attn." + at + "."));
+          auto& attention =
+              block.attention.emplace_back(latent_attention(config, "self_attn." + at + "."));
+          // Latent vectors count as if they were as long as the token. Source: section 2.1.
+          const auto scale = [&](const char* rank) {
+            return std::sqrt(static_cast<double>(d) / static_cast<double>(config.integer(rank)));
+          };
+          if (config.has("q_lora_rank")) attention.query_latent_scale = scale("q_lora_rank");
+          attention.latent_scale = scale("kv_lora_rank");
           for (auto& tensor : gated_mlp("mlps." + at + ".", d, block.dense_width)) {
+            tensor.role += at;
             block.dense.push_back(std::move(tensor));
           }
-          block.norms.push_back({"input_layernorm." + at + ".weight", {d}});
-          block.norms.push_back({"post_attention_layernorm." + at + ".weight", {d}});
+          block.norms.push_back({"input_layernorm." + at + ".weight", {d}, "attention_in" + at});
+          block.norms.push_back({"post_attention_layernorm." + at + ".weight", {d}, "ffn_in" + at});
         }
         auto& mixture = block.mixture.emplace();
         mixture.num_experts = config.integer("n_routed_experts");
