@@ -67,7 +67,8 @@ struct AttentionPart {
   HeadNorms norms = HeadNorms::kNone;
   bool norm_after_rotary = false;
   bool weightless_norm = false;  ///< of each head's queries and keys, behind the positions
-  /// Above 0: queries are multiplied by 1 + temperature ln(1 + floor((position + 1) / floor_scale)).
+  /// Above 0: queries are multiplied by 1 + temperature ln(1 + floor((position + 1) /
+  /// floor_scale)).
   double temperature = 0;
   int64_t floor_scale = 1;
   double clip = 0;   ///< queries, keys and values are kept within +-this; 0: they are not

@@ -262,6 +262,28 @@ void usual_storages(MixturePart& mixture, int64_t hidden_size, std::vector<Named
                       fused_experts(mixture, hidden_size, "mlp.experts.", router)};
 }
 
+void mixtral_storages(MixturePart& mixture, int64_t hidden_size, const std::string& fused_router) {
+  const std::vector<int64_t> matrix{mixture.num_experts, hidden_size};
+  mixture.storages = {
+      each_expert(mixture, hidden_size, "block_sparse_moe.",
+                  {{"block_sparse_moe.gate.weight", matrix, "weight"}}, {"w1", "w3", "w2"}),
+      fused_experts(mixture, hidden_size, "mlp.experts.", {{fused_router, matrix, "weight"}})};
+}
+
+MixturePart sized_mixture(const ConfigFile& config, std::initializer_list<std::string_view> experts,
+                          std::string_view width) {
+  MixturePart out;
+  out.num_experts = config.integer(experts);
+  out.top_k = config.integer("num_experts_per_tok");
+  out.width = config.integer(width);
+  return out;
+}
+
+void add_dense(BlockPart& block, const ConfigFile& config, int64_t hidden_size) {
+  block.dense_width = config.integer("intermediate_size");
+  block.dense = gated_mlp("mlp.", hidden_size, block.dense_width);
+}
+
 void add_shared(MixturePart& mixture, int64_t hidden_size, const std::string& prefix,
                 int64_t width) {
   if (width == 0) return;
@@ -282,16 +304,26 @@ void check_mixture(const ConfigFile& config, const MixturePart& mixture) {
                       " experts: groups must divide experts, and no more be kept than there are");
 }
 
-RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key) {
+RouterRule corrected_rule(RouterRule::Weights weights, double scale) {
   RouterRule rule;
   rule.scores = RouterRule::Scores::kSigmoid;
   rule.correction = true;
-  rule.weights = config.flag("norm_topk_prob", true) ? RouterRule::Weights::kNormalised
-                                                     : RouterRule::Weights::kScore;
+  rule.weights = weights;
+  rule.scale = scale;
+  return rule;
+}
+
+RouterRule::Weights weights_by(const ConfigFile& config, std::string_view key, bool otherwise) {
+  return config.flag(key, otherwise) ? RouterRule::Weights::kNormalised
+                                     : RouterRule::Weights::kScore;
+}
+
+RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key) {
+  auto rule =
+      corrected_rule(weights_by(config, "norm_topk_prob", true), config.number(scale_key, 1.0));
   rule.num_groups = config.integer("n_group", 1);
   rule.kept_groups = config.integer("topk_group", 1);
   rule.two_largest = true;
-  rule.scale = config.number(scale_key, 1.0);
   return rule;
 }
 

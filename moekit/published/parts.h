@@ -1,7 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "moekit/published/architecture.h"
@@ -81,6 +83,18 @@ MixtureStorage fused_by_input(const MixturePart& mixture, int64_t hidden_size,
 /// the layer's prefix.
 void usual_storages(MixturePart& mixture, int64_t hidden_size, std::vector<NamedShape> router);
 
+/// Mixtral's: "w1", "w3", "w2" of every expert under "block_sparse_moe.", or fused under "mlp.",
+/// whose router is `fused_router`.
+void mixtral_storages(MixturePart& mixture, int64_t hidden_size, const std::string& fused_router);
+
+/// E under the first of `experts` that is there, K under num_experts_per_tok, the width under
+/// `width`.
+MixturePart sized_mixture(const ConfigFile& config, std::initializer_list<std::string_view> experts,
+                          std::string_view width);
+
+/// Of a block without a mixture: "mlp." of intermediate_size.
+void add_dense(BlockPart& block, const ConfigFile& config, int64_t hidden_size);
+
 /// The shared network under `prefix`.
 void add_shared(MixturePart& mixture, int64_t hidden_size, const std::string& prefix,
                 int64_t width);
@@ -92,6 +106,11 @@ void check_mixture(const ConfigFile& config, const MixturePart& mixture);
 /// Sigmoid scores, a bias for the choice, groups, weights by norm_topk_prob and
 /// routed_scaling_factor: DeepSeek-V3's router and those after it.
 RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key);
+
+/// Sigmoid scores, and a bias for the choice.
+RouterRule corrected_rule(RouterRule::Weights weights, double scale);
+/// Normalised where the key says so, else the scores.
+RouterRule::Weights weights_by(const ConfigFile& config, std::string_view key, bool otherwise);
 
 /// "input_layernorm" and "post_attention_layernorm".
 std::vector<NamedShape> usual_norms(int64_t hidden_size);

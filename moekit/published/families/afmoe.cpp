@@ -32,19 +32,13 @@ Architecture read_afmoe(const ConfigFile& config) {
                    {"pre_mlp_layernorm.weight", {d}, "ffn_in"},
                    {"post_mlp_layernorm.weight", {d}, "ffn_out"}};
     if (layer < dense_layers) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
-    mixture.rule.scores = RouterRule::Scores::kSigmoid;
-    mixture.rule.correction = true;
-    mixture.rule.weights = config.flag("route_norm", true) ? RouterRule::Weights::kNormalised
-                                                           : RouterRule::Weights::kScore;
-    mixture.rule.scale = config.number("route_scale", 1.0);
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
+    mixture.rule =
+        corrected_rule(weights_by(config, "route_norm", true), config.number("route_scale", 1.0));
     usual_storages(mixture, d,
                    {{"mlp.router.gate.weight", {mixture.num_experts, d}, "weight"},
                     {"mlp.expert_bias", {mixture.num_experts}, "correction"}});

@@ -30,14 +30,11 @@ Architecture read_cohere2_moe(const ConfigFile& config) {
       block.dense = gated_mlp("mlp.", d, block.dense_width);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "intermediate_size"));
     if (config.text("expert_selection_fn", "softmax") == "sigmoid") {
       mixture.rule.scores = RouterRule::Scores::kSigmoid;
-      mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
-                                                                  : RouterRule::Weights::kScore;
+      mixture.rule.weights = weights_by(config, "norm_topk_prob", false);
     } else {
       mixture.rule.scores = RouterRule::Scores::kLogits;
       mixture.rule.weights = RouterRule::Weights::kSoftmaxOfChosen;

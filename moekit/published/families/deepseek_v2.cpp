@@ -13,14 +13,11 @@ Architecture read_deepseek_v2(const ConfigFile& config) {
     block.attention.push_back(latent_attention(config));
     block.norms = usual_norms(d);
     if (layer < first_routed) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("n_routed_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"n_routed_experts"}, "moe_intermediate_size"));
     mixture.rule.scale = config.number("routed_scaling_factor", 1.0);
     if (config.text("topk_method", "greedy") == "group_limited_greedy") {
       mixture.rule.num_groups = config.integer("n_group", 1);

@@ -13,8 +13,7 @@ Architecture read_deepseek_v3(const ConfigFile& config) {
     block.attention.push_back(latent_attention(config));
     block.norms = usual_norms(d);
     if (layer < first_routed) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
     } else {
       block.mixture = deepseek_v3_mixture(config, d);
     }

@@ -20,8 +20,7 @@ Architecture read_dots1(const ConfigFile& config) {
     }
     block.norms = usual_norms(d);
     if (layer < first_routed) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
     } else {
       block.mixture = deepseek_v3_mixture(config, d);
     }

@@ -20,8 +20,7 @@ Architecture read_ernie4_5_moe(const ConfigFile& config) {
     attention.rotary = rotary_positions(config, heads.key_size, true);
     block.norms = usual_norms(d);
     if (layer < start || layer > end || (layer + 1) % every != 0) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
     auto& mixture = block.mixture.emplace();

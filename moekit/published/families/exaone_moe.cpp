@@ -20,14 +20,11 @@ Architecture read_exaone_moe(const ConfigFile& config) {
     block.norms = usual_norms(d);
     const auto usual = layer < first_routed ? "dense" : "sparse";
     if (layer_type(config, layer, usual, "mlp_layer_types") == "dense") {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
     mixture.rule = sigmoid_rule(config, "routed_scaling_factor");
     usual_storages(mixture, d,
                    {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"},

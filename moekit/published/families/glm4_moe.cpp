@@ -21,8 +21,7 @@ Architecture read_glm4_moe(const ConfigFile& config) {
     if (!said) attention.rotary->channels = heads.key_size / 2;
     block.norms = usual_norms(d);
     if (layer < first_routed) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
     } else {
       block.mixture = deepseek_v3_mixture(config, d);
     }

@@ -13,8 +13,7 @@ Architecture read_glm4_moe_lite(const ConfigFile& config) {
     block.norms = usual_norms(d);
     // Absent, the first layer alone is dense.
     if (layer_type(config, layer, layer == 0 ? "dense" : "sparse", "mlp_layer_types") == "dense") {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
     } else {
       block.mixture = deepseek_v3_mixture(config, d);
     }

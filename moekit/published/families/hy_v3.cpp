@@ -16,18 +16,13 @@ Architecture read_hy_v3(const ConfigFile& config) {
     attention.rotary = rotary_positions(config, heads.key_size);
     block.norms = usual_norms(d);
     if (layer_type(config, layer, layer == 0 ? "dense" : "sparse", "mlp_layer_types") == "dense") {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
-    mixture.rule.scores = RouterRule::Scores::kSigmoid;
-    mixture.rule.correction = true;
-    mixture.rule.weights = RouterRule::Weights::kNormalised;
-    mixture.rule.scale = config.number("router_scaling_factor", 1.0);
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
+    mixture.rule = corrected_rule(RouterRule::Weights::kNormalised,
+                                  config.number("router_scaling_factor", 1.0));
     usual_storages(mixture, d,
                    {{"mlp.router.gate.weight", {mixture.num_experts, d}, "weight"},
                     {"mlp.expert_bias", {mixture.num_experts}, "correction"}});

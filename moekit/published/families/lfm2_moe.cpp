@@ -33,14 +33,11 @@ Architecture read_lfm2_moe(const ConfigFile& config) {
       block.dense = gated_mlp("feed_forward.", d, block.dense_width, names);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
     mixture.rule.scores = RouterRule::Scores::kSigmoid;
     mixture.rule.correction = config.flag("use_expert_bias", true);
-    mixture.rule.weights = config.flag("norm_topk_prob", true) ? RouterRule::Weights::kNormalised
-                                                               : RouterRule::Weights::kScore;
+    mixture.rule.weights = weights_by(config, "norm_topk_prob", true);
     mixture.rule.scale = config.number("routed_scaling_factor", 1.0);
     std::vector<NamedShape> router{
         {"feed_forward.gate.weight", {mixture.num_experts, d}, "weight"}};

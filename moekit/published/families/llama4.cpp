@@ -37,10 +37,8 @@ Architecture read_llama4(const ConfigFile& config) {
       block.dense = gated_mlp("feed_forward.", d, block.dense_width);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_local_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_local_experts"}, "intermediate_size"));
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSigmoid;
     mixture.rule.on_input = true;

@@ -28,8 +28,7 @@ Architecture read_mimo_v2_flash(const ConfigFile& config) {
     }
     block.norms = usual_norms(d);
     if (layer_type(config, layer, "sparse", "mlp_layer_types") == "dense") {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
     } else {
       block.mixture = deepseek_v3_mixture(config, d);
     }

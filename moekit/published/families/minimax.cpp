@@ -36,16 +36,10 @@ Architecture read_minimax(const ConfigFile& config) {
     block.attention_add = config.number("full_attn_beta_factor", 1.0);
     block.ffn_keep = config.number("mlp_alpha_factor", 1.0);
     block.ffn_add = config.number("mlp_beta_factor", 1.0);
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_local_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_local_experts"}, "intermediate_size"));
     mixture.rule.weights = RouterRule::Weights::kNormalised;
-    const auto e = mixture.num_experts;
-    mixture.storages = {
-        each_expert(mixture, d, "block_sparse_moe.",
-                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
-        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}, "weight"}})};
+    mixtral_storages(mixture, d, "mlp.gate.weight");
     check_mixture(config, mixture);
     return block;
   });

@@ -15,10 +15,8 @@ Architecture read_minimax_m2(const ConfigFile& config) {
     attention.rotary = rotary_positions(config, heads.key_size);
     if (config.has("rotary_dim")) attention.rotary->channels = config.integer("rotary_dim");
     block.norms = usual_norms(d);
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_local_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_local_experts"}, "intermediate_size"));
     mixture.rule.scores = RouterRule::Scores::kSigmoid;
     mixture.rule.correction = true;
     mixture.rule.weights = RouterRule::Weights::kNormalised;

@@ -14,16 +14,10 @@ Architecture read_mixtral(const ConfigFile& config) {
     attention.rotary = rotary_positions(config, heads.key_size);
     attention.window = config.integer("sliding_window", 0, 0);
     block.norms = usual_norms(d);
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_local_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_local_experts"}, "intermediate_size"));
     mixture.rule.weights = RouterRule::Weights::kNormalised;
-    const auto e = mixture.num_experts;
-    mixture.storages = {
-        each_expert(mixture, d, "block_sparse_moe.",
-                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
-        fused_experts(mixture, d, "mlp.experts.", {{"mlp.gate.weight", {e, d}, "weight"}})};
+    mixtral_storages(mixture, d, "mlp.gate.weight");
     check_mixture(config, mixture);
     return block;
   });

@@ -16,12 +16,9 @@ Architecture read_olmoe(const ConfigFile& config) {
     attention.clip = config.number("clip_qkv", 0.0);
     attention.rotary = rotary_positions(config, heads.key_size);
     block.norms = usual_norms(d);
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
-    mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
-                                                                : RouterRule::Weights::kScore;
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "intermediate_size"));
+    mixture.rule.weights = weights_by(config, "norm_topk_prob", false);
     usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     check_mixture(config, mixture);
     return block;

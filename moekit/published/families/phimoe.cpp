@@ -22,20 +22,14 @@ Architecture read_phimoe(const ConfigFile& config) {
     block.norms = usual_norms(d);
     block.norms.push_back({"input_layernorm.bias", {d}, "attention_in_bias"});
     block.norms.push_back({"post_attention_layernorm.bias", {d}, "ffn_in_bias"});
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_local_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("intermediate_size");
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_local_experts"}, "intermediate_size"));
     mixture.rule.scores = RouterRule::Scores::kLogits;
     mixture.rule.weights = RouterRule::Weights::kSparsemixer;
     mixture.rule.jitter = config.number("router_jitter_noise", 0.01);
     if (!(mixture.rule.jitter >= 0)) config.refuse("router_jitter_noise", "must be at least 0");
     if (mixture.top_k != 2) config.refuse("num_experts_per_tok", "sparsemixer takes exactly 2");
-    const auto e = mixture.num_experts;
-    mixture.storages = {
-        each_expert(mixture, d, "block_sparse_moe.",
-                    {{"block_sparse_moe.gate.weight", {e, d}, "weight"}}, {"w1", "w3", "w2"}),
-        fused_experts(mixture, d, "mlp.experts.", {{"mlp.router.weight", {e, d}, "weight"}})};
+    mixtral_storages(mixture, d, "mlp.router.weight");
     check_mixture(config, mixture);
     return block;
   });

@@ -24,16 +24,12 @@ Architecture read_qwen2_moe(const ConfigFile& config) {
     const bool dense = std::find(only_dense.begin(), only_dense.end(), layer) != only_dense.end() ||
                        (layer + 1) % every != 0;
     if (dense) {
-      block.dense_width = config.integer("intermediate_size");
-      block.dense = gated_mlp("mlp.", d, block.dense_width);
+      add_dense(block, config, d);
       return block;
     }
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
-    mixture.rule.weights = config.flag("norm_topk_prob", false) ? RouterRule::Weights::kNormalised
-                                                                : RouterRule::Weights::kScore;
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
+    mixture.rule.weights = weights_by(config, "norm_topk_prob", false);
     usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     add_shared(mixture, d, "mlp.shared_expert.", config.integer("shared_expert_intermediate_size"));
     mixture.shared_gate = true;

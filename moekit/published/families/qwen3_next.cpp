@@ -56,13 +56,10 @@ Architecture read_qwen_next(const ConfigFile& config, bool split, bool always_no
       block.attention.push_back(delta_layer(config, d, split));
     }
     block.norms = usual_norms(d);
-    auto& mixture = block.mixture.emplace();
-    mixture.num_experts = config.integer("num_experts");
-    mixture.top_k = config.integer("num_experts_per_tok");
-    mixture.width = config.integer("moe_intermediate_size");
-    mixture.rule.weights = always_normalised || config.flag("norm_topk_prob", true)
-                               ? RouterRule::Weights::kNormalised
-                               : RouterRule::Weights::kScore;
+    auto& mixture =
+        block.mixture.emplace(sized_mixture(config, {"num_experts"}, "moe_intermediate_size"));
+    mixture.rule.weights = always_normalised ? RouterRule::Weights::kNormalised
+                                             : weights_by(config, "norm_topk_prob", true);
     usual_storages(mixture, d, {{"mlp.gate.weight", {mixture.num_experts, d}, "weight"}});
     add_shared(mixture, d, "mlp.shared_expert.", config.integer("shared_expert_intermediate_size"));
     mixture.shared_gate = true;
