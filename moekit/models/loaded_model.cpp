@@ -26,6 +26,9 @@ Transformer load_published(const fs::path& folder, const std::string& format) {
                " is not run by moekit: ", why);
   std::optional<kernels::WeightFormat> packed;
   if (!format.empty()) packed = kernels::parse_weight_format(format);
+  // Before memory is taken: the files' headers have what the config asks for.
+  const auto tensors = checkpoint::open_tensors(folder);
+  published::check_inventory(architecture, *tensors);
   // Dense and shared networks are packed, too, but small beside these.
   const auto inventory = published::take_inventory(architecture, nullptr);
   const double bits = packed ? kernels::format_info(*packed).bits_per_weight : 32;
@@ -35,7 +38,6 @@ Transformer load_published(const fs::path& folder, const std::string& format) {
   const auto shortage = memory_shortage({to_integer(std::ceil(bytes), "bytes")}, 1);
   MOEKIT_CHECK(shortage.empty(), folder.string(), ": experts in ", packed ? format : "float32",
                ", all else in float32: ", shortage);
-  const auto tensors = checkpoint::open_tensors(folder);
   Transformer model(std::move(architecture), packed);
   model->load(published::WeightReader(model->architecture(), *tensors));
   return model;

@@ -10,6 +10,7 @@
 #include "moekit/core/error.h"
 #include "moekit/core/files.h"
 #include "moekit/models/loaded_model.h"
+#include "moekit/published/families.h"
 
 namespace moekit::models {
 namespace {
@@ -45,8 +46,7 @@ Json eval_model(const fs::path& folder, const std::vector<fs::path>& texts, int6
                 const std::function<void(int64_t done, int64_t total)>& progress) {
   const torch::NoGradGuard no_grad;
   MOEKIT_CHECK(!texts.empty(), "eval: a published model is judged on texts: --text FILE");
-  auto model = load_published(folder);
-  const auto& architecture = model->architecture();
+  const auto architecture = published::read_architecture(folder);
   const auto tokenizer = load_tokenizer(folder, architecture);
   constexpr int64_t kWindow = 1024;
   const auto context = architecture.context > 0 ? architecture.context : kWindow;
@@ -63,6 +63,7 @@ Json eval_model(const fs::path& folder, const std::vector<fs::path>& texts, int6
     total += (static_cast<int64_t>(ids.size()) + window - 1) / window;
     domains.push_back({path.stem().string(), std::move(ids), std::move(text)});
   }
+  auto model = load_published(folder);
   Json out;
   out["window"] = window;
   out["domains"] = Json::array();

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,10 @@ class IdsFile {
       MOEKIT_CHECK_FORMAT(row.is_array() && !row.empty() && row.size() == rows[0].size(), where_,
                           ": ", key, ": rows of one length, not empty, are wanted");
       for (const auto& id : row) {
-        const bool whole = id.is_number_unsigned() || (id.is_number_integer() && id >= 0);
-        MOEKIT_CHECK_FORMAT(whole && id < end, where_, ": ", key, ": ", dump_text(id),
-                            " is not one of 0..", end - 1);
+        const bool whole =
+            id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(end);
+        MOEKIT_CHECK_FORMAT(whole, where_, ": ", key, ": ", dump_text(id), " is not one of 0..",
+                            end - 1);
         values.push_back(id.get<int64_t>());
       }
     }
@@ -98,13 +100,29 @@ void add_pass(checkpoint::MemoryTensors& out, const TransformerOutput& pass,
   }
 }
 
+/// Where a trace must not go: onto what it is made of, or where nothing can be written.
+void check_output(const std::filesystem::path& model, const std::filesystem::path& ids,
+                  const std::filesystem::path& output) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const auto folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  MOEKIT_CHECK(fs::is_directory(folder, error), "--output ", output.string(),
+               ": there is no folder ", folder.string());
+  MOEKIT_CHECK(!fs::is_directory(output, error), "--output ", output.string(), ": is a folder");
+  MOEKIT_CHECK(!fs::equivalent(folder, model, error) && !fs::equivalent(output, ids, error),
+               "--output ", output.string(),
+               ": would write into the model's folder or over the ids");
+}
+
 }  // namespace
 
 void write_model_trace(const std::filesystem::path& model_path, const std::filesystem::path& ids,
                        const std::filesystem::path& output) {
   const torch::NoGradGuard no_grad;
+  check_output(model_path, ids, output);
   const IdsFile file(ids);
-  const auto vocabulary = published::read_architecture(model_path).vocabulary_size;
+  const auto architecture = published::read_architecture(model_path);
+  const auto vocabulary = architecture.vocabulary_size;
   const auto texts = file.rows(file.values(), "input_ids", vocabulary);
   torch::Tensor padded;
   torch::Tensor mask;
@@ -120,6 +138,10 @@ void write_model_trace(const std::filesystem::path& model_path, const std::files
                         ": new_tokens = ", dump_text(wanted), ": must be 0..", kMost);
     count = wanted.get<int64_t>();
   }
+  const auto longest = std::max(texts.size(1), padded.defined() ? padded.size(1) : 0) + count;
+  MOEKIT_CHECK_FORMAT(architecture.context == 0 || longest <= architecture.context, file.where(),
+                      ": ", longest, " tokens with the new ones, more than the context of ",
+                      architecture.context, " in ", architecture.where);
   auto model = load_published(model_path);
   checkpoint::MemoryTensors out;
   add_pass(out, model->forward(texts), texts);

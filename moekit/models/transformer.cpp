@@ -199,6 +199,9 @@ void fill_bank(nn::ExpertsImpl& bank, const MixturePart& mixture, const std::str
 }  // namespace
 
 std::string why_not_run(const Architecture& architecture) {
+  if (architecture.activation != "silu" && architecture.activation != "swish") {
+    return "feed-forward networks with activation " + architecture.activation;
+  }
   for (size_t l = 0; l < architecture.blocks.size(); ++l) {
     for (const auto& attention : architecture.blocks[l].attention) {
       if (!attention.softmax) return concat("layer ", l, ": ", attention.kind);
@@ -230,7 +233,8 @@ class TransformerBlockImpl : public torch::nn::Module {
     bool bias = false;
     for (const auto& tensor : mixture.storages.front().router) bias |= tensor.role == "bias";
     router_ = register_module("router", make_router(mixture, d, bias));
-    experts_ = register_module("experts", make_bank(mixture, d, format));
+    experts_ = register_module("experts", about(concat(of_.where, ": layer ", layer_),
+                                                [&] { return make_bank(mixture, d, format); }));
     if (mixture.shared_width > 0) {
       shared_ = register_module("shared", make_experts(d, mixture.shared_width, 1, format));
     }

@@ -144,9 +144,10 @@ struct Architecture {
   double norm_eps = 1e-6;
   double embedding_scale = 1;
   double logit_scale = 1;
-  std::string dtype;         ///< as the config says it; empty: it does not
-  std::string quantization;  ///< "fp8", "mxfp4"; empty: none
-  int64_t scale_rows = 0;    ///< fp8: rows and columns of a matrix that share a scale
+  std::string activation = "silu";  ///< of gated networks, as the config says it
+  std::string dtype;                ///< as the config says it; empty: it does not
+  std::string quantization;         ///< "fp8", "mxfp4"; empty: none
+  int64_t scale_rows = 0;           ///< fp8: rows and columns of a matrix that share a scale
   int64_t scale_columns = 0;
   std::string layer_prefix = "model.layers.";
   std::vector<NamedShape> embedding;  ///< full names

@@ -16,11 +16,11 @@ namespace {
 
 using checkpoint::TensorSource;
 
-int64_t count_of(const std::vector<int64_t>& shape) {
+int64_t count_of(const std::vector<int64_t>& shape, const std::string& where) {
   int64_t count = 1;
   for (const auto size : shape) {
-    MOEKIT_CHECK_FORMAT(size == 0 || count <= (int64_t{1} << 53) / size,
-                        "config.json: a tensor of more than 2^53 values");
+    MOEKIT_CHECK_FORMAT(size == 0 || count <= (int64_t{1} << 53) / size, where, ": a tensor of [",
+                        fmt::format("{}", fmt::join(shape, ", ")), "] values, more than 2^53");
     count *= size;
   }
   return count;
@@ -163,13 +163,24 @@ bool is_not_used(const std::string& name, const Architecture& architecture,
   return !wrapper.empty() && name.rfind(wrapper, 0) != 0;
 }
 
+/// A scale that is not wanted: its matrix was left in floats.
+bool is_scale_of_wide(const Architecture& architecture, const std::string& name,
+                      const TensorSource& tensors) {
+  constexpr std::string_view kSuffix = "_scale_inv";
+  if (architecture.quantization != "fp8" || name.size() <= kSuffix.size()) return false;
+  const auto end = name.size() - kSuffix.size();
+  if (name.compare(end, kSuffix.size(), kSuffix) != 0) return false;
+  const auto matrix = name.substr(0, end);
+  return tensors.contains(matrix) && tensors.info(matrix).dtype != checkpoint::Dtype::kF8E4M3;
+}
+
 struct Totals {
-  explicit Totals(Inventory& inventory) : out(inventory) {}
+  Totals(Inventory& inventory, const std::string& config) : out(inventory), where(config) {}
   void add(const ExpectedTensor& tensor, uint64_t bytes, std::string_view dtype) {
     auto& part = parts[tensor.part];
     part.part = tensor.part;
     ++part.tensors;
-    const auto parameters = count_of(tensor.shape) * tensor.codes_each;
+    const auto parameters = count_of(tensor.shape, where) * tensor.codes_each;
     part.parameters += parameters;
     part.bytes += bytes;
     if (!dtype.empty() &&
@@ -184,6 +195,7 @@ struct Totals {
     }
   }
   Inventory& out;
+  const std::string& where;
   std::map<Part, PartTotals> parts;
   std::map<int64_t, int64_t> routed_of_layer;
 };
@@ -220,6 +232,41 @@ std::vector<ExpectedTensor> expected_tensors(const Architecture& architecture, s
   return Lister(architecture, storage).list();
 }
 
+std::string header_fault(const Architecture& architecture, const ExpectedTensor& tensor,
+                         const checkpoint::TensorInfo& info) {
+  using checkpoint::Dtype;
+  if (info.shape != tensor.shape) {
+    return fmt::format("is [{}], not [{}]", fmt::join(info.shape, ", "),
+                       fmt::join(tensor.shape, ", "));
+  }
+  const bool float_kind = info.dtype == Dtype::kF32 || info.dtype == Dtype::kBF16 ||
+                          info.dtype == Dtype::kF16 || info.dtype == Dtype::kF64;
+  const bool codes = architecture.quantization == "mxfp4" && tensor.element_bytes == 1;
+  // FP8 beside the config's scales; a matrix of such a model may have been left wide.
+  const bool fp8 = architecture.quantization == "fp8" && tensor.element_bytes == 1 &&
+                   info.dtype == Dtype::kF8E4M3;
+  if (codes ? info.dtype == Dtype::kU8 : float_kind || fp8) return {};
+  return fmt::format("is {}, not {}", checkpoint::dtype_name(info.dtype),
+                     codes ? "bytes of codes" : "floats");
+}
+
+void check_inventory(const Architecture& architecture, const TensorSource& tensors) {
+  const Inventory inventory = take_inventory(architecture, &tensors);
+  const auto refuse = [&](const std::vector<std::string>& names, const char* what) {
+    constexpr size_t kShown = 3;
+    if (names.empty()) return;
+    std::string shown;
+    for (size_t i = 0; i < std::min(kShown, names.size()); ++i) {
+      shown += (i == 0 ? "" : "; ") + names[i];
+    }
+    if (names.size() > kShown) shown += fmt::format("; and {} more", names.size() - kShown);
+    throw FormatError(
+        fmt::format("{}: {} by {}: {}", tensors.where(), what, architecture.where, shown));
+  };
+  refuse(inventory.misshapen, "tensors are not as wanted");
+  refuse(inventory.missing, "tensors are missing that are wanted");
+}
+
 Inventory take_inventory(const Architecture& architecture, const TensorSource* tensors) {
   Inventory out;
   const FileLayout layout = find_layout(architecture, tensors);
@@ -230,11 +277,11 @@ Inventory take_inventory(const Architecture& architecture, const TensorSource* t
     out.storage = storages[std::min(layout.storage, storages.size() - 1)].kind;
     break;
   }
-  Totals totals(out);
+  Totals totals(out, architecture.where);
   std::unordered_set<std::string> known;
   for (const auto& tensor : expected) {
     if (tensors == nullptr) {
-      const auto count = static_cast<uint64_t>(count_of(tensor.shape));
+      const auto count = static_cast<uint64_t>(count_of(tensor.shape, architecture.where));
       const auto each =
           tensor.element_bytes > 0 ? tensor.element_bytes : bytes_of_dtype(architecture.dtype);
       totals.add(tensor, count * each, "");
@@ -242,16 +289,15 @@ Inventory take_inventory(const Architecture& architecture, const TensorSource* t
     }
     const auto name = layout.name(tensor.name);
     known.insert(name);
+    if (!tensors->contains(name) && is_scale_of_wide(architecture, name, *tensors)) continue;
     if (!tensors->contains(name)) {
       out.missing.push_back(name);
       totals.add(tensor, 0, "");
       continue;
     }
     const auto& info = tensors->info(name);
-    if (info.shape != tensor.shape) {
-      out.misshapen.push_back(fmt::format("{} is [{}], not [{}]", name, fmt::join(info.shape, ", "),
-                                          fmt::join(tensor.shape, ", ")));
-    }
+    const auto fault = header_fault(architecture, tensor, info);
+    if (!fault.empty()) out.misshapen.push_back(fmt::format("{} {}", name, fault));
     totals.add(tensor, info.bytes, checkpoint::dtype_name(info.dtype));
   }
   if (tensors != nullptr) {

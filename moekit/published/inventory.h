@@ -60,9 +60,17 @@ struct Inventory {
   // Of the files; empty without them.
   std::vector<std::string> missing;    ///< names
   std::vector<std::string> unknown;    ///< names
-  std::vector<std::string> misshapen;  ///< "name is [8, 4], not [4, 8]"
+  std::vector<std::string> misshapen;  ///< "name is [8, 4], not [4, 8]", or no kind of float
   std::vector<std::string> not_used;   ///< names: further token predictions, other parts of a model
 };
+
+/// What is wrong with a tensor's header: another shape, or elements that are no floats and no codes
+/// of the config's kind. Empty where nothing is.
+std::string header_fault(const Architecture& architecture, const ExpectedTensor& tensor,
+                         const checkpoint::TensorInfo& info);
+
+/// @throws FormatError naming the first tensors that are missing or have a fault
+void check_inventory(const Architecture& architecture, const checkpoint::TensorSource& tensors);
 
 /// @param tensors  null: of the config alone
 /// @throws FormatError, IoError of the files

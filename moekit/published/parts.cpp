@@ -37,6 +37,13 @@ RotaryScaling rotary_numbers(const ConfigFile& config, const ConfigFile& values)
   out.high_freq_factor = values.number("high_freq_factor", out.high_freq_factor);
   out.beta_fast = values.number("beta_fast", out.beta_fast);
   out.beta_slow = values.number("beta_slow", out.beta_slow);
+  for (const char* key : {"low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"}) {
+    if (values.has(key) && !(values.number(key) > 0)) values.refuse(key, "must be above 0");
+  }
+  if (out.high_freq_factor <= out.low_freq_factor) {
+    values.refuse("high_freq_factor",
+                  concat("must be above low_freq_factor = ", out.low_freq_factor));
+  }
   out.truncate = values.flag("truncate", out.truncate);
   out.mscale = maybe_number(values, "mscale");
   out.mscale_all_dim = maybe_number(values, "mscale_all_dim");
@@ -56,6 +63,7 @@ void read_quantization(const ConfigFile& config, Architecture& out) {
     if (block.size() != 2 || block[0] < 1 || block[1] < 1) {
       section.refuse("weight_block_size", "two sizes above 0 are wanted");
     }
+    if (section.text("fmt", "e4m3") != "e4m3") section.refuse("fmt", "e4m3 alone is known");
     out.scale_rows = block[0];
     out.scale_columns = block[1];
   } else if (out.quantization != "mxfp4") {
@@ -74,6 +82,7 @@ Architecture usual_architecture(const ConfigFile& config, bool tied_by_default) 
   out.tied_embeddings = config.flag("tie_word_embeddings", tied_by_default);
   out.dtype = config.text("dtype", config.text("torch_dtype", ""));
   read_quantization(config, out);
+  out.activation = config.text("hidden_act", out.activation);
   const std::vector<int64_t> matrix{out.vocabulary_size, out.hidden_size};
   out.norm_eps = config.number("rms_norm_eps",
                                config.number("norm_eps", config.number("layer_norm_eps", 1e-6)));
@@ -318,7 +327,20 @@ RouterRule::Weights weights_by(const ConfigFile& config, std::string_view key, b
                                      : RouterRule::Weights::kScore;
 }
 
+void check_word(const ConfigFile& config, std::string_view key,
+                std::initializer_list<std::string_view> known) {
+  if (!config.has(key)) return;
+  const auto word = config.text(key);
+  std::string list;
+  for (const auto each : known) {
+    if (word == each) return;
+    list += (list.empty() ? "" : ", ") + std::string(each);
+  }
+  config.refuse(key, "known for this family: " + list);
+}
+
 RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key) {
+  check_word(config, "scoring_func", {"sigmoid", "noaux_tc"});
   auto rule =
       corrected_rule(weights_by(config, "norm_topk_prob", true), config.number(scale_key, 1.0));
   rule.num_groups = config.integer("n_group", 1);

@@ -107,6 +107,11 @@ void check_mixture(const ConfigFile& config, const MixturePart& mixture);
 /// routed_scaling_factor: DeepSeek-V3's router and those after it.
 RouterRule sigmoid_rule(const ConfigFile& config, const std::string& scale_key);
 
+/// @throws FormatError where the key is there and has none of these words: what it would ask for is
+///         not computed
+void check_word(const ConfigFile& config, std::string_view key,
+                std::initializer_list<std::string_view> known);
+
 /// Sigmoid scores, and a bias for the choice.
 RouterRule corrected_rule(RouterRule::Weights weights, double scale);
 /// Normalised where the key says so, else the scores.

@@ -122,7 +122,14 @@ RotaryFrequencies rotary_frequencies(const RotaryPositions& positions, const std
   MOEKIT_CHECK_FORMAT(positions.channels >= 2 && positions.channels % 2 == 0, where, ": ",
                       positions.channels, " turned channels a head, an even number is wanted");
   for (const auto& row : kScalings) {
-    if (positions.scaling == row.name) return row.make(positions, where);
+    if (positions.scaling != row.name) continue;
+    auto out = row.make(positions, where);
+    for (const double angle : out.per_position) {
+      MOEKIT_CHECK_FORMAT(std::isfinite(angle) && std::isfinite(out.scale), where,
+                          ": rope_scaling of kind ", row.name, " gives positions that are not ",
+                          "finite");
+    }
+    return out;
   }
   std::string known;
   for (const auto& row : kScalings) known += std::string(known.empty() ? "" : ", ") + row.name;

@@ -51,7 +51,11 @@ torch::Tensor WeightReader::read(const std::string& prefix, const NamedShape& te
   const bool packed = architecture_.quantization == "mxfp4" && tensor.shape.size() == 4;
   auto values = packed ? read_mxfp4(name, tensor) : tensors_.read(name, torch::kFloat32);
   const auto scales = name + "_scale_inv";
-  if (architecture_.quantization == "fp8" && tensors_.contains(scales)) {
+  if (info.dtype == checkpoint::Dtype::kF8E4M3) {
+    MOEKIT_CHECK_FORMAT(architecture_.quantization == "fp8" && tensors_.contains(scales),
+                        tensors_.where(), ": tensor ", name, " is F8_E4M3 without ", scales,
+                        " beside it, or without a quantization_config of fp8 in ",
+                        architecture_.where);
     const auto rows = architecture_.scale_rows;
     const auto columns = architecture_.scale_columns;
     const auto pieces = [](int64_t size, int64_t each) { return (size + each - 1) / each; };

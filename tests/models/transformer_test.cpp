@@ -222,18 +222,51 @@ TEST(Transformer, RefusesWhatItCannotLoad) {
             std::string::npos);
 }
 
+TEST(LoadedModel, IsHeldAgainstItsConfigBeforeMemoryIsTaken) {
+  const auto folder = fs::temp_directory_path() / concat("moekit-load-", ::getpid());
+  fs::create_directories(folder);
+  const auto said = [&](const char* key, const Json& value,
+                        const checkpoint::TensorSource& tensors) {
+    Json config = parse_json(kMixtral, "c");
+    config[key] = value;
+    write_json(folder / "config.json", config);
+    checkpoint::write_safetensors(folder / "model.safetensors", tensors);
+    return refusal([&] { load_published(folder); });
+  };
+  const auto whole = random_tensors(architecture_of(kMixtral));
+  // Half a petabyte by the config: the files do not say so.
+  const auto wide = said("intermediate_size", 1 << 30, whole);
+  EXPECT_NE(wide.find("w1.weight is [12, 16], not [1073741824, 16]"), std::string::npos) << wide;
+  EXPECT_NE(wide.find("and "), std::string::npos);
+  const auto more = said("num_local_experts", 5, whole);
+  EXPECT_NE(more.find("gate.weight is [4, 16], not [5, 16]"), std::string::npos) << more;
+  EXPECT_NE(said("hidden_act", "gelu", whole).find("with activation gelu"), std::string::npos);
+  for (const auto kind : {torch::kInt, torch::kUInt8, torch::kBool, torch::kLong}) {
+    checkpoint::MemoryTensors some;
+    for (const auto& name : whole.names()) {
+      const bool changed = name == "model.layers.0.self_attn.q_proj.weight";
+      some.add(name, changed ? torch::ones({16, 16}, kind) : whole.read(name));
+    }
+    const auto no_float = said("vocab_size", 23, some);
+    EXPECT_NE(no_float.find("q_proj.weight is"), std::string::npos) << no_float;
+    EXPECT_NE(no_float.find(", not floats"), std::string::npos) << no_float;
+  }
+  fs::remove_all(folder);
+}
+
 TEST(ModelTrace, WritesWhatAModelComputes) {
   const torch::NoGradGuard no_grad;
-  const auto folder = fs::temp_directory_path() / concat("moekit-trace-", ::getpid());
+  const auto place = fs::temp_directory_path() / concat("moekit-trace-", ::getpid());
+  const auto folder = place / "model";
   fs::create_directories(folder);
   write_json(folder / "config.json", parse_json(kMixtral, "c"));
   checkpoint::write_safetensors(folder / "model.safetensors",
                                 random_tensors(architecture_of(kMixtral)));
-  const auto ids = folder / "ids.json";
+  const auto ids = place / "ids.json";
   write_file_atomic(ids, R"({"input_ids": [[1, 2, 3, 4], [5, 6, 7, 8]], "new_tokens": 3,
     "padded": {"input_ids": [[0, 1], [3, 4]], "attention_mask": [[0, 1], [1, 1]]}})");
-  write_model_trace(folder, ids, folder / "out.safetensors");
-  const auto out = checkpoint::open_tensors(folder / "out.safetensors");
+  write_model_trace(folder, ids, place / "out.safetensors");
+  const auto out = checkpoint::open_tensors(place / "out.safetensors");
   auto model = load_published(folder);
   const auto pass = model->forward(torch::tensor({{1, 2, 3, 4}, {5, 6, 7, 8}}, torch::kLong));
   EXPECT_TRUE(out->read("logits").equal(pass.logits));
@@ -243,7 +276,7 @@ TEST(ModelTrace, WritesWhatAModelComputes) {
   EXPECT_EQ(out->info("padded.generated").shape, (std::vector<int64_t>{2, 3}));
   const auto said = [&](const char* text) {
     write_file_atomic(ids, text);
-    return refusal([&] { write_model_trace(folder, ids, folder / "no.safetensors"); });
+    return refusal([&] { write_model_trace(folder, ids, place / "no.safetensors"); });
   };
   EXPECT_NE(said("[]").find("no JSON object"), std::string::npos);
   EXPECT_NE(said(R"({"input_ids": []})").find("rows of whole numbers"), std::string::npos);
@@ -251,10 +284,18 @@ TEST(ModelTrace, WritesWhatAModelComputes) {
   EXPECT_NE(said(R"({"input_ids": [[1, 23]]})").find("23 is not one of 0..22"), std::string::npos);
   EXPECT_NE(said(R"({"input_ids": [[1, -1]]})").find("-1 is not one of"), std::string::npos);
   EXPECT_NE(said(R"({"input_ids": [[1.5]]})").find("1.5 is not one of"), std::string::npos);
+  EXPECT_NE(said(R"({"input_ids": [[9223372036854775808]]})").find("ids.json: input_ids"),
+            std::string::npos);
+  write_file_atomic(ids, R"({"input_ids": [[1]]})");
+  for (const auto& bad : {folder, folder / "no" / "x", ids, folder / "model.safetensors"}) {
+    EXPECT_NE(refusal([&] { write_model_trace(folder, ids, bad); }).find("--output"),
+              std::string::npos)
+        << bad;
+  }
   EXPECT_NE(said(R"({"input_ids": [[1]], "new_tokens": 1e9})").find("new_tokens"),
             std::string::npos);
-  EXPECT_FALSE(fs::exists(folder / "no.safetensors"));
-  fs::remove_all(folder);
+  EXPECT_FALSE(fs::exists(place / "no.safetensors"));
+  fs::remove_all(place);
 }
 
 }  // namespace

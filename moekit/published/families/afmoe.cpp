@@ -12,6 +12,7 @@ Architecture read_afmoe(const ConfigFile& config) {
   if (config.flag("mup_enabled", false)) {
     out.embedding_scale = std::sqrt(static_cast<double>(d));
   }
+  check_word(config, "score_func", {"sigmoid"});
   auto heads = usual_heads(config);
   heads.norms = HeadNorms::kEach;
   const auto dense_layers = config.integer("num_dense_layers", 0, 0);

@@ -21,6 +21,7 @@ Architecture read_dbrx(const ConfigFile& config) {
   out.norms = {{"transformer.norm_f.weight", {d}, "weight"}};
   const auto attention_keys = config.section("attn_config");
   const auto expert_keys = config.section("ffn_config");
+  out.activation = expert_keys.section("ffn_act_fn").text("name", out.activation);
   const auto heads = config.integer("n_heads");
   const auto kv_heads = attention_keys.integer("kv_n_heads", 1);
   if (d % heads != 0) config.refuse("n_heads", "must divide d_model");

@@ -7,6 +7,8 @@ namespace moekit::published {
 Architecture read_deepseek_v2(const ConfigFile& config) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
+  check_word(config, "scoring_func", {"softmax"});
+  check_word(config, "topk_method", {"greedy", "group_limited_greedy"});
   const auto first_routed = config.integer("first_k_dense_replace", 0, 0);
   out.blocks = make_blocks(config, [&](int64_t layer) {
     BlockPart block;

@@ -22,11 +22,14 @@ Architecture read_llama4(const ConfigFile& config) {
                             : (layer + 1) % 4 != 0;
     if (rotary) {
       attention.rotary = rotary_positions(config, heads.key_size, true);
-      attention.chunk = config.integer("attention_chunk_size", 0, 0);
       attention.weightless_norm = config.flag("use_qk_norm", true);
     } else if (config.flag("attn_temperature_tuning", true)) {
       attention.temperature = config.number("attn_scale", 0.1);
       attention.floor_scale = config.integer("floor_scale", 8192);
+    }
+    const auto usual = rotary ? "chunked_attention" : "full_attention";
+    if (layer_type(config, layer, usual) == "chunked_attention") {
+      attention.chunk = config.integer("attention_chunk_size", 0, 0);
     }
     block.norms = usual_norms(d);
     const bool sparse = routed.empty()

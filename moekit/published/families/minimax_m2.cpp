@@ -7,6 +7,7 @@ namespace moekit::published {
 Architecture read_minimax_m2(const ConfigFile& config) {
   auto out = usual_architecture(config);
   const auto d = out.hidden_size;
+  check_word(config, "scoring_func", {"sigmoid"});
   auto heads = usual_heads(config);
   heads.norms = config.flag("use_qk_norm", true) ? HeadNorms::kAll : HeadNorms::kNone;
   out.blocks = make_blocks(config, [&](int64_t) {
