@@ -24,7 +24,7 @@ completes() {
   [ "$got" = "$wanted" ] || fail "bash completes $*: $got, wanted $wanted"
 }
 if command -v bash > /dev/null; then
-  completes "train|" tra
+  completes "trace|train|" tra
   completes "report|reproduce|" rep
   completes "--resume|" train --res
   completes "--resume|" train recipe.toml --set a=1 --res
