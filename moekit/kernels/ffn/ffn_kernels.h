@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "moekit/kernels/common/isa.h"
 #include "moekit/kernels/ffn/packed_experts.h"
@@ -156,6 +157,10 @@ struct FfnBackwardKernels {
 const FfnKernels& ffn_kernels(Isa isa);
 /// @throws ArgumentError for the reference, which has none.
 const FfnBackwardKernels& ffn_backward_kernels(Isa isa);
+
+/// Whether `work` runs to its end: false where it meets an instruction that the processor lacks.
+/// What it holds is not destroyed then.
+bool runs_here(const std::function<void()>& work);
 
 const FfnKernels* ffn_kernels_avx2();
 const FfnKernels* ffn_kernels_avx512();

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csetjmp>
 #include <csignal>
+#include <functional>
 
 #include "moekit/core/error.h"
 #include "moekit/kernels/common/path_cache.h"
@@ -40,9 +41,18 @@ extern "C" void on_illegal(int) {
   std::signal(SIGILL, SIG_DFL);  // not ours: it happens again, and ends the process as it should
 }
 
-/// Whether `work` ran to its end without an instruction that the processor lacks.
-template <typename Work>
-bool runs(const Work& work) {
+/// The set that is fastest by `rate` and more than a little faster than those before it.
+const IsaRates& fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
+  const IsaRates* best = rates.data();
+  for (const auto& other : rates) {
+    if (other.*rate > kFaster * (best->*rate)) best = &other;
+  }
+  return *best;
+}
+
+}  // namespace
+
+bool runs_here(const std::function<void()>& work) {
   std::jmp_buf refused;
   struct sigaction ours = {};
   struct sigaction before = {};
@@ -57,17 +67,6 @@ bool runs(const Work& work) {
   return whole;
 }
 
-/// The set that is fastest by `rate` and more than a little faster than those before it.
-const IsaRates& fastest_of(const std::vector<IsaRates>& rates, double IsaRates::*rate) {
-  const IsaRates* best = rates.data();
-  for (const auto& other : rates) {
-    if (other.*rate > kFaster * (best->*rate)) best = &other;
-  }
-  return *best;
-}
-
-}  // namespace
-
 MeasuredSets measure_sets() {
   MeasuredSets out;
   for (const auto isa : supported_isas()) {
@@ -75,7 +74,7 @@ MeasuredSets measure_sets() {
     const FfnKernels& ffn = ffn_kernels(isa);
     static IsaRates rates;  // not of this frame: a jump back may undo what registers hold
     rates = {isa};
-    if (runs([&] { try_again(ffn, rates); })) {
+    if (runs_here([&] { try_again(ffn, rates); })) {
       out.rates.push_back(rates);
     } else {
       out.refused.push_back(isa);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 
 #include "moekit/core/error.h"
@@ -70,6 +71,29 @@ TEST(FormatPaths, SayWhichAreOthers) {
   EXPECT_EQ(paths_text({Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx512Vnni}),
             "avx512-vnni, bf16 by avx512");
   EXPECT_EQ(paths_text({Isa::kAvx512, Isa::kAvx512, Isa::kAvx2}), "avx512, integers by avx2");
+}
+
+TEST(FormatPaths, AnInstructionThatTheProcessorLacksIsSurvived) {
+  int reached = 0;
+  EXPECT_TRUE(runs_here([&] { ++reached; }));
+  EXPECT_FALSE(runs_here([&] {
+    ++reached;
+    std::raise(SIGILL);
+    ++reached;
+  }));
+#if defined(__x86_64__)
+  EXPECT_FALSE(runs_here([&] {
+    ++reached;
+    asm volatile("ud2");
+    ++reached;
+  }));
+  EXPECT_EQ(reached, 3);
+#endif
+  // The signal is the program's own again.
+  struct sigaction now = {};
+  sigaction(SIGILL, nullptr, &now);
+  EXPECT_EQ(now.sa_handler, SIG_DFL);
+  EXPECT_TRUE(runs_here([] {}));
 }
 
 TEST(FormatPaths, TrainFewRowsInRoundedFloatsWhereBf16HasAProductOfItsOwn) {
