@@ -113,28 +113,25 @@ void set_network(nn::ExpertsImpl& bank, int64_t e, const torch::Tensor& gate,
   if (auto* packed = dynamic_cast<nn::PackedMlpExpertsImpl*>(&bank)) {
     return packed->set_expert(e, gate, up, down);
   }
-  const auto copy = [&](auto& plain) {
-    plain.gate_proj[e].copy_(gate);
-    plain.up_proj[e].copy_(up);
-    plain.down_proj[e].copy_(down);
-  };
-  if (auto* clamped = dynamic_cast<nn::ClampedExpertsImpl*>(&bank)) return copy(*clamped);
-  copy(dynamic_cast<nn::MlpExpertsImpl&>(bank));
+  const auto parameters = bank.named_parameters(/*recurse=*/false);
+  parameters["gate_proj"][e].copy_(gate);
+  parameters["up_proj"][e].copy_(up);
+  parameters["down_proj"][e].copy_(down);
 }
 
 /// Biases of all experts, where gate and up values take turns.
 void fill_biases(nn::ExpertsImpl& bank, const std::string& prefix,
                  const std::vector<NamedShape>& tensors, const WeightReader& weights) {
   if (tensors.empty()) return;
-  auto& clamped = dynamic_cast<nn::ClampedExpertsImpl&>(bank);
+  const auto parameters = bank.named_parameters(/*recurse=*/false);
   for (const auto& tensor : tensors) {
     const auto values = weights.read(prefix, tensor);
     if (tensor.role == "down_bias") {
-      clamped.down_bias.copy_(values);
+      parameters["down_bias"].copy_(values);
     } else {
       const auto pairs = values.unflatten(1, {-1, 2});
-      clamped.gate_bias.copy_(pairs.select(2, 0));
-      clamped.up_bias.copy_(pairs.select(2, 1));
+      parameters["gate_bias"].copy_(pairs.select(2, 0));
+      parameters["up_bias"].copy_(pairs.select(2, 1));
     }
   }
 }
@@ -324,15 +321,12 @@ class TransformerBlockImpl : public torch::nn::Module {
 
   void load_router(const std::vector<NamedShape>& tensors, const std::string& prefix,
                    const WeightReader& weights) {
-    auto* linear = dynamic_cast<nn::LinearRouterImpl*>(router_.get());
-    auto* scored = dynamic_cast<nn::ScoredRouterImpl*>(router_.get());
-    auto& matrix = linear != nullptr ? linear->weight
-                                     : dynamic_cast<nn::ProjectionRouterImpl&>(*router_).weight;
+    // "weight" and "bias" are parameters, "correction" is a buffer, whatever the router.
+    const auto parameters = router_->named_parameters(/*recurse=*/false);
+    const auto buffers = router_->named_buffers(/*recurse=*/false);
     for (const auto& tensor : tensors) {
-      const auto values = weights.read(prefix, tensor);
-      if (tensor.role == "weight") matrix.copy_(values);
-      if (tensor.role == "bias") linear->bias.copy_(values);
-      if (tensor.role == "correction") scored->correction.copy_(values.flatten());
+      auto to = parameters.contains(tensor.role) ? parameters[tensor.role] : buffers[tensor.role];
+      to.copy_(weights.read(prefix, tensor).view_as(to));
     }
   }
 
