@@ -28,9 +28,8 @@ Transformer load_published(const fs::path& folder, const std::string& format) {
   if (!format.empty()) packed = kernels::parse_weight_format(format);
   // Before memory is taken: the files' headers have what the config asks for.
   const auto tensors = checkpoint::open_tensors(folder);
-  published::check_inventory(architecture, *tensors);
+  const auto inventory = published::check_inventory(architecture, *tensors);
   // Dense and shared networks are packed, too, but small beside these.
-  const auto inventory = published::take_inventory(architecture, nullptr);
   const double bits = packed ? kernels::format_info(*packed).bits_per_weight : 32;
   const double bytes =
       static_cast<double>(inventory.routed_parameters) * bits / 8 +

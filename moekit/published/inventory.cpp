@@ -250,8 +250,8 @@ std::string header_fault(const Architecture& architecture, const ExpectedTensor&
                      codes ? "bytes of codes" : "floats");
 }
 
-void check_inventory(const Architecture& architecture, const TensorSource& tensors) {
-  const Inventory inventory = take_inventory(architecture, &tensors);
+Inventory check_inventory(const Architecture& architecture, const TensorSource& tensors) {
+  Inventory inventory = take_inventory(architecture, &tensors);
   const auto refuse = [&](const std::vector<std::string>& names, const char* what) {
     constexpr size_t kShown = 3;
     if (names.empty()) return;
@@ -265,6 +265,7 @@ void check_inventory(const Architecture& architecture, const TensorSource& tenso
   };
   refuse(inventory.misshapen, "tensors are not as wanted");
   refuse(inventory.missing, "tensors are missing that are wanted");
+  return inventory;
 }
 
 Inventory take_inventory(const Architecture& architecture, const TensorSource* tensors) {

@@ -69,8 +69,9 @@ struct Inventory {
 std::string header_fault(const Architecture& architecture, const ExpectedTensor& tensor,
                          const checkpoint::TensorInfo& info);
 
-/// @throws FormatError naming the first tensors that are missing or have a fault
-void check_inventory(const Architecture& architecture, const checkpoint::TensorSource& tensors);
+/// take_inventory(). @throws FormatError naming the first tensors that are missing or have a fault
+Inventory check_inventory(const Architecture& architecture,
+                          const checkpoint::TensorSource& tensors);
 
 /// @param tensors  null: of the config alone
 /// @throws FormatError, IoError of the files

@@ -1,5 +1,6 @@
 #include "moekit/published/parts.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -286,6 +287,12 @@ MixturePart sized_mixture(const ConfigFile& config, std::initializer_list<std::s
   out.top_k = config.integer("num_experts_per_tok");
   out.width = config.integer(width);
   return out;
+}
+
+bool is_dense_by_step(const ConfigFile& config, int64_t layer) {
+  const auto only = config.integers("mlp_only_layers");
+  return std::find(only.begin(), only.end(), layer) != only.end() ||
+         (layer + 1) % config.integer("decoder_sparse_step", 1) != 0;
 }
 
 void add_dense(BlockPart& block, const ConfigFile& config, int64_t hidden_size) {

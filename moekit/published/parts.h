@@ -92,6 +92,9 @@ void mixtral_storages(MixturePart& mixture, int64_t hidden_size, const std::stri
 MixturePart sized_mixture(const ConfigFile& config, std::initializer_list<std::string_view> experts,
                           std::string_view width);
 
+/// Qwen's rule: dense where mlp_only_layers has the layer, or decoder_sparse_step passes it by.
+bool is_dense_by_step(const ConfigFile& config, int64_t layer);
+
 /// Of a block without a mixture: "mlp." of intermediate_size.
 void add_dense(BlockPart& block, const ConfigFile& config, int64_t hidden_size);
 

@@ -1,6 +1,4 @@
 // Yang et al. 2024, Qwen2 Technical Report, arXiv:2407.10671.
-#include <algorithm>
-
 #include "moekit/published/families.h"
 #include "moekit/published/parts.h"
 
@@ -11,8 +9,6 @@ Architecture read_qwen2_moe(const ConfigFile& config) {
   const auto d = out.hidden_size;
   auto heads = usual_heads(config);
   heads.biases = config.flag("qkv_bias", true) ? Biases::kInputs : Biases::kNone;
-  const auto only_dense = config.integers("mlp_only_layers");
-  const auto every = config.integer("decoder_sparse_step", 1);
   out.blocks = make_blocks(config, [&](int64_t layer) {
     BlockPart block;
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
@@ -21,9 +17,7 @@ Architecture read_qwen2_moe(const ConfigFile& config) {
       attention.window = config.integer("sliding_window", 0, 0);
     }
     block.norms = usual_norms(d);
-    const bool dense = std::find(only_dense.begin(), only_dense.end(), layer) != only_dense.end() ||
-                       (layer + 1) % every != 0;
-    if (dense) {
+    if (is_dense_by_step(config, layer)) {
       add_dense(block, config, d);
       return block;
     }

@@ -1,6 +1,4 @@
 // Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388.
-#include <algorithm>
-
 #include "moekit/published/families.h"
 #include "moekit/published/parts.h"
 
@@ -12,8 +10,6 @@ Architecture read_qwen3_moe(const ConfigFile& config) {
   auto heads = usual_heads(config);
   heads.biases = config.flag("attention_bias", false) ? Biases::kAll : Biases::kNone;
   heads.norms = HeadNorms::kEach;
-  const auto only_dense = config.integers("mlp_only_layers");
-  const auto every = config.integer("decoder_sparse_step", 1);
   out.blocks = make_blocks(config, [&](int64_t layer) {
     BlockPart block;
     auto& attention = block.attention.emplace_back(grouped_attention(heads, d));
@@ -22,8 +18,7 @@ Architecture read_qwen3_moe(const ConfigFile& config) {
       attention.window = config.integer("sliding_window", 0, 0);
     }
     block.norms = usual_norms(d);
-    if (std::find(only_dense.begin(), only_dense.end(), layer) != only_dense.end() ||
-        (layer + 1) % every != 0) {
+    if (is_dense_by_step(config, layer)) {
       add_dense(block, config, d);
       return block;
     }
